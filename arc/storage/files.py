@@ -1,0 +1,29 @@
+"""A Parquet file as the catalog knows it: a value, never an open handle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One immutable file of the manifest; its identity is ``path`` plus ``sha256``.
+
+    ``min_time_us`` and ``max_time_us`` are inclusive bounds of the rows' time (microseconds since 1970 UTC). ``first_sequence`` and
+    ``last_sequence`` bound the WAL records whose rows are in the file. ``columns`` names the columns really present in the file.
+    """
+
+    path: str
+    database: str
+    measurement: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    min_time_us: int
+    max_time_us: int
+    origin: str
+    epoch: int
+    first_sequence: int
+    last_sequence: int
+    created_us: int
+    columns: tuple[str, ...] = ()
