@@ -1,0 +1,159 @@
+"""What the API needs of the rest of the node, as Protocols; `arc/node.py` passes the objects that fit.
+
+The API decides nothing about data: it reads a request, asks one of these, and puts the answer on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from arc.api.config import AuthConfig, ServerConfig
+    from arc.api.principal import Principal
+    from arc.catalog.commands import Command
+    from arc.catalog.fsm import Catalog, Result
+    from arc.ingest.columns import Request
+    from arc.ingest.intake import WriteRequest, Written
+    from arc.ports import Clock, Rng, Workers
+    from arc.query.service import Answer, RunningQuery
+
+
+class Ingest(Protocol):
+    """The write path: `arc.ingest.intake.Intake`."""
+
+    async def write(self, request: WriteRequest) -> Written:
+        """Store a decoded request durably. Runs in the intake's own task, so that a cancelled caller changes nothing.
+
+        Raises InvalidRequest (every row refused; ``refused`` tells why), Overloaded, Unavailable, OutcomeUnknown.
+        """
+        ...
+
+    def reserve(self, size_bytes: int) -> AbstractContextManager[None]:
+        """Count bytes of a request that is being read and parsed against the memory budget. Raises Overloaded."""
+        ...
+
+
+class Queries(Protocol):
+    """The query path: `arc.query.service.QueryService`."""
+
+    def open(
+        self,
+        sql: str,
+        *,
+        database: str | None,
+        database_explicit: bool,
+        timeout_seconds: float | None,
+        principal: Principal,
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Run one read-only statement. Entering raises InvalidRequest, NotFound, Overloaded, TimedOut.
+
+        Leaving, for whatever reason, interrupts the engine and frees what it held.
+        """
+        ...
+
+    def running(self) -> Sequence[RunningQuery]:
+        """Queries under way, oldest first."""
+        ...
+
+    def recent(self) -> Sequence[RunningQuery]:
+        """Finished queries that are still remembered, newest first."""
+        ...
+
+    def cancel(self, query_id: str) -> None:
+        """Interrupt a running query. Raises NotFound, Conflict (finished already)."""
+        ...
+
+
+class Proposer(Protocol):
+    """The way to change the catalog."""
+
+    async def propose(self, command: Command) -> Result:
+        """Have the command agreed and applied. Raises Unavailable, OutcomeUnknown."""
+        ...
+
+
+class NodeState(Protocol):
+    """What this node may do now."""
+
+    def refuses_writes(self) -> str | None:
+        """Why writes are not taken now; None when they are."""
+        ...
+
+    def refuses_queries(self) -> str | None:
+        """Why queries are not answered now; None when they are."""
+        ...
+
+    async def flush_all(self) -> None:
+        """Write every buffered row to files that queries and other nodes can see. Raises Unavailable."""
+        ...
+
+
+class Log(Protocol):
+    """Structured events: a name and fields."""
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Something an operator acts on."""
+        ...
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Something that should not go on for long."""
+        ...
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Something that failed."""
+        ...
+
+
+class RecentLogs(Protocol):
+    """The last log events kept in memory."""
+
+    def recent(self) -> Sequence[Mapping[str, object]]:
+        """Oldest first; each has ``time`` (RFC 3339), ``level``, ``event`` and its fields."""
+        ...
+
+
+class Decoders(Protocol):
+    """Bytes of a write request to columns. Every method is pure and may run on a worker thread.
+
+    All raise InvalidRequest for a body that is not of the format at all; single bad lines come back as ``refused``.
+    """
+
+    def inflate(self, body: bytes, limit_bytes: int) -> bytes:
+        """Undo gzip or zstd, told by the first bytes. Raises TooLarge, InvalidRequest."""
+        ...
+
+    def lines(self, body: bytes, precision: str, now_us: int) -> Request:
+        """InfluxDB line protocol."""
+        ...
+
+    def msgpack(self, body: bytes, now_us: int) -> Request:
+        """MessagePack, all forms."""
+        ...
+
+    def arrow(self, body: bytes, measurement: str | None, now_us: int) -> Request:
+        """One Arrow IPC stream; ``measurement`` overrides the schema's metadata."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """Everything `build_app` is given."""
+
+    server: ServerConfig
+    auth: AuthConfig
+    clock: Clock
+    rng: Rng
+    workers: Workers
+    log: Log
+    logs: RecentLogs
+    ingest: Ingest
+    decoders: Decoders
+    queries: Queries
+    proposer: Proposer
+    node: NodeState
+    catalog: Callable[[], Catalog]
+    statistics: Callable[[], object]
+    version: str
