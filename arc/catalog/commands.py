@@ -1,0 +1,200 @@
+"""Everything that may be asked of the catalog: one frozen value per command.
+
+Times, hashes and node names are chosen by the proposer, because applying must give the same answer on every node and
+on every replay. Field order is the order on disk (see `codec`): a new field goes last and has a default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arc.catalog.values import COMPACTOR, LEASES, WRITER, ColumnSchema, FlushMark
+from arc.ids import NodeId
+from arc.storage.files import FileEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDatabase:
+    """Make an empty database. With ``if_missing`` an existing one is fine; otherwise it is a conflict."""
+
+    name: str
+    created_us: int
+    if_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropDatabase:
+    """Forget a database with all its schemas and files.
+
+    ``up_to`` is the last WAL sequence given out when the drop was asked for: rows up to it are gone even if the
+    database is made again, because every flush mark of this name starts there.
+    """
+
+    name: str
+    up_to: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclareColumns:
+    """Add what is missing.
+
+    The database, the measurement, columns. Refused as a whole on any conflict of kind or name.
+    """
+
+    database: str
+    measurement: str
+    columns: tuple[ColumnSchema, ...]
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidenColumn:
+    """Turn an integer column into a float one. Already float is fine; nothing else can be widened."""
+
+    database: str
+    measurement: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterFiles:
+    """Make flushed files visible and move the flush marks, in one step (DURABILITY 5).
+
+    ``epoch`` is that of the writer lease. A file that came from the WAL (``last_sequence`` > 0) must lie between the
+    old and the new mark of its measurement, else its rows would be seen twice. Files from elsewhere (an import) have
+    both sequences 0.
+    """
+
+    files: tuple[FileEntry, ...]
+    flushed: tuple[FlushMark, ...] = ()
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceFiles:
+    """Swap files for others in one step (DURABILITY 8).
+
+    ``remove`` has (path, sha256) pairs, all of which must be there.
+    """
+
+    remove: tuple[tuple[str, str], ...]
+    add: tuple[FileEntry, ...] = ()
+    lease: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignLease:
+    """Give a lease to a node if its epoch still is ``expect_epoch`` (0.
+
+    Never granted). The new epoch is this command's index.
+    """
+
+    lease: str
+    node: NodeId
+    expect_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateToken:
+    """Add a token.
+
+    The result's value is its id. ``hash`` is from `security.tokens.hash_token`, never the token itself.
+    """
+
+    name: str
+    hash: str
+    description: str = ""
+    permissions: tuple[str, ...] = ("read", "write")
+    created_us: int
+    expires_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateToken:
+    """Change what is not None. ``never_expires`` takes an expiry away."""
+
+    id: int
+    name: str | None = None
+    description: str | None = None
+    permissions: tuple[str, ...] | None = None
+    expires_us: int | None = None
+    never_expires: bool = False
+    enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateToken:
+    """Replace the secret of a token; the old one stops working."""
+
+    id: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeToken:
+    """Keep the record, accept the token no more."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteToken:
+    """Forget the token; its id is never given out again."""
+
+    id: int
+
+
+Action = (
+    CreateDatabase
+    | DropDatabase
+    | DeclareColumns
+    | WidenColumn
+    | RegisterFiles
+    | ReplaceFiles
+    | AssignLease
+    | CreateToken
+    | UpdateToken
+    | RotateToken
+    | RevokeToken
+    | DeleteToken
+)
+"""What a command can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """An action that takes effect at most once: a retry with the same (client, sequence) gets the first result (P-30).
+
+    ``sequence`` grows with every new action of a client, who waits for one before asking the next.
+    """
+
+    client: str
+    sequence: int
+    action: Action
+
+
+Command = Action | Once
+
+__all__ = [
+    "COMPACTOR",
+    "LEASES",
+    "WRITER",
+    "Action",
+    "AssignLease",
+    "ColumnSchema",
+    "Command",
+    "CreateDatabase",
+    "CreateToken",
+    "DeclareColumns",
+    "DeleteToken",
+    "DropDatabase",
+    "FlushMark",
+    "Once",
+    "RegisterFiles",
+    "ReplaceFiles",
+    "RevokeToken",
+    "RotateToken",
+    "UpdateToken",
+    "WidenColumn",
+]
