@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -49,5 +49,5 @@ class AuthConfig:
     """
 
     enabled: bool = True
-    bootstrap_token: str = ""
+    bootstrap_token: str = field(default="", repr=False)  # out of the repr = a secret, see arc/config.py
     failed_per_minute: int = 30

@@ -15,7 +15,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How values spread: ``counts[i]`` lie at or below ``bounds[i]`` and above the bound before; the last is for the rest."""
+    """How values spread.
+
+    ``counts[i]`` values lie above ``bounds[i - 1]`` and at or below ``bounds[i]``; the last count takes the rest.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
