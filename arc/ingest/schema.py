@@ -1,12 +1,13 @@
 """The schema step: one decoded batch and the catalog's schema in, rows that can be stored out.
 
-A decoder says what the bytes say; here it is decided what that means for the measurement. The catalog's kind of a column wins,
-and a column it does not know takes the kind of the first row that brings it. Values are converted only where nothing is lost;
-a row that would lose something, or contradicts a column, is refused alone and by name while its neighbours are stored.
+A decoder says what the bytes say; here it is decided what that means for the measurement. The catalog's kind of a
+column wins, and a column it does not know takes the kind of the first row that brings it. Values are converted only
+where nothing is lost; a row that would lose something, or contradicts a column, is refused alone and by name while its
+neighbours are stored.
 
-Nothing here changes the catalog: what it lacks is asked for in ``declare`` and ``widen``, and the batch is already in the shape
-it has once both are granted. Columns are settled known ones first, then new ones in the order they came; a row that is refused
-declares nothing.
+Nothing here changes the catalog: what it lacks is asked for in ``declare`` and ``widen``, and the batch is already in
+the shape it has once both are granted. Columns are settled known ones first, then new ones in the order they came; a
+row that is refused declares nothing.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ _Mask = npt.NDArray[np.bool_]
 class Settled:
     """Rows ready for the log and the buffer, and what the catalog must grant before they are stored.
 
-    ``batch`` has ``time`` first (timestamp[us, UTC], no nulls), then the columns of the request: tags as dictionary<int32, utf8>,
-    fields in their kind's Arrow type. It may have no rows. ``tags`` names its tag columns. ``declare`` are columns the catalog
-    lacks; ``widen`` are integer columns of the catalog that must become float. Both are empty for nearly every request.
+    ``batch`` has ``time`` first (timestamp[us, UTC], no nulls), then the columns of the request: tags as
+    dictionary<int32, utf8>, fields in their kind's Arrow type. It may have no rows. ``tags`` names its tag columns.
+    ``declare`` are columns the catalog lacks; ``widen`` are integer columns of the catalog that must become float. Both
+    are empty for nearly every request.
     """
 
     batch: pa.RecordBatch
@@ -59,10 +61,12 @@ def settle(decoded: Decoded, schema: MeasurementSchema | None) -> Settled:
 
 
 class SchemaSettler:
-    """`settle` with a bounded memory of schemas it has seen, so that a repeated shape of request costs no row work at all.
+    """`settle` with a bounded memory of schemas it has seen, so that a repeated shape of request costs no row work at
+    all.
 
-    An entry is used only for the very schema object it was made from: the catalog replaces that object whenever the measurement
-    changes, also when it is dropped and made again. When the memory is full it is emptied. Safe to share between threads.
+    An entry is used only for the very schema object it was made from: the catalog replaces that object whenever the
+    measurement changes, also when it is dropped and made again. When the memory is full it is emptied. Safe to share
+    between threads.
     """
 
     def __init__(self, plans_max: int = _PLANS_MAX) -> None:
@@ -214,7 +218,8 @@ class _Settling:
         )
 
     def _targets(self) -> dict[str, list[Column]]:
-        """Stored name -> the columns of the request that go there. Columns whose name is impossible refuse their rows here."""
+        """Stored name -> the columns of the request that go there. Columns whose name is impossible refuse their rows
+        here."""
         columns = [column for column in self._decoded.columns if column.values.null_count < self._decoded.rows]
         stored: dict[tuple[str, Kind], str] = {}
         folded: dict[str, str] = {}
@@ -346,7 +351,8 @@ def _fits(values: pa.Array, source: Kind, target: Kind) -> _Mask | None:
         return None
     numbers = _numbers(values)
     if target is Kind.FLOAT:
-        # A float of 2**63 is no int64 at all and what a cast back gives is up to the machine, so it is excluded by hand.
+        # A float of 2**63 is no int64 at all and what a cast back gives is up to the machine, so it is excluded by
+        # hand.
         floats = numbers.astype(np.float64)
         in_range = floats < (2.0**63 if source is Kind.INTEGER else 2.0**64)
         back = np.where(in_range, floats, 0.0).astype(numbers.dtype)
