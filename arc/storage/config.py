@@ -1,0 +1,39 @@
+"""Settings of what lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalConfig:
+    """The write-ahead log. ``sync`` is "always"; there is no level that answers before the disk has the row."""
+
+    segment_bytes: int = 64 << 20
+    """Large enough that rotation is rare (one per second at 64 MB/s), small enough that little is kept for one slow measurement."""
+
+    group_bytes: int = 8 << 20
+    """One durable write takes at most this much: about 5 ms of a disk, so that a small write never waits long behind big ones."""
+
+    max_bytes: int = 2 << 30
+    """When the log holds more than this, the measurements that hold its oldest records are flushed, however young."""
+
+    idempotency_window_seconds: float = 3600.0
+    """A retry that comes later than this counts as a new write."""
+
+    idempotency_keys_max: int = 1_000_000
+    """Keys remembered at most; beyond it a write with a new key is refused with 503 until old ones expire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Parquet files and what is left over from crashes."""
+
+    reserve_bytes: int = 256 << 20
+    """Writes are refused with 503 while less than this is free: flush and the catalog's log still need room to make space."""
+
+    orphan_grace_seconds: float = 86_400.0
+    """Files that the manifest does not know are moved to ``quarantine/`` and removed from there after this time."""
+
+    delete_grace_seconds: float = 60.0
+    """A file that left the manifest stays on disk this long after the last query that uses it ended."""
