@@ -1,0 +1,178 @@
+"""The one place where an exception becomes an HTTP answer.
+
+The families of `arc.errors` carry their status and a sentence for people; anything else is a bug of ours: it is logged
+whole under an incident id, and the client sees the id and nothing of the inside.
+
+The body has ``error``, ``message`` (the same text) and ``code`` because every client reads another of the three; InfluxDB
+clients also read the header ``X-Influxdb-Error`` (ecosystem 1.2, 2).
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+import trio
+from werkzeug.exceptions import HTTPException
+
+from arc.api.heads import Head
+from arc.api.replies import Headers, Reply, json_reply
+from arc.errors import ArcError, Forbidden, NotFound, OutcomeUnknown, TimedOut, Unauthenticated, Unavailable
+from arc.ingest.columns import Refused
+from arc.ports import Rng
+from arc.telemetry import Log
+
+INFLUX_PATHS = frozenset({"/write", "/query", "/ping", "/api/v2/write"})
+"""Paths whose callers are InfluxDB clients."""
+
+DROPS_ON_4XX = frozenset({"/write"})
+"""Telegraf's v1 output throws a batch away on any 4xx but keeps it on 503 (ecosystem 1.3), so "slow down" must be a 503."""
+
+REFUSED_LISTED_MAX = 100
+"""How many refused lines an answer names; ``refused_total`` always tells how many there were."""
+
+HEADER_TEXT_MAX = 400
+
+
+class TooManyRequests(Unavailable):
+    """This caller must slow down: 429, or 503 where a client would drop its data on 429."""
+
+    code = "rate_limited"
+    status = 429
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody is left to answer."""
+
+
+class PartialWrite(ArcError):
+    """Some rows were stored and some were not. ``written`` rows are safe; ``refused`` are in line order."""
+
+    code = "partial_write"
+    status = 400
+
+    def __init__(self, *, written: int, refused: tuple[Refused, ...], position: str) -> None:
+        super().__init__(f"partial write: {_reason(refused[0])} dropped={len(refused)}")
+        self.written = written
+        self.refused = refused
+        self.position = position
+
+
+class RefusedWrite(ArcError):
+    """No row was stored, each for its own reason."""
+
+    code = "invalid"
+    status = 400
+
+    def __init__(self, refused: tuple[Refused, ...], *, strict: bool = False) -> None:
+        rest = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        wish = "; nothing was stored because strict=true was asked" if strict else ""
+        super().__init__(f"{_reason(refused[0])}{rest}{wish}")
+        self.refused = refused
+
+
+def _reason(refused: Refused) -> str:
+    # The words "unable to parse" are what InfluxDB clients look for to know that sending again is pointless.
+    text = refused.text.replace("\n", "\\n")
+    return f"line {refused.line}: unable to parse '{text}': {refused.reason}"
+
+
+def answer_error(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
+    """The answer to a failed request. Logs what an operator must know; never raises."""
+    chosen = _worst(error)
+    match chosen:
+        case ArcError() if chosen.status != 500:
+            return _known(chosen, head)
+        case HTTPException():
+            return _routing(chosen, head)
+        case _:
+            return _unexpected(error, head, log=log, rng=rng)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _worst(error: BaseException) -> BaseException:
+    """Of a group, the one that decides: a bug before a known error; a Cancelled is never the reason."""
+    leaves = [leaf for leaf in _leaves(error) if not isinstance(leaf, trio.Cancelled)]
+    bugs = [leaf for leaf in leaves if not isinstance(leaf, (ArcError, HTTPException))]
+    return (bugs or leaves or [error])[0]
+
+
+def _known(error: ArcError, head: Head) -> Reply:
+    document: dict[str, object] = _document(error.message, error.code)
+    headers: list[tuple[bytes, bytes]] = []
+    refused = getattr(error, "refused", ())
+    if refused:
+        document["refused_total"] = len(refused)
+        document["refused"] = [
+            {"line": one.line, "reason": one.reason, "text": one.text} for one in refused[:REFUSED_LISTED_MAX]
+        ]
+    if isinstance(error, PartialWrite):
+        document["written"] = error.written
+        headers.append((b"x-arc-position", error.position.encode()))
+    if isinstance(error, (Unavailable, OutcomeUnknown)) and not isinstance(error, TimedOut):
+        seconds = error.retry_after_seconds if isinstance(error, Unavailable) else 1
+        headers.append((b"retry-after", str(seconds).encode()))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b'Bearer realm="arc"'))
+    status = 503 if error.status == 429 and head.path in DROPS_ON_4XX else error.status
+    return json_reply(status, document, (*headers, *_influx(error.message, head)))
+
+
+def _routing(error: HTTPException, head: Head) -> Reply:
+    status = error.code or 500
+    if status == 404:
+        # The prefix is how arcli recognises a feature that this server does not have (ecosystem 1.4).
+        return json_reply(404, _document(f"Cannot {head.method} {head.path}", "not_found"))
+    if status == 405:
+        allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return json_reply(
+            405, _document("Method Not Allowed", "method_not_allowed"), ((b"allow", allowed.encode("latin-1")),)
+        )
+    texts = {413: ("request body is too large", "too_large"), 408: ("the request body did not arrive in time", "timeout")}
+    message, code = texts.get(status, (error.name, "invalid"))
+    return json_reply(status, _document(message, code))
+
+
+def _unexpected(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
+    incident = rng.bytes(6).hex()
+    log.error(
+        "request_failed",
+        incident=incident,
+        method=head.method,
+        path=head.path,
+        reason=_worst(error),
+        traceback="".join(traceback.format_exception(error)),
+    )
+    message = f"internal error, incident {incident}: the server's log has the details"
+    return json_reply(500, _document(message, "internal"), _influx(message, head))
+
+
+def _document(message: str, code: str) -> dict[str, object]:
+    return {"success": False, "error": message, "message": message, "code": code}
+
+
+def _influx(message: str, head: Head) -> Headers:
+    if head.path not in INFLUX_PATHS:
+        return ()
+    # A header cannot carry line breaks or anything beyond Latin-1; the body has the exact text.
+    text = " ".join(message.split())[:HEADER_TEXT_MAX].encode("ascii", "replace")
+    return ((b"x-influxdb-error", text),)
+
+
+__all__ = [
+    "INFLUX_PATHS",
+    "ClientGone",
+    "Forbidden",
+    "NotFound",
+    "PartialWrite",
+    "RefusedWrite",
+    "TooManyRequests",
+    "answer_error",
+]
