@@ -1,0 +1,133 @@
+"""One moment of the data: which files and which buffered rows a query sees, and nothing that comes later.
+
+The catalog version, its files and the buffered rows above its flush marks are taken in one synchronous step, so a row is
+in exactly one of the two places (DURABILITY section 6): a flush that commits a moment later changes the catalog, not
+the version held here. Files of the snapshot are pinned until `Snapshot.release`, so that a compaction may drop them from
+the manifest but not from the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from arc.catalog.fsm import Catalog
+from arc.catalog.schemas import MeasurementSchema
+from arc.storage.files import FileEntry
+
+
+class TableRange(NamedTuple):
+    """A measurement a query reads, and the closed range of time (µs since 1970 UTC) outside of which it needs no row."""
+
+    database: str
+    measurement: str
+    min_us: int | None = None
+    max_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSnapshot:
+    """One measurement at one moment. ``files`` may hold rows outside the range asked for; ``buffered`` are rows in no file.
+
+    A batch has ``time`` (timestamp[us, UTC]) and any of the schema's columns, tags plain or dictionary-encoded.
+    """
+
+    schema: MeasurementSchema
+    files: tuple[FileEntry, ...] = ()
+    buffered: tuple[pa.RecordBatch, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the files and the buffer together."""
+        return sum(entry.rows for entry in self.files) + sum(batch.num_rows for batch in self.buffered)
+
+
+class PinFiles(Protocol):
+    """Whoever unlinks files: a pinned path stays on disk until it was unpinned as often as it was pinned."""
+
+    def pin(self, paths: Sequence[str]) -> None:
+        """Keep these files."""
+        ...
+
+    def unpin(self, paths: Sequence[str]) -> None:
+        """One user less."""
+        ...
+
+
+class BufferedRows(Protocol):
+    """The write buffer: `arc.ingest.buffer.Buffer.snapshot`."""
+
+    def __call__(self, database: str, measurement: str, after: int) -> tuple[pa.RecordBatch, ...]:
+        """Rows of WAL records above ``after``, in sequence order."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Snapshot:
+    """What a query reads. A table that the catalog does not know is absent from ``tables``. Release it exactly when done."""
+
+    catalog: Catalog
+    tables: Mapping[tuple[str, str], TableSnapshot] = field(default_factory=dict)
+    _pins: PinFiles | None = None
+    _pinned: tuple[str, ...] = ()
+
+    def release(self) -> None:
+        """Let the files go. A second call does nothing."""
+        pinned, self._pinned = self._pinned, ()
+        if pinned and self._pins is not None:
+            self._pins.unpin(pinned)
+
+
+class TakeSnapshot(Protocol):
+    """Takes a snapshot in one synchronous step; nothing else may run on the node's thread in between."""
+
+    def __call__(self, tables: Sequence[TableRange]) -> Snapshot:
+        """The newest applied catalog, and what the tables hold in it. Without tables: just the catalog."""
+        ...
+
+
+class SnapshotTaker:
+    """The one `TakeSnapshot` there is: made of the applied catalog, the write buffer and the keeper of files."""
+
+    def __init__(
+        self, catalog: Callable[[], Catalog], buffered: BufferedRows | None = None, pins: PinFiles | None = None
+    ) -> None:
+        self._catalog = catalog
+        self._buffered = buffered
+        self._pins = pins
+
+    def __call__(self, tables: Sequence[TableRange]) -> Snapshot:
+        """See `TakeSnapshot`. A table asked for twice gets the union of its ranges."""
+        catalog = self._catalog()
+        taken = {(t.database, t.measurement): t for t in merge_ranges(tables)}
+        found: dict[tuple[str, str], TableSnapshot] = {}
+        for key, wanted in taken.items():
+            schema = catalog.schema(*key)
+            if schema is None:
+                continue
+            files = tuple(catalog.files_between(*key, wanted.min_us, wanted.max_us))
+            rows = () if self._buffered is None else self._buffered(*key, catalog.mark(*key))
+            found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
+        paths = tuple(entry.path for table in found.values() for entry in table.files)
+        if self._pins is not None and paths:
+            self._pins.pin(paths)
+        return Snapshot(catalog=catalog, tables=found, _pins=self._pins, _pinned=paths)
+
+
+def merge_ranges(tables: Sequence[TableRange]) -> tuple[TableRange, ...]:
+    """One range per measurement that covers all ranges asked of it; an open end stays open."""
+    merged: dict[tuple[str, str], TableRange] = {}
+    for table in tables:
+        key = (table.database, table.measurement)
+        known = merged.get(key)
+        merged[key] = table if known is None else TableRange(*key, *_cover(known, table))
+    return tuple(merged.values())
+
+
+def _cover(one: TableRange, other: TableRange) -> tuple[int | None, int | None]:
+    low = None if one.min_us is None or other.min_us is None else min(one.min_us, other.min_us)
+    high = None if one.max_us is None or other.max_us is None else max(one.max_us, other.max_us)
+    return low, high
