@@ -137,7 +137,7 @@ class SystemDisk:
 
     def walk(self, path: str) -> list[str]:
         """Sorted paths of all files below a folder."""
-        found = []
+        found: list[str] = []
         for folder, _, names in os.walk(self._path(path)):
             relative = os.path.relpath(folder, self._root)
             found.extend(f"{relative}/{name}" if relative != "." else name for name in names)
@@ -203,6 +203,9 @@ class SystemDisk:
         try:
             os.posix_fallocate(fd, 0, size)
             os.fsync(fd)
+        except OSError:
+            target.unlink()
+            raise
         finally:
             os.close(fd)
         _sync_folder(target.parent)

@@ -9,10 +9,11 @@ It deliberately knows nothing of what a record means.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from arc.errors import Corrupt, DiskFailed
+from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import frames
 from arc.journal.frames import Damage, Scan, SegmentHeader
 from arc.ports import BLOCK_BYTES, Buffer, Disk, LogFile
@@ -93,20 +94,24 @@ class Journal:
         return tuple(self._segments)
 
     def append(self, payloads: Sequence[Buffer], first_index: int) -> None:
-        """Write records ``first_index`` … as one group, durable on return. Raises DiskFailed; the journal is dead then."""
+        """Write records ``first_index`` … as one group, durable on return.
+
+        Raises Overloaded when the disk has no room for another segment: nothing was written, and a later append may work. Raises
+        DiskFailed when a write or sync failed: what is on disk is unknown, and the journal refuses everything from then on.
+        """
         assert payloads and first_index == self.next_index, (first_index, self.next_index)
         if self._failed:
             raise DiskFailed("an earlier write to this log failed; its state is unknown until the node restarts")
+        needed = frames.group_bytes(payloads)
         try:
-            self._append(payloads, first_index)
+            if self._segments[-1].used_bytes + needed > self._segments[-1].size_bytes:
+                self._rotate(first_index, at_least=needed + BLOCK_BYTES)
+            self._write(payloads, first_index, needed)
         except OSError as error:
             self._failed = True
             raise DiskFailed(f"writing {self._segments[-1].path} failed: {error}") from error
 
-    def _append(self, payloads: Sequence[Buffer], first_index: int) -> None:
-        needed = frames.group_bytes(payloads)
-        if self._segments[-1].used_bytes + needed > self._segments[-1].size_bytes:
-            self._rotate(first_index, at_least=needed + BLOCK_BYTES)
+    def _write(self, payloads: Sequence[Buffer], first_index: int, needed: int) -> None:
         segment, active = self._segments[-1], self._active
         assert active is not None
         written = active.write_durable(segment.used_bytes, frames.encode_group(segment.number, first_index, payloads))
@@ -121,9 +126,10 @@ class Journal:
             raise ValueError(f"record {start_index} is gone; the log begins at {self.first_index}")
         for segment in self.segments():
             if segment.next_index > start_index:
-                yield from self._read_segment(segment, start_index)
+                yield from self.read_segment(segment, start_index)
 
-    def _read_segment(self, segment: SegmentInfo, start_index: int) -> Iterator[tuple[int, memoryview]]:
+    def read_segment(self, segment: SegmentInfo, start_index: int) -> Iterator[tuple[int, memoryview]]:
+        """Yield (number, payload) of one segment. A payload is a view of the file: copy what must outlive a `release`."""
         _, scan = look(self._disk, segment.path)
         for group in scan.groups:
             for index, payload in enumerate(group.records, group.first_index):
@@ -160,9 +166,6 @@ class Journal:
             active.write_durable(segment.used_bytes, frames.encode_group(segment.number, segment.next_index, ()))
 
     def _rotate(self, first_index: int, *, at_least: int = 0) -> None:
-        if self._active is not None:
-            self._mark_end()
-            self._active.close()
         number = self._segments[-1].number + 1 if self._segments else 1
         if self._spares:  # a spare may carry a number this journal used last; numbers must never repeat
             number = max(number, 1 + max(int(path.rsplit("/", 1)[1].split(".")[0]) for path in self._spares))
@@ -174,11 +177,29 @@ class Journal:
             handle = self._disk.open_log(draft)
         else:
             draft = f"{path}.new"
-            handle = self._disk.create_log(draft, size)
+            handle = self._create(draft, size)
+        # The old segment is left only now, when its successor is sure: a full disk must not end a log that still works.
+        if self._active is not None:
+            self._mark_end()
+            self._active.close()
         handle.write_durable(0, [header])
         self._disk.rename(draft, path)
         self._active = handle
         self._segments.append(SegmentInfo(number, path, first_index, first_index, BLOCK_BYTES, size))
+
+
+    def _create(self, draft: str, size: int) -> LogFile:
+        try:
+            return self._disk.create_log(draft, size)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise Overloaded(
+                f"the disk has no room for the next log segment of {size} bytes ({self._folder}); nothing was stored. "
+                "Free space, or wait until flushed segments are recycled",
+                code="disk_full",
+                retry_after_seconds=5,
+            ) from error
 
 
 def look(disk: Disk, path: str) -> tuple[Inspection, Scan]:

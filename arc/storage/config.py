@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalConfig:
-    """The write-ahead log. ``sync`` is "always"; there is no level that answers before the disk has the row."""
+    """Section ``[wal]``, the write-ahead log. There is no setting that answers a write before the disk has it."""
 
     segment_bytes: int = 64 << 20
     """Large enough that rotation is rare (one per second at 64 MB/s), small enough that little is kept for one slow measurement."""
@@ -27,7 +27,7 @@ class WalConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
-    """Parquet files and what is left over from crashes."""
+    """Section ``[storage]``: Parquet files and what is left over from crashes."""
 
     reserve_bytes: int = 256 << 20
     """Writes are refused with 503 while less than this is free: flush and the catalog's log still need room to make space."""
