@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -70,7 +70,7 @@ class AuthConfig:
 
     enabled: bool = True
     """Ask for tokens. Without them everybody who reaches the port may do everything."""
-    bootstrap_token: str = ""
+    bootstrap_token: str = field(default="", repr=False)  # out of the repr means secret, see arc/config.py
     """Text of the first admin token. Empty: one is made and shown once at the first start."""
     failed_per_minute: int = 30
     """Wrong tokens from one address before the answer becomes 429."""
