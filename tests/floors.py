@@ -64,17 +64,7 @@ PURE = (
     "arc.config",
     "arc.errors",
     "arc.ids",
-    "arc.ingest.arrow",
-    "arc.ingest.buffer",
-    "arc.ingest.columns",
-    "arc.ingest.compression",
-    "arc.ingest.lineprotocol",
-    "arc.ingest.lp_*",
-    "arc.ingest.mp_kernel",
-    "arc.ingest.msgpack",
-    "arc.ingest.schema",
-    "arc.ingest.tabular",
-    "arc.ingest.timeunit",
+    "arc.ingest.*",
     "arc.journal*",
     "arc.license",
     "arc.ports",
@@ -95,8 +85,8 @@ PURE = (
     "arc.wire.codec",
     "arc.wire.framing",
 )
-IMPURE = ("arc.raft.storage", "arc.raft.node")
-"""Exceptions of the patterns above."""
+IMPURE = ("arc.ingest.flush", "arc.ingest.intake", "arc.raft.node", "arc.raft.storage")
+"""Exceptions of the patterns above: the few that wait."""
 
 ASYNC_LIBRARIES = frozenset({"trio", "quart", "quart_trio", "hypercorn", "anyio", "asyncio", "httpx"})
 
@@ -104,8 +94,8 @@ PORTS_ONLY = ("arc.system", "arc.cli*", "simulations*")
 """Where the world outside may be touched directly."""
 
 WORLD = frozenset(
-    ["asyncio", "concurrent", "multiprocessing", "os", "pathlib", "random", "secrets", "selectors", "shutil", "signal"]
-    + ["socket", "subprocess", "tempfile", "threading", "time", "uuid"]
+    {"asyncio", "concurrent", "multiprocessing", "os", "pathlib", "random", "secrets", "selectors", "shutil"}
+    | {"signal", "socket", "subprocess", "tempfile", "threading", "time", "uuid"}
 )
 WORLD_EXCEPT = frozenset({"pathlib.PurePosixPath", "pathlib.PurePath"})
 """Names of those modules that only compute."""

@@ -1,0 +1,72 @@
+# Every target works on a machine that has only Python 3.11 or newer and make: it builds its own virtual environment first.
+# `make` alone lists the targets. `check` reads and never writes; `fix` writes.
+
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SERVE_ARGS  ?=
+PYTEST_ARGS ?=
+BENCH_ARGS  ?=
+DEMO_ARGS   ?=
+
+# The first interpreter that is new enough; PYTHON=... overrides.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve demo test check fix bench crash fuzz docs clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+serve: $(VENV)/.run ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
+	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
+
+demo: $(VENV)/.run ## Stream this machine's own metrics into a throw-away node and query them
+	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types and tests; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fix: $(VENV)/.dev ## Format, repair what lint can repair, rewrite generated pages
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python docs/generate.py
+
+docs: $(VENV)/.dev ## Rewrite the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev ## Measure against peers and floors in the same run; prints a table of ratios
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
+	$(BIN)/python -m pytest -m long tests/e2e $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "long or not long" --timeout=1800 -k "fuzz or hypothesis or property" $(PYTEST_ARGS)
+
+clean: ## Remove what the targets made, but never data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+# What a node needs; the compiled kernels are an extra that some platforms have no wheel for.
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]' \
+		|| { echo "make: could not install the compiled kernels (numba); going on without them, parsing will be slower" >&2; \
+		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .; }
+	@touch $@
+
+# What a developer needs besides.
+$(VENV)/.dev: pyproject.toml $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer; none found. PYTHON=/path/to/python3 make ... names one" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make a virtual environment here (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
