@@ -6,7 +6,9 @@ Done, or refused with a stable code. A refusal is a value, because it must be eq
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from arc.catalog.events import Event
 from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, TooLarge
 
 FAMILIES: dict[str, type[ArcError]] = {
@@ -56,3 +58,18 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Generic[State]):
+    """What one part made of a command it accepted.
+
+    Its new state (the same object if nothing changed) and what to tell.
+    """
+
+    state: State
+    value: Value = None
+    events: tuple[Event, ...] = ()

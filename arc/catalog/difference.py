@@ -1,0 +1,108 @@
+"""What must be told to bring an observer from one version of the catalog to another: the events of a restored snapshot.
+
+`ClusterFSM.apply` tells its changes directly, because it knows them; the tests hold that both ways tell the same. Parts
+that are the same object are skipped, so the difference of close versions is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from arc.catalog.cells import MeasurementFiles
+from arc.catalog.events import (
+    DatabaseCreated,
+    DatabaseDropped,
+    Event,
+    FilesAdded,
+    FilesRemoved,
+    LeaseAssigned,
+    MarksMoved,
+    SchemaChanged,
+    TokensChanged,
+)
+from arc.catalog.facts import Catalog
+from arc.catalog.manifest import NO_FILES, NOTHING
+from arc.catalog.schemas import DatabaseFacts
+from arc.catalog.values import FlushMark
+from arc.storage.files import FileEntry
+
+
+def difference(before: Catalog, after: Catalog) -> tuple[Event, ...]:
+    """Events that lead from ``before`` to ``after``: schemas first, then files and marks, leases, tokens."""
+    return (*_schemas(before, after), *_files(before, after), *_leases(before, after), *_tokens(before, after))
+
+
+def _schemas(before: Catalog, after: Catalog) -> Iterator[Event]:
+    if before.databases is after.databases:
+        return
+    for name, old in sorted(before.databases.items()):
+        if not _same_database(old, after.databases.get(name)):
+            yield DatabaseDropped(name)
+    for name, new in sorted(after.databases.items()):
+        known = before.databases.get(name)
+        if known is new:
+            continue
+        if known is None or not _same_database(known, new):
+            yield DatabaseCreated(name)
+            known = None
+        for measurement, schema in sorted(new.measurements.items()):
+            older = known.measurements.get(measurement) if known is not None else None
+            if older is None or older.version != schema.version:
+                yield SchemaChanged(name, measurement, schema.version)
+
+
+def _same_database(old: DatabaseFacts, new: DatabaseFacts | None) -> bool:
+    return new is not None and old.created_index == new.created_index
+
+
+def _files(before: Catalog, after: Catalog) -> Iterator[Event]:
+    if before.manifest is after.manifest:
+        return
+    added: list[FileEntry] = []
+    removed: list[FileEntry] = []
+    marks: list[FlushMark] = []
+    for database in sorted({*before.manifest, *after.manifest}):
+        olds = before.manifest.get(database, NO_FILES).measurements
+        news = after.manifest.get(database, NO_FILES).measurements
+        for measurement in sorted(_changed_keys(olds, news)):
+            old, new = olds.get(measurement, NOTHING), news.get(measurement, NOTHING)
+            gone, come = _file_difference(old, new)
+            removed += gone
+            added += come
+            if new.mark not in (old.mark, 0):
+                marks.append(FlushMark(database, measurement, new.mark))
+    if removed:
+        yield FilesRemoved(tuple(removed))
+    if added:
+        yield FilesAdded(tuple(added))
+    if marks:
+        yield MarksMoved(tuple(marks))
+
+
+def _changed_keys(olds: Mapping[str, MeasurementFiles], news: Mapping[str, MeasurementFiles]) -> set[str]:
+    if olds is news:
+        return set()
+    return {name for name in {*olds, *news} if olds.get(name) is not news.get(name)}
+
+
+def _file_difference(old: MeasurementFiles, new: MeasurementFiles) -> tuple[list[FileEntry], list[FileEntry]]:
+    """(gone, come) between two versions; files are told apart by path and hash."""
+    olds = {(file.path, file.sha256): file for file in old.all()}
+    news = {(file.path, file.sha256): file for file in new.all()}
+    return [f for key, f in olds.items() if key not in news], [f for key, f in news.items() if key not in olds]
+
+
+def _leases(before: Catalog, after: Catalog) -> Iterator[Event]:
+    for name, lease in sorted(after.leases.items()):
+        held = before.leases.get(name)
+        if held is None or held.epoch != lease.epoch:
+            yield LeaseAssigned(name, lease.holder, lease.epoch, held.holder if held is not None else None)
+
+
+def _tokens(before: Catalog, after: Catalog) -> Iterator[Event]:
+    if before.access is after.access:
+        return
+    ids = sorted({*before.tokens, *after.tokens})
+    changed = tuple(id_ for id_ in ids if before.tokens.get(id_) != after.tokens.get(id_))
+    if changed:
+        yield TokensChanged(changed)

@@ -1,0 +1,86 @@
+"""What changed in the catalog, told after the fact. An event says what is true now; who needs more reads the catalog.
+
+Applying a command and restoring a snapshot tell their changes in these words, so nobody needs a second way to learn of
+them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arc.catalog.values import FlushMark
+from arc.ids import Epoch, NodeId
+from arc.storage.files import FileEntry
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCreated:
+    """A database exists that did not."""
+
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseDropped:
+    """A database is gone with everything in it. The files it had follow as `FilesRemoved`."""
+
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanged:
+    """A measurement is new, has new columns or a wider one."""
+
+    database: str
+    measurement: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilesAdded:
+    """These files are part of the manifest now."""
+
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRemoved:
+    """These files are no longer part of the manifest; their bytes may go after the last query that reads them."""
+
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarksMoved:
+    """Flush marks stand at these sequences now."""
+
+    marks: tuple[FlushMark, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAssigned:
+    """A lease has a new epoch, and perhaps a new holder. ``previous`` is who held it before, if anybody did."""
+
+    lease: str
+    holder: NodeId
+    epoch: Epoch
+    previous: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokensChanged:
+    """These tokens were made, changed or deleted: whatever was remembered about them is no longer true."""
+
+    ids: tuple[int, ...]
+
+
+Event = (
+    DatabaseCreated
+    | DatabaseDropped
+    | SchemaChanged
+    | FilesAdded
+    | FilesRemoved
+    | MarksMoved
+    | LeaseAssigned
+    | TokensChanged
+)
