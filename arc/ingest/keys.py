@@ -52,6 +52,8 @@ class IdempotencyKeys:
     def remember(self, database: str, key: str, write: Remembered) -> None:
         """Note a stored write. Parts of one request add up: the last position and the sum of rows count."""
         known = self._known.get((database, key))
+        if known is not None and known.position >= write.position:
+            return  # replay meets records whose keys the checkpoint brought already
         rows = write.rows + (known.rows if known is not None else 0)
         self._known[database, key] = Remembered(write.position, rows, write.wall_us)
 

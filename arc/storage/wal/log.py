@@ -154,4 +154,3 @@ def load_keys(disk: Disk) -> list[StoredKey]:
     return [
         StoredKey(database=d, key=k, epoch=e, sequence=s, rows=r, wall_us=w) for d, k, e, s, r, w in json.loads(body)
     ]
-

@@ -49,9 +49,7 @@ def encode_columns(batch: pa.RecordBatch) -> pa.Buffer:
 
 def encode(header: RecordHeader, columns: pa.Buffer) -> bytes:
     """The bytes of one record. Raises ValueError when a name is longer than 65,535 bytes."""
-    database, measurement, key = (
-        text.encode() for text in (header.database, header.measurement, header.key)
-    )
+    database, measurement, key = (text.encode() for text in (header.database, header.measurement, header.key))
     if max(len(database), len(measurement), len(key)) > 0xFFFF:
         raise ValueError("database, measurement and idempotency key must each fit 65,535 bytes of UTF-8")
     names = _LENGTHS.pack(len(database), len(measurement), len(key)) + database + measurement + key

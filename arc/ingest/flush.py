@@ -1,0 +1,286 @@
+"""Buffer to Parquet, exactly once: seal, encode, store, register, forget, release.
+
+Files become visible and the flush mark moves in one catalog command, so a crash anywhere leaves either the rows in the WAL or the
+rows in files. A flush that cannot be registered now is retried until it is; rows wait in memory and in the WAL meanwhile, the
+memory budget pushes back on writers, and nothing is dropped.
+
+What is due is decided by the pure `due`; the rest acts on it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import trio
+
+from arc.catalog.commands import FlushMark
+from arc.errors import DiskFailed, Unavailable
+from arc.ids import Epoch, NodeId
+from arc.ingest.buffer import Buffer, Key, LaneFacts, Sealed
+from arc.ingest.config import IngestConfig
+from arc.ingest.keys import IdempotencyKeys
+from arc.ports import Clock, Disk, Workers
+from arc.storage import parquet, paths
+from arc.storage.files import FileEntry
+from arc.storage.keeper import DATA
+from arc.storage.wal.log import StoredKey
+from arc.telemetry import Log
+
+TICK_SECONDS = 0.5
+"""How often ages are looked at; sizes are looked at as often, which at 64 MiB a measurement is soon enough."""
+
+RETRY_SECONDS = 5.0
+"""Pause after a flush that the disk or the catalog could not take."""
+
+
+class Registrar(Protocol):
+    """The one door for files into the catalog; `cluster.registrar`."""
+
+    async def register(self, files: Sequence[FileEntry], flushed: Sequence[FlushMark]) -> None:
+        """Return when files and marks are committed. Raises Conflict when this node may not do that any more."""
+        ...
+
+
+class ReleaseLog(Protocol):
+    """The log that may shrink after a flush; `storage.wal.log.WalLog`."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held."""
+        ...
+
+    async def release(self, below: int, keys: Sequence[StoredKey]) -> int:
+        """Give back segments below a sequence."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushStatistics:
+    """What was written. ``failures_total`` counts attempts that were retried."""
+
+    flushes_total: int
+    files_total: int
+    rows_total: int
+    bytes_total: int
+    failures_total: int
+    running: int
+    last_error: str
+
+
+def due(lanes: Iterable[LaneFacts], config: IngestConfig, *, now: float, wal_is_full: bool) -> list[Key]:
+    """The measurements to flush now, most urgent first.
+
+    Rows, bytes and age are the operator's limits. When the WAL holds too much, the measurement with its oldest record is due too,
+    since that one alone keeps the whole log.
+    """
+    ready = [lane for lane in lanes if lane.rows and not lane.is_flushing]
+    urgent = {min(ready, key=lambda lane: lane.first).key} if wal_is_full and ready else set()
+    found = [
+        lane
+        for lane in ready
+        if lane.rows >= config.flush_rows
+        or lane.size_bytes >= config.flush_bytes
+        or now - lane.opened_at >= config.flush_age_seconds
+        or lane.key in urgent
+    ]
+    return [lane.key for lane in sorted(found, key=lambda lane: lane.first)]
+
+
+class Flusher:
+    """Flushes what is due, `flush_workers` measurements at a time, one flush per measurement."""
+
+    def __init__(
+        self,
+        *,
+        config: IngestConfig,
+        wal_bytes_max: int,
+        node: NodeId,
+        epoch: Epoch,
+        clock: Clock,
+        disk: Disk,
+        workers: Workers,
+        buffer: Buffer,
+        keys: IdempotencyKeys,
+        wal: ReleaseLog,
+        registrar: Registrar,
+        admitted: Callable[[], int],
+        log: Log,
+    ) -> None:
+        self._config = config
+        self._wal_bytes_max = wal_bytes_max
+        self._node = node
+        self._epoch = epoch
+        self._clock = clock
+        self._disk = disk
+        self._workers = workers
+        self._buffer = buffer
+        self._keys = keys
+        self._wal = wal
+        self._registrar = registrar
+        self._admitted = admitted
+        self._log = log.bind(component="flush")
+        self._slots = trio.CapacityLimiter(config.flush_workers)
+        self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
+        self._last_error = ""
+        self._retry_at: dict[Key, float] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush for ever what is due. Raises DiskFailed, after which the node must stop."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                now = self._clock.now()
+                full = self._wal.size_bytes > self._wal_bytes_max
+                for key in due(self._buffer.lanes(), self._config, now=now, wal_is_full=full):
+                    if self._retry_at.get(key, now) <= now:
+                        nursery.start_soon(self._flush, self._buffer.seal(key))
+                await trio.sleep(TICK_SECONDS)
+
+    async def flush_all(self) -> None:
+        """Flush everything that is buffered now. Raises Unavailable when a part of it could not be."""
+        failures = self._failures
+        async with trio.open_nursery() as nursery:
+            for lane in list(self._buffer.lanes()):
+                nursery.start_soon(self._flush_now, lane.key)
+        if self._failures > failures:
+            raise Unavailable(f"not everything could be flushed: {self._last_error}; what is left stays in the WAL")
+
+    async def _flush_now(self, key: Key) -> None:
+        while self._is_flushing(key):
+            await trio.sleep(TICK_SECONDS / 10)
+        if any(lane.key == key and lane.rows for lane in self._buffer.lanes()):
+            await self._flush(self._buffer.seal(key))
+
+    def _is_flushing(self, key: Key) -> bool:
+        return any(lane.key == key and lane.is_flushing for lane in self._buffer.lanes())
+
+    async def _flush(self, sealed: Sealed) -> None:
+        self._running += 1
+        try:
+            async with self._slots:
+                await self._flush_once(sealed)
+        except OSError as error:
+            self._failed(sealed, str(error))
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                # The kernel may have dropped what it could not write; asking again would be told a lie.
+                raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
+        except Unavailable as error:
+            self._failed(sealed, error.message)
+        except BaseException:
+            self._buffer.unseal(sealed.key)
+            raise
+        finally:
+            self._running -= 1
+
+    def _failed(self, sealed: Sealed, reason: str) -> None:
+        self._buffer.unseal(sealed.key)
+        self._failures += 1
+        self._last_error = reason
+        self._retry_at[sealed.key] = self._clock.now() + RETRY_SECONDS
+        self._log.error(
+            "flush_failed",
+            measurement=str(sealed.key),
+            rows=sealed.rows,
+            reason=reason,
+            effect="rows stay in memory and in the WAL",
+            next_step=f"retried in {RETRY_SECONDS:g} s",
+        )
+
+    async def _flush_once(self, sealed: Sealed) -> None:
+        began = self._clock.now()
+        entries = await self._workers.run(self._write_files, sealed)
+        mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
+        await self._registrar.register(entries, [mark])
+        self._buffer.forget(sealed.key, sealed.last)
+        self._retry_at.pop(sealed.key, None)
+        self._flushes += 1
+        self._files += len(entries)
+        self._rows += sealed.rows
+        self._bytes += sum(entry.size_bytes for entry in entries)
+        released = await self._release_wal()
+        self._log.info(
+            "flushed",
+            measurement=str(sealed.key),
+            rows=sealed.rows,
+            files=len(entries),
+            bytes=sum(entry.size_bytes for entry in entries),
+            mark=sealed.last,
+            seconds=round(self._clock.now() - began, 3),
+            wal_segments_released=released,
+        )
+
+    def _write_files(self, sealed: Sealed) -> list[FileEntry]:
+        """Encode and store; blocking, on a worker. Every file and its folder is durable on return."""
+        metadata = {
+            "arc.tags": ",".join(_tags(sealed)),
+            "arc.writer": self._node,
+            "arc.epoch": str(self._epoch),
+            "arc.wal_first": str(sealed.first),
+            "arc.wal_last": str(sealed.last),
+        }
+        entries = []
+        database, measurement = sealed.key.database, sealed.key.measurement
+        for file in parquet.encode_hours(sealed.batches, metadata):
+            path = paths.file_path(
+                database, measurement, file.hour, node=self._node, epoch=self._epoch, sequence=sealed.last
+            )
+            self._disk.make_dirs(f"{DATA}/{path.rsplit('/', 1)[0]}")
+            self._disk.write_durable(f"{DATA}/{path}", memoryview(file.data))
+            entries.append(
+                FileEntry(
+                    path=path,
+                    database=database,
+                    measurement=measurement,
+                    sha256=file.sha256,
+                    size_bytes=file.data.size,
+                    rows=file.rows,
+                    min_time_us=file.min_time_us,
+                    max_time_us=file.max_time_us,
+                    origin=self._node,
+                    epoch=self._epoch,
+                    first_sequence=sealed.first,
+                    last_sequence=sealed.last,
+                    created_us=self._clock.wall_us(),
+                    columns=file.columns,
+                )
+            )
+        return entries
+
+    async def _release_wal(self) -> int:
+        oldest = self._buffer.oldest_sequence()
+        # Everything up to `admitted` is in the buffer or in files; everything above it is still on its way.
+        below = oldest if oldest is not None else self._admitted() + 1
+        living = self._keys.below(below, self._clock.wall_us())
+        keys = [
+            StoredKey(
+                database=database,
+                key=key,
+                epoch=write.position.epoch,
+                sequence=write.position.sequence,
+                rows=write.rows,
+                wall_us=write.wall_us,
+            )
+            for database, key, write in living
+        ]
+        return await self._wal.release(below, keys)
+
+    def statistics(self) -> FlushStatistics:
+        """Numbers for status and metrics."""
+        return FlushStatistics(
+            flushes_total=self._flushes,
+            files_total=self._files,
+            rows_total=self._rows,
+            bytes_total=self._bytes,
+            failures_total=self._failures,
+            running=self._running,
+            last_error=self._last_error,
+        )
+
+
+def _tags(sealed: Sealed) -> list[str]:
+    names = {f.name for batch in sealed.batches for f in batch.schema if pa.types.is_dictionary(f.type)}
+    return sorted(names)

@@ -1,0 +1,358 @@
+"""The door for rows: settle, log, wait until durable, make visible, answer.
+
+A write becomes an *entry*. One task takes all waiting entries, numbers their records and appends them to the WAL as one durable
+group; a second one waits until the records are durable everywhere they must be and lets the rows into the buffer, in sequence order.
+Both belong to the intake and not to the request: a client that hangs up cancels only its own waiting, and what was logged goes its way.
+
+An entry's records are always in one group, which the WAL keeps or drops whole; so a request is stored whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+import trio
+
+from arc.catalog.fsm import Catalog
+from arc.errors import ArcError, DiskFailed, OutcomeUnknown, Overloaded, Unavailable
+from arc.ids import Epoch, Position
+from arc.ingest.buffer import Buffer, Key
+from arc.ingest.columns import Refused
+from arc.ingest.config import IngestConfig
+from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.ingest.memory import MemoryBudget
+from arc.ingest.requests import WriteRequest, Written
+from arc.ingest.settlement import Agreed, Propose, Settlement
+from arc.ports import Clock, Workers
+from arc.storage.wal import record
+
+INLINE_BYTES_MAX = 1 << 20
+"""Larger batches are serialised on a worker: above it the event loop would notice (about 0.3 ms a MiB)."""
+
+
+class AppendRecords(Protocol):
+    """The log of this node; `storage.wal.log.WalLog`."""
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence of the next record."""
+        ...
+
+    async def append(self, records: Sequence[bytes]) -> None:
+        """Store as one group, durable on return. Raises Overloaded (nothing stored), DiskFailed."""
+        ...
+
+
+class WaitDurable(Protocol):
+    """Says when a record is durable wherever the write level asks for."""
+
+    async def wait_durable(self, sequence: int) -> int:
+        """Return the high watermark once it has reached ``sequence``."""
+        ...
+
+
+class LocalDurability:
+    """Durability on this node alone: what the WAL has synced is durable."""
+
+    async def wait_durable(self, sequence: int) -> int:
+        """At once: the intake only asks for records that its own log has."""
+        return sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeStatistics:
+    """What came in. ``groups_total`` against ``writes_total`` shows how well commits are shared."""
+
+    is_open: bool
+    waiting: int
+    writes_total: int
+    rows_total: int
+    refused_rows_total: int
+    retries_answered_total: int
+    failed_total: int
+    groups_total: int
+    admitted_sequence: int
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    key: Key
+    batch: pa.RecordBatch
+    columns: pa.Buffer
+    sequence: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One request on its way. ``done`` is set when its rows are visible, or when ``error`` says why they are not."""
+
+    database: str
+    idempotency_key: str
+    parts: list[_Part]
+    size_bytes: int
+    rows: int
+    wall_us: int
+    position: Position | None = None
+    error: ArcError | None = None
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Intake:
+    """Accepts writes while it is open. ``epoch`` is that of the writer lease this node holds."""
+
+    def __init__(
+        self,
+        *,
+        config: IngestConfig,
+        group_bytes: int,
+        epoch: Epoch,
+        clock: Clock,
+        workers: Workers,
+        catalog: Callable[[], Catalog],
+        propose: Propose,
+        log: AppendRecords,
+        durability: WaitDurable,
+        buffer: Buffer,
+        keys: IdempotencyKeys,
+        memory: MemoryBudget,
+    ) -> None:
+        self._config = config
+        self._group_bytes = group_bytes
+        self._epoch = epoch
+        self._clock = clock
+        self._workers = workers
+        self._log = log
+        self._durability = durability
+        self._buffer = buffer
+        self._keys = keys
+        self._memory = memory
+        self._settlement = Settlement(catalog, propose, clock)
+        self._waiting: deque[_Entry] = deque()
+        self._appending: list[_Entry] = []
+        self._logged: deque[_Entry] = deque()
+        self._in_flight: dict[tuple[str, str], _Entry] = {}
+        self._waiting_came = trio.Event()
+        self._logged_came = trio.Event()
+        self._closed_because: str | None = "the node is starting"
+        self.admitted_sequence = log.next_sequence - 1
+        self._writes = self._rows = self._refused = self._retries = self._failed = self._groups = 0
+
+    def __repr__(self) -> str:
+        return f"<Intake epoch={self._epoch} admitted={self.admitted_sequence} waiting={len(self._waiting)}>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit and admit for ever. Raises DiskFailed, after which the node must stop."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commit_loop)
+            nursery.start_soon(self._admit_loop)
+            self._closed_because = None
+            task_status.started()
+
+    def close(self, reason: str) -> None:
+        """Refuse new writes from now on; those inside go on."""
+        self._closed_because = reason
+
+    def open(self) -> None:
+        """Take writes again."""
+        self._closed_because = None
+
+    @property
+    def closed_because(self) -> str | None:
+        """Why no writes are taken; None while they are."""
+        return self._closed_because
+
+    def reserve(self, size_bytes: int) -> AbstractContextManager[None]:
+        """Count a request's bytes while it is read and decoded. Raises Overloaded."""
+        return self._memory.reserve(size_bytes)
+
+    async def drain(self) -> None:
+        """Wait until every write inside is answered."""
+        while inside := (*self._logged, *self._appending, *self._waiting):
+            await inside[-1].done.wait()
+
+    async def write(self, request: WriteRequest) -> Written:
+        """Store a request durably and make it visible.
+
+        Raises AllRefused (nothing stored: no row fits, or one does not and the request is strict), Overloaded and Unavailable
+        (nothing stored), OutcomeUnknown (it may be stored; only a retry with the same idempotency key is safe).
+        """
+        if self._closed_because is not None:
+            raise Unavailable(f"this node takes no writes now: {self._closed_because}")
+        key = request.idempotency_key or ""
+        if key and (known := await self._find_retry(request.database, key)) is not None:
+            self._retries += 1
+            return Written(position=known.position, rows=known.rows)
+        agreed = await self._settlement.settle(request)
+        self._refused += len(agreed.refused)
+        if not agreed.batches:
+            return Written(position=Position(self._epoch, self.admitted_sequence), rows=0, refused=agreed.refused)
+        entry = await self._enter(request.database, key, agreed)
+        return await self._answer(entry, agreed.refused)
+
+    async def _find_retry(self, database: str, key: str) -> Remembered | None:
+        now_us = self._clock.wall_us()
+        known = self._keys.find(database, key, now_us)
+        if known is None and (first := self._in_flight.get((database, key))) is not None:
+            # The first one is still on its way: its fate is this one's answer too.
+            await self._answer(first, ())
+            known = self._keys.find(database, key, now_us)
+        if known is None:
+            self._keys.check_room(now_us)
+        return known
+
+    async def _enter(self, database: str, key: str, agreed: Agreed) -> _Entry:
+        parts = []
+        for measurement, settled in agreed.batches:
+            batch = settled.batch
+            if batch.nbytes > INLINE_BYTES_MAX:
+                columns = await self._workers.run(record.encode_columns, batch)
+            else:
+                columns = record.encode_columns(batch)
+            parts.append(_Part(Key(database, measurement), batch, columns))
+        size_bytes = sum(part.columns.size for part in parts)
+        entry = _Entry(
+            database=database,
+            idempotency_key=key,
+            parts=parts,
+            size_bytes=size_bytes,
+            rows=sum(part.batch.num_rows for part in parts),
+            wall_us=self._clock.wall_us(),
+        )
+        if key and (database, key) in self._in_flight:
+            # Two retries settled side by side; the one that is inside wins, this one waits for it.
+            return self._in_flight[database, key]
+        self._memory.take(size_bytes)
+        if key:
+            self._in_flight[database, key] = entry
+        self._waiting.append(entry)
+        self._waiting_came.set()
+        return entry
+
+    async def _answer(self, entry: _Entry, refused: tuple[Refused, ...]) -> Written:
+        with trio.move_on_after(self._config.write_timeout_seconds):
+            await entry.done.wait()
+        if not entry.done.is_set():
+            raise OutcomeUnknown(
+                f"the write was not durable within {self._config.write_timeout_seconds} s; it may still be stored. "
+                "Retry with the same Idempotency-Key to be sure that it is stored once"
+            )
+        if entry.error is not None:
+            raise entry.error
+        assert entry.position is not None
+        return Written(position=entry.position, rows=entry.rows, refused=refused)
+
+    async def _commit_loop(self) -> None:
+        while True:
+            if not self._waiting:
+                self._waiting_came = trio.Event()
+                await self._waiting_came.wait()
+            self._appending = group = self._take_group()
+            try:
+                await self._log.append(self._number(group))
+            except Overloaded as error:
+                self._fail(group, error)
+                continue
+            except DiskFailed as error:
+                unknown = OutcomeUnknown(f"the disk failed during this write, it may be stored: {error.message}")
+                self._fail(group, unknown)
+                self._fail_waiting(Unavailable(f"the disk failed and the node stops: {error.message}"))
+                self.close("the disk failed")
+                raise
+            finally:
+                self._appending = []
+            self._groups += 1
+            self._logged.extend(group)
+            self._logged_came.set()
+
+    def _take_group(self) -> list[_Entry]:
+        """All that waits, up to one group's bytes; never a part of an entry."""
+        group = [self._waiting.popleft()]
+        size = group[0].size_bytes
+        while self._waiting and size + self._waiting[0].size_bytes <= self._group_bytes:
+            group.append(self._waiting.popleft())
+            size += group[-1].size_bytes
+        return group
+
+    def _number(self, group: list[_Entry]) -> list[bytes]:
+        """Give every record its sequence and its bytes."""
+        records = []
+        sequence = self._log.next_sequence
+        for entry in group:
+            for nth, part in enumerate(entry.parts):
+                part.sequence = sequence
+                entry.position = Position(self._epoch, sequence)
+                header = record.RecordHeader(
+                    position=entry.position,
+                    database=part.key.database,
+                    measurement=part.key.measurement,
+                    rows=part.batch.num_rows,
+                    parts_left=len(entry.parts) - nth - 1,
+                    wall_us=entry.wall_us,
+                    key=entry.idempotency_key,
+                )
+                records.append(record.encode(header, part.columns))
+                sequence += 1
+        return records
+
+    async def _admit_loop(self) -> None:
+        while True:
+            if not self._logged:
+                self._logged_came = trio.Event()
+                await self._logged_came.wait()
+            due = self._logged[0].position
+            assert due is not None
+            watermark = await self._durability.wait_durable(due.sequence)
+            now = self._clock.now()
+            while self._logged and self._last_sequence(self._logged[0]) <= watermark:
+                self._admit(self._logged.popleft(), now)
+
+    @staticmethod
+    def _last_sequence(entry: _Entry) -> int:
+        return entry.parts[-1].sequence
+
+    def _admit(self, entry: _Entry, now: float) -> None:
+        for part in entry.parts:
+            assert part.sequence == self.admitted_sequence + 1
+            self._buffer.add(part.key, part.sequence, part.batch, now)
+            self.admitted_sequence = part.sequence
+        self._memory.give_back(entry.size_bytes)
+        if entry.idempotency_key:
+            assert entry.position is not None
+            stored = Remembered(entry.position, entry.rows, entry.wall_us)
+            self._keys.remember(entry.database, entry.idempotency_key, stored)
+            del self._in_flight[entry.database, entry.idempotency_key]
+        self._writes += 1
+        self._rows += entry.rows
+        entry.done.set()
+
+    def _fail(self, entries: Sequence[_Entry], error: ArcError) -> None:
+        for entry in entries:
+            self._failed += 1
+            self._memory.give_back(entry.size_bytes)
+            if entry.idempotency_key:
+                del self._in_flight[entry.database, entry.idempotency_key]
+            entry.error = error
+            entry.done.set()
+
+    def _fail_waiting(self, error: ArcError) -> None:
+        self._fail(tuple(self._waiting), error)
+        self._waiting.clear()
+
+    def statistics(self) -> IntakeStatistics:
+        """Numbers for status and metrics."""
+        return IntakeStatistics(
+            is_open=self._closed_because is None,
+            waiting=len(self._waiting) + len(self._appending) + len(self._logged),
+            writes_total=self._writes,
+            rows_total=self._rows,
+            refused_rows_total=self._refused,
+            retries_answered_total=self._retries,
+            failed_total=self._failed,
+            groups_total=self._groups,
+            admitted_sequence=self.admitted_sequence,
+        )

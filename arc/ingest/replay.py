@@ -1,0 +1,100 @@
+"""After a start: what the WAL holds and no file does goes back into the buffer.
+
+A record at or below its measurement's flush mark is in files already and is skipped, so replaying is idempotent: run twice, crash
+in the middle, run again, and every row is there once. Segment by segment on a worker, with progress, since the log may be long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from arc.catalog.fsm import Catalog
+from arc.errors import Corrupt
+from arc.ids import Position
+from arc.ingest.buffer import Buffer, Key
+from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.journal import SegmentInfo
+from arc.ports import Clock, Workers
+from arc.storage.wal import record
+from arc.storage.wal.log import StoredKey
+
+
+class ReadLog(Protocol):
+    """The log being replayed; `storage.wal.log.WalLog`."""
+
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """Oldest first."""
+        ...
+
+    def read_segment(self, segment: SegmentInfo, start: int) -> list[tuple[record.RecordHeader, bytes]]:
+        """Records of one segment; blocking."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a replay is. ``rows`` counts those that went back into the buffer."""
+
+    segments_done: int
+    segments: int
+    bytes_done: int
+    records: int
+    rows: int
+
+
+async def replay(
+    log: ReadLog,
+    *,
+    catalog: Catalog,
+    buffer: Buffer,
+    keys: IdempotencyKeys,
+    stored_keys: Iterable[StoredKey],
+    clock: Clock,
+    workers: Workers,
+    report: Callable[[Progress], None],
+) -> Progress:
+    """Fill the buffer and the keys from the log. Raises Corrupt for a record whose columns cannot be read."""
+    for key in stored_keys:
+        stored = Remembered(Position(key.epoch, key.sequence), key.rows, key.wall_us)
+        keys.remember(key.database, key.key, stored)
+    segments = log.segments()
+    progress = Progress(segments_done=0, segments=len(segments), bytes_done=0, records=0, rows=0)
+    for done, segment in enumerate(segments, 1):
+        found = await workers.run(_read, log, segment, catalog)
+        rows = 0
+        for header, batch in found:
+            if header.key:
+                keys.remember(header.database, header.key, Remembered(header.position, header.rows, header.wall_us))
+            if batch is not None:
+                rows += batch.num_rows
+                buffer.add(Key(header.database, header.measurement), header.position.sequence, batch, clock.now())
+        progress = Progress(
+            segments_done=done,
+            segments=len(segments),
+            bytes_done=progress.bytes_done + segment.used_bytes,
+            records=progress.records + len(found),
+            rows=progress.rows + rows,
+        )
+        report(progress)
+    return progress
+
+
+def _read(
+    log: ReadLog, segment: SegmentInfo, catalog: Catalog
+) -> list[tuple[record.RecordHeader, pa.RecordBatch | None]]:
+    """The records of a segment; without columns where the flush mark has passed them."""
+    found: list[tuple[record.RecordHeader, pa.RecordBatch | None]] = []
+    for header, columns in log.read_segment(segment, 0):
+        batch = None
+        if header.position.sequence > catalog.mark(header.database, header.measurement):
+            try:
+                batch = record.decode_columns(memoryview(columns))
+            except pa.ArrowInvalid as error:
+                message = f"the columns of record {header.position} cannot be read: {error}"
+                raise Corrupt(message, path=segment.path, offset=0) from error
+        found.append((header, batch))
+    return found

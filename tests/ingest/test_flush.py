@@ -1,0 +1,164 @@
+"""Rows move from the buffer to files once, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import trio
+
+from arc.catalog.commands import Command, RegisterFiles
+from arc.errors import DiskFailed, OutcomeUnknown, Unavailable
+from arc.ingest.buffer import Key, LaneFacts
+from arc.ingest.config import IngestConfig
+from arc.ingest.flush import due
+from arc.ports import Buffer as Bytes
+from arc.storage.paths import HOUR_US
+from arc.system import SystemDisk
+from tests.ingest.writepath import open_write_path, values, write
+
+
+def lane(name: str, **facts: object) -> LaneFacts:
+    defaults: dict[str, object] = dict(rows=10, size_bytes=100, opened_at=0.0, first=1, is_flushing=False)
+    return LaneFacts(key=Key("db", name), **(defaults | facts))  # type: ignore[arg-type]
+
+
+LIMITS = IngestConfig(flush_rows=1000, flush_bytes=10_000, flush_age_seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "now", "full", "expected"),
+    [
+        ([lane("a")], 59.9, False, []),
+        ([lane("a")], 60.0, False, ["a"]),
+        ([lane("a", rows=1000)], 0.0, False, ["a"]),
+        ([lane("a", size_bytes=10_000)], 0.0, False, ["a"]),
+        ([lane("a", rows=5000, is_flushing=True)], 99.0, True, []),
+        ([lane("a", rows=0)], 99.0, True, []),
+        ([lane("a", first=9), lane("b", first=3)], 0.0, True, ["b"]),
+        ([lane("a", first=9, rows=2000), lane("b", first=3)], 0.0, True, ["b", "a"]),
+        ([], 0.0, True, []),
+    ],
+)
+def test_due(lanes: list[LaneFacts], now: float, full: bool, expected: list[str]) -> None:
+    found = due(lanes, LIMITS, now=now, wal_is_full=full)
+    assert [key.measurement for key in found] == expected
+
+
+async def test_flush_moves_rows_to_one_file_per_hour_and_counts_each_once(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(100, start=HOUR_US - 50_000)))
+        await path.flusher.flush_all()
+        files = list(path.fsm.catalog.files("db", "cpu"))
+        assert [file.rows for file in files] == [50, 50]
+        assert path.rows() == 100
+        assert path.buffer.size_bytes == 0
+        assert files[0].path.startswith("db/cpu/1970/01/01/00/")
+        stored = (tmp_path / "data" / files[0].path).read_bytes()
+        assert hashlib.sha256(stored).hexdigest() == files[0].sha256
+        assert len(stored) == files[0].size_bytes
+        metadata = pq.read_schema(tmp_path / "data" / files[0].path).metadata
+        assert (
+            metadata[b"arc.tags"] == b"host" and metadata[b"arc.writer"] == b"n1" and metadata[b"arc.wal_last"] == b"1"
+        )
+
+
+async def test_rows_written_during_a_flush_stay_for_the_next_one(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(10)))
+        seen = []
+
+        class Watching(SystemDisk):
+            def write_durable(self, name: str, data: Bytes) -> None:
+                trio.from_thread.run(path.intake.write, write(values(5, start=10**7)))
+                seen.append(path.rows())
+                super().write_durable(name, data)
+
+        path.flusher._disk = Watching(tmp_path)
+        await path.flusher.flush_all()
+        assert seen == [15]
+        assert path.rows() == 15
+        assert sum(file.rows for file in path.fsm.catalog.files("db", "cpu")) == 10
+
+
+async def test_crash_after_the_files_and_before_their_registration_neither_loses_nor_doubles(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(100)))
+
+        def crash(command: Command) -> None:
+            if isinstance(command, RegisterFiles):
+                raise KeyboardInterrupt
+
+        path.proposer.before = crash
+        with pytest.raises(BaseExceptionGroup):
+            await path.flusher.flush_all()
+        fsm = path.fsm
+    assert list((tmp_path / "data").rglob("*.parquet"))
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert path.rows() == 100
+        await path.flusher.flush_all()
+        assert path.rows() == 100
+
+
+async def test_lost_answer_to_a_registration_that_committed_counts_as_done(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(100)))
+        lost = []
+
+        def lose(command: Command) -> None:
+            if isinstance(command, RegisterFiles) and not lost:
+                lost.append(command)
+                raise OutcomeUnknown("the answer was lost")
+
+        path.proposer.after = lose
+        await path.flusher.flush_all()
+        assert lost and path.rows() == 100 and path.buffer.size_bytes == 0
+
+
+async def test_full_disk_keeps_rows_readable_and_the_next_flush_succeeds(tmp_path: Path) -> None:
+    class Full(SystemDisk):
+        full = True
+
+        def write_durable(self, path: str, data: Bytes) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            super().write_durable(path, data)
+
+    async with open_write_path(tmp_path) as path:
+        path.flusher._disk = disk = Full(tmp_path)
+        await path.intake.write(write(values(100)))
+        with pytest.raises(Unavailable, match="no space"):
+            await path.flusher.flush_all()
+        assert path.rows() == 100 and path.flusher.statistics().failures_total == 1
+        disk.full = False
+        await path.flusher.flush_all()
+        assert path.rows() == 100 and path.buffer.size_bytes == 0
+
+
+async def test_failing_disk_stops_the_flusher(tmp_path: Path) -> None:
+    class Failing(SystemDisk):
+        def write_durable(self, path: str, data: Bytes) -> None:
+            raise OSError(errno.EIO, "input/output error")
+
+    async with open_write_path(tmp_path) as path:
+        path.flusher._disk = Failing(tmp_path)
+        await path.intake.write(write(values(100)))
+        with pytest.RaisesGroup(DiskFailed):
+            await path.flusher.flush_all()
+
+
+async def test_wal_shrinks_only_below_what_is_in_files(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(3, measurement="slow")))
+        for n in range(40):
+            await path.intake.write(write(values(2000, start=n)))
+        await path.flusher._flush_now(Key("db", "cpu"))
+        assert path.wal.segments()[0].first_index == 1, "the slow measurement's record must stay"
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert (path.rows("slow"), path.rows("cpu")) == (3, 80_000)
+        await path.flusher.flush_all()
+        assert path.wal.segments()[0].first_index > 1

@@ -1,0 +1,255 @@
+"""A write is stored once, whole, in order and durably, or the client is told that it is not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import trio
+
+from arc.catalog.commands import Command, DeclareColumns
+from arc.errors import DiskFailed, OutcomeUnknown, Overloaded, Unavailable
+from arc.ingest.columns import Column, Decoded, Kind, Refused
+from arc.ingest.config import IngestConfig
+from arc.ingest.requests import AllRefused
+from arc.system import SystemDisk
+from tests.ingest.writepath import open_write_path, values, write
+
+
+async def test_row_is_visible_as_soon_as_it_is_acknowledged(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        written = await path.intake.write(write(values(10)))
+        assert (written.rows, path.rows()) == (10, 10)
+        assert written.position.sequence == path.intake.admitted_sequence == 1
+
+
+async def test_acknowledged_rows_come_back_after_a_crash(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        for n in range(20):
+            await path.intake.write(write(values(100, start=n), values(5, measurement="mem", start=n)))
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert (path.rows("cpu"), path.rows("mem")) == (2000, 100)
+        again = await path.intake.write(write(values(1)))
+        assert again.position.sequence == 41
+        assert again.position.epoch > 1
+
+
+async def test_replay_skips_what_is_in_files(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(100)))
+        await path.flusher.flush_all()
+        await path.intake.write(write(values(7, start=10**9)))
+        fsm = path.fsm
+    for _ in range(2):  # replaying twice changes nothing
+        async with open_write_path(tmp_path, fsm=fsm) as path:
+            assert path.rows() == 107
+
+
+async def test_concurrent_writes_share_one_sync_and_keep_sequence_order(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(1)))
+        async with trio.open_nursery() as nursery:
+            for n in range(50):
+                nursery.start_soon(path.intake.write, write(values(3, start=n)))
+        statistics = path.intake.statistics()
+        assert statistics.writes_total == 51
+        assert statistics.groups_total < 10
+        assert path.rows() == 151
+
+
+async def test_client_that_hangs_up_does_not_take_its_row_back(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(1)))
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(path.intake.write, write(values(10, start=5)))
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        await path.intake.drain()
+        fsm = path.fsm
+        assert path.rows() in (1, 11)
+        seen = path.rows()
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert path.rows() == seen
+
+
+async def test_retry_with_the_same_key_stores_once_also_after_a_crash(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        first = await path.intake.write(write(values(10), values(4, measurement="mem"), key="k1"))
+        retry = await path.intake.write(write(values(10), values(4, measurement="mem"), key="k1"))
+        assert (retry.position, retry.rows) == (first.position, first.rows) == (first.position, 14)
+        assert path.rows() == 10
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert (await path.intake.write(write(values(10), key="k1"))).position == first.position
+        assert path.rows() == 10
+
+
+async def test_key_survives_the_segment_that_held_it(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(10), key="old"))
+        for n in range(40):
+            await path.intake.write(write(values(2000, start=n)))
+        await path.flusher.flush_all()
+        assert path.wal.segments()[0].first_index > 1, "the first segment must be gone for this test to mean anything"
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        before = path.rows()
+        await path.intake.write(write(values(10), key="old"))
+        assert path.rows() == before
+
+
+async def test_two_racing_retries_store_once(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(path.intake.write, write(values(10), key="same"))
+        assert path.rows() == 10
+
+
+async def test_strict_request_with_one_bad_line_stores_and_declares_nothing(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        with pytest.raises(AllRefused) as caught:
+            await path.intake.write(write(values(3), refused=(Refused(2, "x", "missing fields"),), strict=True))
+        assert "line 2" in caught.value.message
+        assert path.proposer.proposed == []
+        assert path.wal.next_sequence == 1
+
+
+async def test_good_rows_are_stored_beside_refused_ones(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(3)))
+        bad = Decoded(
+            measurement="cpu",
+            time=pa.array([1, 2], pa.int64()),
+            columns=(
+                Column("value", Kind.FLOAT, pa.array([1.0, None])),
+                Column("value", Kind.STRING, pa.array([None, "no"])),
+            ),
+        )
+        written = await path.intake.write(write(bad))
+        assert (written.rows, [line.line for line in written.refused]) == (1, [2])
+        assert "type conflict" in written.refused[0].reason
+        assert path.rows() == 4
+
+
+async def test_over_the_memory_budget_a_write_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path, config=IngestConfig(memory_bytes=4096)) as path:
+        await path.intake.write(write(values(200)))
+        with pytest.raises(Overloaded):
+            await path.intake.write(write(values(200, start=7)))
+        assert path.rows() == 200
+        await path.flusher.flush_all()
+        await path.intake.write(write(values(200, start=7)))
+        assert path.rows() == 400
+
+
+async def test_row_not_yet_durable_everywhere_is_neither_visible_nor_acknowledged(tmp_path: Path) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.release = trio.Event()
+
+        async def wait_durable(self, sequence: int) -> int:
+            await self.release.wait()
+            return sequence
+
+    slow = Slow()
+    config = IngestConfig(write_timeout_seconds=0.05)
+    async with open_write_path(tmp_path, durability=slow, config=config) as path:
+        with pytest.raises(OutcomeUnknown):
+            await path.intake.write(write(values(5), key="k"))
+        assert path.rows() == 0
+        slow.release.set()
+        await path.intake.drain()
+        assert path.rows() == 5
+        assert (await path.intake.write(write(values(5), key="k"))).rows == 5
+        assert path.rows() == 5
+
+
+class BrokenDisk(SystemDisk):
+    """A disk whose log writes or creations can be made to fail."""
+
+    write_error: int | None = None
+    create_error: int | None = None
+
+    def create_log(self, path: str, size: int) -> Any:
+        if self.create_error is not None:
+            raise OSError(self.create_error, "injected")
+        return _Breaking(super().create_log(path, size), self)
+
+    def open_log(self, path: str) -> Any:
+        return _Breaking(super().open_log(path), self)
+
+
+class _Breaking:
+    def __init__(self, file: Any, disk: BrokenDisk) -> None:
+        self._file = file
+        self._disk = disk
+
+    @property
+    def size(self) -> int:
+        return int(self._file.size)
+
+    def write_durable(self, offset: int, chunks: Sequence[bytes]) -> int:
+        if self._disk.write_error is not None:
+            raise OSError(self._disk.write_error, "injected")
+        return int(self._file.write_durable(offset, chunks))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def test_failed_sync_stops_the_intake_and_is_never_retried(tmp_path: Path) -> None:
+    disk = BrokenDisk(tmp_path)
+    with pytest.RaisesGroup(pytest.RaisesGroup(DiskFailed)):
+        async with open_write_path(tmp_path, disk=disk) as path:
+            await path.intake.write(write(values(5)))
+            disk.write_error = errno.EIO
+            with pytest.raises(OutcomeUnknown):
+                await path.intake.write(write(values(5, start=9)))
+            disk.write_error = None
+            with pytest.raises(Unavailable):
+                await path.intake.write(write(values(5, start=99)))
+
+
+async def test_full_disk_refuses_writes_and_the_log_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    disk = BrokenDisk(tmp_path)
+    async with open_write_path(tmp_path, disk=disk) as path:
+        await path.intake.write(write(values(100)))
+        disk.create_error = errno.ENOSPC
+        stored = 100
+        refused = 0
+        for n in range(20):
+            try:
+                stored += (await path.intake.write(write(values(2000, start=n)))).rows
+            except Overloaded as error:
+                assert error.code == "disk_full"
+                refused += 1
+        assert refused and path.rows() == stored
+        disk.create_error = None
+        stored += (await path.intake.write(write(values(2000, start=77)))).rows
+        assert path.rows() == stored
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert path.rows() == stored
+
+
+async def test_schema_that_never_holds_still_is_unavailable_and_stores_nothing(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+
+        def never(command: Command) -> None:
+            assert isinstance(command, DeclareColumns)
+
+        async def swallow(command: Command) -> Any:
+            never(command)
+            await trio.lowlevel.checkpoint()
+
+        path.proposer.propose = swallow  # type: ignore[method-assign]
+        with pytest.raises(Unavailable, match="kept changing"):
+            await path.intake.write(write(values(1)))
+        assert path.wal.next_sequence == 1
