@@ -36,10 +36,10 @@ check: $(VENV)/.dev ## Format, lint, types and tests; changes nothing
 fix: $(VENV)/.dev ## Format, repair what lint can repair, rewrite generated pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 docs: $(VENV)/.dev ## Rewrite the generated pages of docs/
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.dev ## Measure against peers and floors in the same run; prints a table of ratios
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -1,8 +1,8 @@
 """How one setting is read from text or TOML by its annotation, and written back.
 
-A key says its unit at its end: ``*_bytes`` accepts ``64MiB`` (powers of 1024, with or without ``i`` and ``B``),
-``*_seconds`` accepts ``250ms``, ``5s``, ``10m``, ``2h``, ``7d``; a bare number is bytes or seconds. What `show_value`
-writes, `read_value` reads back as the same value.
+A key has its unit in its name: ``flush_bytes`` and ``sql_bytes_max`` accept ``64MiB`` (powers of 1024, with or without
+``i`` and ``B``), ``timeout_seconds`` accepts ``250ms``, ``5s``, ``10m``, ``2h``, ``7d``; a bare number is bytes or
+seconds. What `show_value` writes, `read_value` reads back as the same value.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def expected(key: str, wanted: object) -> str:
         return "a list of texts (comma separated in a variable)"
     if inner is bool:
         return "true or false"
-    if key.endswith("_bytes"):
+    if _counts(key, "bytes"):
         return "a size such as 65536 or 64MiB"
-    if key.endswith("_seconds"):
+    if _counts(key, "seconds"):
         return "a duration such as 5s, 250ms or 10m"
     names: dict[object, str] = {int: "a whole number", float: "a number", str: "text"}
     return names[inner]
@@ -54,10 +54,10 @@ def show_value(key: str, value: object) -> str:
             return str(value).lower()
         case tuple():
             return ",".join(str(item) for item in value)
-        case int() if key.endswith("_bytes"):
+        case int() if _counts(key, "bytes"):
             return _show_size(value)
-        case int() | float() if key.endswith("_seconds"):
-            return f"{int(value) if value == int(value) else value}s"
+        case int() | float() if _counts(key, "seconds"):
+            return _show_duration(value)
         case _:
             return str(value)
 
@@ -83,6 +83,10 @@ def _read(key: str, wanted: object, raw: object) -> object:
     if number != int(number):
         raise ValueError("not whole")
     return int(number)
+
+
+def _counts(key: str, unit: str) -> bool:
+    return unit in key.split("_")
 
 
 def _without_none(wanted: object) -> tuple[object, bool]:
@@ -132,9 +136,9 @@ def _number(key: str, raw: object) -> int | float:
         raise ValueError("no number")
     digits, unit = match["digits"].replace("_", ""), match["unit"].lower()
     number: int | float = int(digits) if digits.lstrip("+-").isdigit() else float(digits)
-    if key.endswith("_bytes"):
+    if _counts(key, "bytes"):
         return number * _unit(_SIZES, unit.removesuffix("b").removesuffix("i"))
-    if key.endswith("_seconds"):
+    if _counts(key, "seconds"):
         return number * _unit(_DURATIONS, unit) if unit else number
     if unit:
         raise ValueError("a unit where none belongs")
@@ -154,6 +158,13 @@ def _finite(number: int | float) -> int | float:
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError("not finite")
     return number
+
+
+def _show_duration(value: int | float) -> str:
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if value and value % seconds == 0:
+            return f"{int(value // seconds)}{unit}"
+    return f"{int(value) if value == int(value) else value}s"
 
 
 def _show_size(value: int) -> str:

@@ -85,7 +85,7 @@ PURE = (
     "arc.wire.codec",
     "arc.wire.framing",
 )
-IMPURE = ("arc.ingest.flush", "arc.ingest.intake", "arc.raft.node", "arc.raft.storage")
+IMPURE = ("arc.ingest.flush", "arc.ingest.intake", "arc.ingest.replay", "arc.raft.node", "arc.raft.storage")
 """Exceptions of the patterns above: the few that wait."""
 
 ASYNC_LIBRARIES = frozenset({"trio", "quart", "quart_trio", "hypercorn", "anyio", "asyncio", "httpx"})

@@ -147,6 +147,7 @@ def test_line_is_found_under_its_own_section_only() -> None:
     assert loaded.config.node == NodeConfig(id="n1")
     assert setting(loaded, "node", "id").source == "x/arc.toml line 6"
     assert setting(loaded, "node", "role").source == "x/arc.toml line 7"
+    assert "arc.toml line 4: [server] port must be" in refusal("[log]\nport = 1\n[server]\nport = 'x'\n")
 
 
 # --------------------------------------------------------------------------------------------------------- settings
@@ -182,6 +183,7 @@ def test_line_is_found_under_its_own_section_only() -> None:
         ("limit", int | None, "", None),
         ("limit", int | None, "3", 3),
         ("limit_bytes", int | None, "3k", 3072),
+        ("sql_bytes_max", int, "3k", 3072),
     ],
 )
 def test_value_is_read_by_its_annotation(key: str, wanted: object, raw: object, value: object) -> None:

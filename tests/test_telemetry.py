@@ -184,6 +184,15 @@ def test_console_line_reads_well() -> None:
     assert stream.getvalue() == '2024-11-22T12:00:00.123Z WARNING wal        slow_sync seconds=1.5 path="a b" ok=true\n'
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("a=b", '"a=b"'), ("", '""'), ("a\\b", '"a\\\\b"'), ("ä–×", "ä–×"), (1, "1")]
+)
+def test_console_value_is_quoted_when_it_could_be_misread(value: object, shown: str) -> None:
+    stream = io.StringIO()
+    Log([ConsoleSink(stream)], at_noon).info("x", value=value)
+    assert stream.getvalue().endswith(f" x value={shown}\n")
+
+
 @given(st.text())
 def test_no_value_can_forge_a_console_line(value: str) -> None:
     """Measurement names and SQL are chosen by strangers."""

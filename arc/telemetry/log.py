@@ -72,7 +72,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """Section ``[log]``."""
+    """Section ``[log]``: what is told, and in which form."""
 
     level: Level = "info"
     """Events below this level are not kept anywhere."""
