@@ -40,7 +40,10 @@ def column(name: str, values: Sequence[object]) -> Column:
         kinds = " and ".join(sorted(_NAMES.get(one, f"{one.__name__} (not a field type)") for one in types))
         raise Unfit(f'column "{name}" holds {kinds}')
     kind = _KINDS[types.pop()]
-    return Column(name, kind, pa.array(values, kind.arrow))
+    try:
+        return Column(name, kind, pa.array(values, kind.arrow))
+    except UnicodeEncodeError:
+        raise Unfit(f'column "{name}" holds text that is not UTF-8') from None
 
 
 def columns(name: str, values: Sequence[object]) -> list[Column]:
