@@ -5,7 +5,7 @@ The API decides nothing about data: it reads a request, asks one of these, and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from arc.api.config import AuthConfig, ServerConfig
     from arc.api.principal import Principal
     from arc.catalog.commands import Command
-    from arc.catalog.fsm import Catalog, Result
+    from arc.catalog.fsm import Catalog
+    from arc.catalog.results import Result
     from arc.ingest.columns import Request
-    from arc.ingest.intake import WriteRequest, Written
+    from arc.ingest.requests import WriteRequest, Written
     from arc.ports import Clock, Rng, Workers
     from arc.query.service import Answer, RunningQuery
+    from arc.telemetry import Log, RingSink
 
 
 class Ingest(Protocol):
@@ -91,30 +93,6 @@ class NodeState(Protocol):
         ...
 
 
-class Log(Protocol):
-    """Structured events: a name and fields."""
-
-    def info(self, event: str, /, **fields: object) -> None:
-        """Something an operator acts on."""
-        ...
-
-    def warning(self, event: str, /, **fields: object) -> None:
-        """Something that should not go on for long."""
-        ...
-
-    def error(self, event: str, /, **fields: object) -> None:
-        """Something that failed."""
-        ...
-
-
-class RecentLogs(Protocol):
-    """The last log events kept in memory."""
-
-    def recent(self) -> Sequence[Mapping[str, object]]:
-        """Oldest first; each has ``time`` (RFC 3339), ``level``, ``event`` and its fields."""
-        ...
-
-
 class Decoders(Protocol):
     """Bytes of a write request to columns. Every method is pure and may run on a worker thread.
 
@@ -148,7 +126,7 @@ class Deps:
     rng: Rng
     workers: Workers
     log: Log
-    logs: RecentLogs
+    logs: RingSink
     ingest: Ingest
     decoders: Decoders
     queries: Queries
@@ -157,3 +135,4 @@ class Deps:
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str
+    decode_threads: int = 2

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from arc.api.heads import Head
 from arc.api.replies import Headers, Reply, json_reply
-from arc.errors import ArcError, Forbidden, NotFound, OutcomeUnknown, TimedOut, Unauthenticated, Unavailable
+from arc.errors import ArcError, InvalidRequest, OutcomeUnknown, TimedOut, Unauthenticated, Unavailable
 from arc.ingest.columns import Refused
 from arc.ports import Rng
 from arc.telemetry import Log
@@ -45,36 +45,20 @@ class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
-class PartialWrite(ArcError):
+class PartialWrite(InvalidRequest):
     """Some rows were stored and some were not. ``written`` rows are safe; ``refused`` are in line order."""
 
     code = "partial_write"
-    status = 400
 
     def __init__(self, *, written: int, refused: tuple[Refused, ...], position: str) -> None:
-        super().__init__(f"partial write: {_reason(refused[0])} dropped={len(refused)}")
+        first = refused[0]
+        # "partial write:", "unable to parse" and "dropped=" are what InfluxDB clients look for: do not send again.
+        super().__init__(
+            f"partial write: unable to parse '{first.text}': {first.reason} (line {first.line}) dropped={len(refused)}"
+        )
         self.written = written
         self.refused = refused
         self.position = position
-
-
-class RefusedWrite(ArcError):
-    """No row was stored, each for its own reason."""
-
-    code = "invalid"
-    status = 400
-
-    def __init__(self, refused: tuple[Refused, ...], *, strict: bool = False) -> None:
-        rest = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        wish = "; nothing was stored because strict=true was asked" if strict else ""
-        super().__init__(f"{_reason(refused[0])}{rest}{wish}")
-        self.refused = refused
-
-
-def _reason(refused: Refused) -> str:
-    # The words "unable to parse" are what InfluxDB clients look for to know that sending again is pointless.
-    text = refused.text.replace("\n", "\\n")
-    return f"line {refused.line}: unable to parse '{text}': {refused.reason}"
 
 
 def answer_error(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
@@ -135,7 +119,10 @@ def _routing(error: HTTPException, head: Head) -> Reply:
         return json_reply(
             405, _document("Method Not Allowed", "method_not_allowed"), ((b"allow", allowed.encode("latin-1")),)
         )
-    texts = {413: ("request body is too large", "too_large"), 408: ("the request body did not arrive in time", "timeout")}
+    texts = {
+        413: ("request body is too large", "too_large"),
+        408: ("the request body did not arrive in time", "timeout"),
+    }
     message, code = texts.get(status, (error.name, "invalid"))
     return json_reply(status, _document(message, code))
 
@@ -164,15 +151,3 @@ def _influx(message: str, head: Head) -> Headers:
     # A header cannot carry line breaks or anything beyond Latin-1; the body has the exact text.
     text = " ".join(message.split())[:HEADER_TEXT_MAX].encode("ascii", "replace")
     return ((b"x-influxdb-error", text),)
-
-
-__all__ = [
-    "INFLUX_PATHS",
-    "ClientGone",
-    "Forbidden",
-    "NotFound",
-    "PartialWrite",
-    "RefusedWrite",
-    "TooManyRequests",
-    "answer_error",
-]

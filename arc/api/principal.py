@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from arc.errors import Forbidden
+from arc.security.tokens import PERMISSIONS, allows
 
 
 class Permission(Enum):
@@ -17,10 +18,6 @@ class Permission(Enum):
     WRITE = "write"
     DELETE = "delete"
     ADMIN = "admin"
-
-
-GRANTABLE = ("read", "write", "delete", "admin")
-"""Rights a token can carry; admin implies the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +32,7 @@ class Principal:
         """Whether this caller has the right."""
         if permission in (Permission.PUBLIC, Permission.ANY):
             return True
-        return "admin" in self.permissions or permission.value in self.permissions
+        return allows(self.permissions, permission.value)
 
     def require(self, permission: Permission) -> None:
         """Raises Forbidden, in the words that clients search for, when the right is missing."""
@@ -46,5 +43,5 @@ class Principal:
 ANONYMOUS = Principal(token_id=None, name="anonymous", permissions=frozenset())
 """Somebody on a public route."""
 
-EVERYBODY = Principal(token_id=None, name="auth-disabled", permissions=frozenset(GRANTABLE))
+EVERYBODY = Principal(token_id=None, name="auth-disabled", permissions=frozenset(PERMISSIONS))
 """The caller of a node whose authentication is switched off: may do everything."""

@@ -64,12 +64,11 @@ def common_headers(head: Head, *, cors_origin: str, tls: bool, empty: bool) -> H
     return found
 
 
-def preflight(cors_origin: str) -> Reply:
-    """The answer to a browser that asks whether it may call (Fetch standard, CORS preflight)."""
+def preflight() -> Reply:
+    """The answer to a browser that asks whether it may call (Fetch standard); the origin is among the common headers."""
     return Reply(
         204,
         headers=(
-            (b"access-control-allow-origin", cors_origin.encode("latin-1")),
             (b"access-control-allow-methods", CORS_METHODS),
             (b"access-control-allow-headers", CORS_HEADERS),
             (b"access-control-max-age", b"86400"),

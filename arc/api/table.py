@@ -1,0 +1,49 @@
+"""The route table: every resource's rows in one tuple, checked to be unambiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from arc.api.auth import Gate
+from arc.api.cluster_status import ClusterStatus
+from arc.api.databases import Databases
+from arc.api.deps import Deps
+from arc.api.health import Health
+from arc.api.influx import Influx
+from arc.api.measurements import Measurements
+from arc.api.metrics import Metrics
+from arc.api.observed import ApiStatistics, FormatCounts
+from arc.api.openapi import describe, own_route
+from arc.api.routes import Route
+from arc.api.tokens import Tokens
+from arc.api.write import Writes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All routes, and the counts that the write routes keep by format."""
+
+    routes: tuple[Route, ...]
+    formats: Mapping[str, FormatCounts]
+
+
+def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStatistics]) -> Table:
+    """Make every resource and collect its rows."""
+    writes = Writes(deps)
+    document: dict[str, object] = {}
+    routes = (
+        *Health(deps).routes(),
+        own_route(document),
+        *Metrics(deps, api_statistics).routes(),
+        *writes.routes(),
+        *Databases(deps).routes(),
+        *Measurements(deps).routes(),
+        *Tokens(deps, gate).routes(),
+        *Influx(deps).routes(),
+        *ClusterStatus(deps).routes(),
+    )
+    assert len({(row.method, row.path) for row in routes}) == len(routes), "two rows for one endpoint"
+    assert len({row.name for row in routes}) == len(routes), "two rows of one name"
+    document.update(describe(routes, deps.version))
+    return Table(routes=routes, formats=writes.counts)

@@ -1,0 +1,224 @@
+"""The rest of the node as the API sees it: a real catalog, a real decoder where there is one, and recorders for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import httpx
+import trio
+
+from arc.api.app import Api, build_app
+from arc.api.config import AuthConfig, ServerConfig
+from arc.api.deps import Deps
+from arc.catalog.commands import Command, CreateToken
+from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.catalog.results import Result
+from arc.errors import Overloaded
+from arc.ids import Position
+from arc.ingest import compression, lineprotocol, msgpack
+from arc.ingest.columns import Request
+from arc.ingest.requests import AllRefused, WriteRequest, Written
+from arc.security.tokens import hash_token
+from arc.telemetry import Log, RingSink
+
+ADMIN = "admin-token-admin-token-admin-token"
+READER = "reader-token-reader-token-reader-tok"
+WRITER = "writer-token-writer-token-writer-tok"
+NOBODY = "nobody-token-nobody-token-nobody-tok"
+START_US = 1_767_225_600_000_000
+
+
+@dataclass
+class FakeClock:
+    """Time that moves when a test says so."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def wall_us(self) -> int:
+        return START_US + int(self.seconds * 1_000_000)
+
+
+class FakeRng:
+    """Counts up instead of being random."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def uniform(self, low: float, high: float) -> float:
+        return low
+
+    def bytes(self, count: int) -> bytes:
+        self._next += 1
+        return self._next.to_bytes(count, "big")
+
+
+class InlineWorkers:
+    """Runs in place, and remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, fn: Callable[..., object], *args: object, abandon_on_cancel: bool = False) -> object:
+        self.runs += 1
+        await trio.lowlevel.checkpoint()
+        return fn(*args)
+
+
+@dataclass
+class FakeIngest:
+    """Stores nothing; `answer` or `error` is what the next writes get."""
+
+    budget: int = 1 << 40
+    reserved: int = 0
+    peak: int = 0
+    requests: list[WriteRequest] = field(default_factory=list)
+    error: Exception | None = None
+    refuse_fields: frozenset[str] = frozenset()
+    wait: trio.Event | None = None
+
+    async def write(self, request: WriteRequest) -> Written:
+        await trio.lowlevel.checkpoint()
+        if self.wait is not None:
+            await self.wait.wait()
+        if self.error is not None:
+            raise self.error
+        refused = request.decoded.refused
+        if refused and (request.strict or not request.decoded.rows):
+            raise AllRefused(refused)
+        self.requests.append(request)
+        return Written(position=Position(1, len(self.requests)), rows=request.decoded.rows, refused=refused)
+
+    @contextmanager
+    def reserve(self, size_bytes: int) -> Iterator[None]:
+        if self.reserved + size_bytes > self.budget:
+            raise Overloaded("memory", retry_after_seconds=1)
+        self.reserved += size_bytes
+        self.peak = max(self.peak, self.reserved)
+        try:
+            yield
+        finally:
+            self.reserved -= size_bytes
+
+
+class FakeProposer:
+    """Applies to the catalog at once."""
+
+    def __init__(self, fsm: ClusterFSM) -> None:
+        self._fsm = fsm
+        self.error: Exception | None = None
+
+    async def propose(self, command: Command) -> Result:
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        return self._fsm.apply(self._fsm.catalog.index + 1, command).result
+
+
+class RealDecoders:
+    """The exact parser and the real MessagePack decoder."""
+
+    def inflate(self, body: bytes, limit_bytes: int) -> bytes:
+        return compression.inflate(body, limit_bytes=limit_bytes)
+
+    def lines(self, body: bytes, precision: str, now_us: int) -> Request:
+        return lineprotocol.parse(body, precision=precision, now_us=now_us)
+
+    def msgpack(self, body: bytes, now_us: int) -> Request:
+        return msgpack.decode(body, now_us=now_us)
+
+    def arrow(self, body: bytes, measurement: str | None, now_us: int) -> Request:
+        raise NotImplementedError
+
+
+@dataclass
+class FakeNode:
+    """Says what it is told to say."""
+
+    write_reason: str | None = None
+    query_reason: str | None = None
+    flushes: int = 0
+
+    def refuses_writes(self) -> str | None:
+        return self.write_reason
+
+    def refuses_queries(self) -> str | None:
+        return self.query_reason
+
+    async def flush_all(self) -> None:
+        self.flushes += 1
+
+
+@dataclass(frozen=True)
+class NodeNumbers:
+    """A node's statistics tree."""
+
+    buffer_rows: int = 3
+    flushes_total: int = 2
+
+
+class World:
+    """A node around an `Api`, with one token of every kind."""
+
+    def __init__(self, *, server: ServerConfig | None = None, auth: AuthConfig | None = None) -> None:
+        self.clock = FakeClock()
+        self.rng = FakeRng()
+        self.workers = InlineWorkers()
+        self.ring = RingSink(1000)
+        self.log = Log([self.ring], self.clock.wall_us, level="debug")
+        self.fsm = ClusterFSM()
+        self.proposer = FakeProposer(self.fsm)
+        self.ingest = FakeIngest()
+        self.node = FakeNode()
+        for name, token, permissions in (
+            ("admin", ADMIN, ("admin",)),
+            ("reader", READER, ("read",)),
+            ("writer", WRITER, ("write",)),
+            ("nobody", NOBODY, ()),
+        ):
+            self.apply(CreateToken(name=name, hash=hash_token(token), permissions=permissions, created_us=START_US))
+        self.deps = Deps(
+            server=server or ServerConfig(),
+            auth=auth or AuthConfig(),
+            clock=self.clock,
+            rng=self.rng,
+            workers=self.workers,  # type: ignore[arg-type]
+            log=self.log,
+            logs=self.ring,
+            ingest=self.ingest,
+            decoders=RealDecoders(),
+            queries=None,  # type: ignore[arg-type]
+            proposer=self.proposer,
+            node=self.node,
+            catalog=lambda: self.catalog,
+            statistics=NodeNumbers,
+            version="0.0.1",
+        )
+        self._api: Api | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.fsm.catalog
+
+    @property
+    def api(self) -> Api:
+        if self._api is None:
+            self._api = build_app(self.deps)
+        return self._api
+
+    def replace(self, **changes: object) -> None:
+        self.deps = replace(self.deps, **changes)
+
+    def apply(self, command: Command) -> Result:
+        return self.fsm.apply(self.fsm.catalog.index + 1, command).result
+
+    def client(self, token: str | None = ADMIN) -> httpx.AsyncClient:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.api), base_url="http://arc", headers=headers)
+
+    def logged(self, message: str) -> list[dict[str, object]]:
+        return [event.as_dict() for event in self.ring.select(limit=1000) if event.message == message]
