@@ -1,11 +1,10 @@
-"""The files of one measurement, in cells of time.
+"""The files of one measurement, in one cell per UTC day: a change copies little, a look at an hour touches one cell.
 
-A change copies a few small cells, a look at one hour touches little else.
+A file lives in the cell of its folder's day if all its rows do, else among the wide ones. So a path names two places
+where its file can be, and a range of time names the days to look at. Within a cell files are ordered by path. Nothing
+here judges whether a change is right: that is `manifest`'s matter.
 
-A file lives in the cell of its folder's hour if all its rows do, else in the cell of its folder's day if all its rows
-do, else among the wide ones. So a path names the three places where its file can be, and a range of time names the
-hours and days to look at. Within a cell files are ordered by path. Nothing here judges whether a change is right: that
-is `manifest`'s matter.
+Days, not hours: the table of cells is copied at every change, and ten years of hours are a table of 87,600.
 """
 
 from __future__ import annotations
@@ -32,14 +31,17 @@ _path_of = attrgetter("path")
 
 Cell = tuple[FileEntry, ...]
 
+_WIDE = 1 << 60
+"""Key of the cell for files that no day holds; beyond any day that a path can name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a path says: database, the measurement's folder, and the hour as a count of hours since 1970 UTC."""
+    """What a path says: database, the measurement's folder, and the day as a count of days since 1970 UTC."""
 
     database: str
     folder: str
-    hour: int
+    day: int
 
 
 def parse_path(path: str) -> Place | None:
@@ -50,14 +52,14 @@ def parse_path(path: str) -> Place | None:
     match = _PATH.fullmatch(path)
     if match is None or len(path) > PATH_CHARS_MAX or not path.isprintable():
         return None
-    database, folder, year, month, day, hour = match.groups()
+    database, folder, year, month, day, _ = match.groups()
     if database.startswith(".") or folder.startswith("."):
         return None
     try:
         days = date(int(year), int(month), int(day)).toordinal() - _EPOCH
     except ValueError:
         return None
-    return Place(database, folder, days * 24 + int(hour))
+    return Place(database, folder, days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +75,23 @@ class FileStats:
 class MeasurementFiles:
     """The files and the flush mark of one measurement."""
 
-    hours: Mapping[int, Cell] = field(default_factory=dict)
     days: Mapping[int, Cell] = field(default_factory=dict)
     wide: Cell = ()
     stats: FileStats = FileStats()
     mark: int = 0
 
-    def find(self, path: str, hour: int) -> FileEntry | None:
-        """The file of this path, whose hour is ``hour``."""
-        for cell in (self.hours.get(hour, ()), self.days.get(hour // 24, ()), self.wide):
+    def find(self, path: str, day: int) -> FileEntry | None:
+        """The file of this path, whose day is ``day``."""
+        for cell in (self.days.get(day, ()), self.wide):
             place = bisect_left(cell, path, key=_path_of)
             if place < len(cell) and cell[place].path == path:
                 return cell[place]
         return None
 
     def all(self) -> Iterator[FileEntry]:
-        """Every file: by hour, by day, wide; the same order on every node."""
-        for cells in (self.hours, self.days):
-            for key in sorted(cells):
-                yield from cells[key]
+        """Every file: by day, wide ones last; the same order on every node."""
+        for day in sorted(self.days):
+            yield from self.days[day]
         yield from self.wide
 
     def between(self, min_us: int | None, max_us: int | None) -> list[FileEntry]:
@@ -99,29 +99,22 @@ class MeasurementFiles:
         if min_us is None and max_us is None:
             return list(self.all())
         found: list[FileEntry] = []
-        for cells, width_us in ((self.hours, HOUR_US), (self.days, DAY_US)):
-            for key in _keys_between(cells, width_us, min_us, max_us):
-                inside = (min_us is None or min_us <= key * width_us) and (
-                    max_us is None or (key + 1) * width_us - 1 <= max_us
-                )
-                found.extend(cells[key] if inside else _overlapping(cells[key], min_us, max_us))
-        found.extend(_overlapping(self.wide, min_us, max_us))
-        return found
+        for day in self._days_between(min_us, max_us):
+            starts_before = min_us is None or min_us <= day * DAY_US
+            ends_behind = max_us is None or max_us >= (day + 1) * DAY_US - 1
+            found += self.days[day] if starts_before and ends_behind else _overlapping(self.days[day], min_us, max_us)
+        return found + _overlapping(self.wide, min_us, max_us)
+
+    def _days_between(self, min_us: int | None, max_us: int | None) -> Sequence[int]:
+        """Days with files that may overlap, ascending: counted when the range is short, picked when it is long."""
+        first = None if min_us is None else min_us // DAY_US
+        last = None if max_us is None else max_us // DAY_US
+        if first is not None and last is not None and last - first < len(self.days):
+            return [day for day in range(first, last + 1) if day in self.days]
+        return sorted(d for d in self.days if (first is None or d >= first) and (last is None or d <= last))
 
 
-def _keys_between(cells: Mapping[int, Cell], width_us: int, min_us: int | None, max_us: int | None) -> Sequence[int]:
-    """Keys that exist and may overlap, ascending.
-
-    Counted through when the range is short, picked out when it is long.
-    """
-    first = None if min_us is None else min_us // width_us
-    last = None if max_us is None else max_us // width_us
-    if first is not None and last is not None and last - first < len(cells):
-        return [key for key in range(first, last + 1) if key in cells]
-    return sorted(key for key in cells if (first is None or key >= first) and (last is None or key <= last))
-
-
-def _overlapping(cell: Cell, min_us: int | None, max_us: int | None) -> list[FileEntry]:
+def _overlapping(cell: Iterable[FileEntry], min_us: int | None, max_us: int | None) -> list[FileEntry]:
     return [
         file
         for file in cell
@@ -129,57 +122,40 @@ def _overlapping(cell: Cell, min_us: int | None, max_us: int | None) -> list[Fil
     ]
 
 
+Dated = tuple[FileEntry, int]
+"""A file and the day of its path."""
+
+
 def changed(
-    old: MeasurementFiles,
-    *,
-    add: Iterable[tuple[FileEntry, int]] = (),
-    remove: Iterable[tuple[FileEntry, int]] = (),
-    mark: int,
+    old: MeasurementFiles, *, add: Iterable[Dated] = (), remove: Iterable[Dated] = (), mark: int
 ) -> MeasurementFiles:
-    """A new version with files taken out and put in; each comes with the hour of its path.
+    """A new version with files taken out and put in.
 
     The caller has checked that removed files are there and that no added path stays there twice.
     """
-    hours, days = dict(old.hours), dict(old.days)
-    wide = {0: old.wide}
-    cells = (hours, days, wide)
+    cells = {**old.days, _WIDE: old.wide}
     files, rows, size = old.stats.files, old.stats.rows, old.stats.bytes
-    for (which, key), gone in _by_cell(remove).items():
+    for key, gone in _by_cell(remove).items():
         paths = {file.path for file in gone}
-        left = tuple(file for file in cells[which][key] if file.path not in paths)
-        assert len(left) + len(paths) == len(cells[which][key]), "a file to remove is not in its cell"
-        _put(cells[which], key, left)
+        left = tuple(file for file in cells[key] if file.path not in paths)
+        assert len(left) + len(paths) == len(cells[key]), "a file to remove is not in its cell"
+        if left or key == _WIDE:
+            cells[key] = left
+        else:
+            del cells[key]
         files, rows, size = files - len(gone), rows - sum(f.rows for f in gone), size - sum(f.size_bytes for f in gone)
-    for (which, key), new in _by_cell(add).items():
-        _put(cells[which], key, tuple(sorted((*cells[which].get(key, ()), *new), key=_path_of)))
+    for key, new in _by_cell(add).items():
+        # Two ordered runs: the sort only merges them.
+        cells[key] = tuple(sorted((*cells.get(key, ()), *sorted(new, key=_path_of)), key=_path_of))
         files, rows, size = files + len(new), rows + sum(f.rows for f in new), size + sum(f.size_bytes for f in new)
-    return MeasurementFiles(
-        hours=hours,
-        days=days,
-        wide=wide.get(0, ()),
-        stats=FileStats(files, rows, size),
-        mark=mark,
-    )
+    wide = cells.pop(_WIDE)
+    return MeasurementFiles(days=cells, wide=wide, stats=FileStats(files, rows, size), mark=mark)
 
 
-def _by_cell(files: Iterable[tuple[FileEntry, int]]) -> dict[tuple[int, int], list[FileEntry]]:
-    """Files by (0 hours, 1 days, 2 wide; key within)."""
-    groups: dict[tuple[int, int], list[FileEntry]] = {}
-    for file, hour in files:
-        groups.setdefault(_cell_of(file, hour), []).append(file)
+def _by_cell(files: Iterable[Dated]) -> dict[int, list[FileEntry]]:
+    """Files by the key of their cell: the day, or `_WIDE`."""
+    groups: dict[int, list[FileEntry]] = {}
+    for file, day in files:
+        inside = file.min_time_us // DAY_US == day == file.max_time_us // DAY_US
+        groups.setdefault(day if inside else _WIDE, []).append(file)
     return groups
-
-
-def _cell_of(file: FileEntry, hour: int) -> tuple[int, int]:
-    if file.min_time_us // HOUR_US == hour == file.max_time_us // HOUR_US:
-        return 0, hour
-    if file.min_time_us // DAY_US == hour // 24 == file.max_time_us // DAY_US:
-        return 1, hour // 24
-    return 2, 0
-
-
-def _put(cells: dict[int, Cell], key: int, cell: Cell) -> None:
-    if cell:
-        cells[key] = cell
-    else:
-        cells.pop(key, None)

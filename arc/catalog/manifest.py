@@ -1,7 +1,7 @@
 """The manifest: which files are the data, and up to which WAL record they hold it (DURABILITY 5 and 8).
 
 Files and marks move in one step or not at all, only in the epoch of the lease that may move them, and never so that a
-row would be seen twice. A path must lie in its own database and in the one folder of its measurement, so no command can
+row would be seen twice. A path must lie in the folder of its measurement, so no command can
 point outside.
 """
 
@@ -124,7 +124,7 @@ def find(state: Manifest, path: str) -> FileEntry | None:
     place = parse_path(path)
     if place is None:
         return None
-    return files_of(state, place.database, unquote_part(place.folder)).find(path, place.hour)
+    return files_of(state, place.database, unquote_part(place.folder)).find(path, place.day)
 
 
 def every(state: Manifest) -> Iterator[FileEntry]:
@@ -166,9 +166,9 @@ class _Draft:
         if not (file.sha256 and file.rows > 0 and file.size_bytes > 0 and file.min_time_us <= file.max_time_us):
             raise Refusal("invalid", f"{file.path} has no hash, no rows, no bytes, or an empty time range")
         adds = self._adds[table]
-        if file.path in adds or files_of(self._state, *table).find(file.path, place.hour) is not None:
+        if file.path in adds or files_of(self._state, *table).find(file.path, place.day) is not None:
             raise Refusal("duplicate_path", f"{file.path} is in the manifest already")
-        adds[file.path] = (file, place.hour)
+        adds[file.path] = (file, place.day)
 
     def remove(self, path: str, sha256: str) -> FileEntry:
         file = find(self._state, path)
@@ -179,7 +179,7 @@ class _Draft:
         removes = self._removes.setdefault((file.database, file.measurement), {})
         if path in removes:
             raise Refusal("invalid", f"{path} is to be removed twice")
-        removes[path] = (file, place.hour)
+        removes[path] = (file, place.day)
         return file
 
     def finish(self, marks: Mapping[Table, int]) -> Manifest:

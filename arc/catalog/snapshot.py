@@ -1,0 +1,157 @@
+"""A version of the catalog as a stream of CBOR chunks.
+
+Primary facts only, indexes are built again on the way back (P-32).
+
+Each chunk is ``[kind, rows]`` with at most `ROWS_PER_CHUNK` rows, so neither side ever holds the whole as bytes. The
+first chunk names the format and the index, the last one counts the rows, so a stream that lost its end is known as
+such. Checksums are the matter of who stores or sends the chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from itertools import islice
+from typing import cast
+
+import cbor2
+
+from arc.catalog import access, manifest
+from arc.catalog.access import TokenRecord
+from arc.catalog.codec import file_to_row, row_to_file
+from arc.catalog.facts import Catalog
+from arc.catalog.leases import Lease
+from arc.catalog.persistent import frozen
+from arc.catalog.results import Result
+from arc.catalog.schemas import DatabaseFacts, MeasurementSchema
+from arc.catalog.values import ColumnSchema, FlushMark
+from arc.ids import Epoch, NodeId
+from arc.ports import Buffer
+from arc.storage.files import FileEntry
+
+FORMAT = "arc-catalog-1"
+ROWS_PER_CHUNK = 1_000
+
+Row = list[object]
+
+_TOKEN_FIELDS = tuple(field.name for field in fields(TokenRecord))
+_KINDS = ("databases", "measurements", "floors", "marks", "files", "leases", "tokens", "sessions")
+
+
+def encode(catalog: Catalog) -> Iterator[bytes]:
+    """The chunks of a version. A version never changes, so this may run beside everything else."""
+    yield cbor2.dumps([FORMAT, [[catalog.index, catalog.access.next_id]]])
+    total = 0
+    for kind in _KINDS:
+        rows = _rows(catalog, kind)
+        while chunk := list(islice(rows, ROWS_PER_CHUNK)):
+            total += len(chunk)
+            yield cbor2.dumps([kind, chunk])
+    yield cbor2.dumps(["end", [[total]]])
+
+
+def decode(chunks: Iterable[Buffer]) -> Catalog:
+    """The version that `encode` was given. Raises ValueError where the stream is not one that this version writes."""
+    try:
+        return _decode(chunks)
+    except (cbor2.CBORDecodeError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"not a catalog snapshot: {error}") from error
+
+
+def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
+    match kind:
+        case "databases":
+            for _, facts in sorted(catalog.databases.items()):
+                yield [facts.name, facts.created_us, facts.created_index]
+        case "measurements":
+            for _, facts in sorted(catalog.databases.items()):
+                for name, schema in sorted(facts.measurements.items()):
+                    yield [facts.name, name, schema.version, [[c.name, c.kind] for c in schema.columns.values()]]
+        case "floors":
+            yield from ([name, sequence] for name, sequence in catalog.floors().items())
+        case "marks":
+            yield from ([mark.database, mark.measurement, mark.sequence] for mark in catalog.marks())
+        case "files":
+            yield from (file_to_row(file) for file in catalog.all_files())
+        case "leases":
+            yield from ([lease.name, lease.holder, lease.epoch] for _, lease in sorted(catalog.leases.items()))
+        case "tokens":
+            for _, token in sorted(catalog.tokens.items()):
+                yield [getattr(token, name) for name in _TOKEN_FIELDS]
+        case "sessions":
+            # In the order of insertion, which is the same on every node: a later eviction must not depend on it being
+            # another.
+            for client, (sequence, result) in catalog.sessions.items():
+                yield [client, sequence, result.value, result.index]
+
+
+def _decode(chunks: Iterable[Buffer]) -> Catalog:
+    head: Row = []
+    parts: dict[str, list[Row]] = {kind: [] for kind in _KINDS}
+    files: list[FileEntry] = []
+    total = 0
+    ended = False
+    for chunk in chunks:
+        kind, rows = cast("tuple[str, list[Row]]", cbor2.loads(chunk))
+        if not head:
+            if kind != FORMAT:
+                raise ValueError(f"a snapshot of format {kind!r}; this version reads {FORMAT!r}")
+            head = rows[0]
+            continue
+        if ended:
+            raise ValueError("chunks behind the end")
+        if kind == "end":
+            ended = True
+            if rows[0][0] != total:
+                raise ValueError(f"{total} rows, but the end counts {rows[0][0]}")
+            continue
+        total += len(rows)
+        if kind == "files":
+            files.extend(map(row_to_file, rows))
+        else:
+            parts[kind].extend(rows)
+    if not ended:
+        raise ValueError("the end is missing")
+    return _build(head, parts, files)
+
+
+def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Catalog:
+    index, next_id = cast("list[int]", head)
+    return Catalog(
+        index=index,
+        databases=frozen(_databases(parts["databases"], parts["measurements"])),
+        manifest=manifest.build(
+            files,
+            (FlushMark(*cast("tuple[str, str, int]", row)) for row in parts["marks"]),
+            dict(cast("list[tuple[str, int]]", parts["floors"])),
+        ),
+        leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
+        access=access.make(map(_token, parts["tokens"]), next_id),
+        sessions=frozen(dict(map(_session, parts["sessions"]))),
+    )
+
+
+def _databases(databases: list[Row], measurements: list[Row]) -> dict[str, DatabaseFacts]:
+    schemas: dict[str, dict[str, MeasurementSchema]] = {cast("str", row[0]): {} for row in databases}
+    for database, name, version, columns in cast("list[tuple[str, str, int, list[tuple[str, str]]]]", measurements):
+        schemas[database][name] = MeasurementSchema({c: ColumnSchema(c, kind) for c, kind in columns}, version)
+    return {
+        name: DatabaseFacts(name, created_us, frozen(schemas[name]), created_index)
+        for name, created_us, created_index in cast("list[tuple[str, int, int]]", databases)
+    }
+
+
+def _lease(row: Row) -> Lease:
+    name, holder, epoch = cast("tuple[str, str, int]", row)
+    return Lease(name, NodeId(holder), Epoch(epoch))
+
+
+def _token(row: Row) -> TokenRecord:
+    named: dict[str, object] = dict(zip(_TOKEN_FIELDS, row, strict=False))
+    named["permissions"] = tuple(cast("list[str]", named["permissions"]))
+    return TokenRecord(**named)  # type: ignore[arg-type]
+
+
+def _session(row: Row) -> tuple[str, tuple[int, Result]]:
+    client, sequence, value, index = cast("tuple[str, int, int | str | None, int]", row)
+    return client, (sequence, Result(ok=True, value=value, index=index))
