@@ -11,7 +11,9 @@ number of requests.
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import trio
@@ -140,8 +142,8 @@ class _Server:
         if self._tls is not None:
             spoken = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
         state = ConnectionState(cast(LifespanState, {}))
-        await TCPServer(cast(Any, ASGIWrapper(cast(Any, self._app))), self._hypercorn, cast(Any, self._context),
-                        cast(Any, state), spoken)  # fmt: skip
+        app = cast(Any, ASGIWrapper(cast(Any, self._app)))
+        await _Connection(app, self._hypercorn, cast(Any, self._context), cast(Any, state), spoken)
 
     async def stop(self, grace_seconds: float) -> None:
         """Close idle connections now, the others when their answer is sent or the grace is over."""
@@ -155,6 +157,58 @@ class _Server:
         """End what is still open."""
         for scope in self._open:
             scope.cancel()
+
+
+class _Connection(TCPServer):
+    """Hypercorn's connection with one idle watcher for its whole life, where Hypercorn starts a task per request."""
+
+    def __init__(self, app: Any, config: HypercornConfig, context: Any, state: Any, stream: Any) -> None:
+        super().__init__(app, config, context, state, stream)
+        self._idle = _IdleWatcher(config.keep_alive_timeout, context)
+        self.idle_task = cast(Any, self._idle)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Hypercorn would keep the connection's memory for the rest of the idle time after the client has gone.
+        self._idle.finish()
+
+    async def _idle_timeout(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._initiate_server_close()
+
+
+class _IdleWatcher:
+    """Stands in for Hypercorn's `TrioSingleTask`: ``restart`` when the connection becomes idle, ``stop`` when busy."""
+
+    def __init__(self, idle_seconds: float, context: Any) -> None:
+        self._idle_seconds = idle_seconds
+        self._context = context
+        self._scope = trio.CancelScope()
+        self._is_idle = False
+        self._is_running = False
+        self._is_finished = False
+
+    async def restart(self, task_group: Any, close: Callable[[], Awaitable[None]]) -> None:
+        self._is_idle = True
+        self._scope.deadline = trio.current_time() + self._idle_seconds
+        if not self._is_running:
+            self._is_running = True
+            task_group.spawn(self._watch, close)
+
+    async def stop(self) -> None:
+        self._is_idle = False
+        self._scope.deadline = math.inf
+
+    def finish(self) -> None:
+        self._is_finished = True
+        self._scope.cancel()
+
+    async def _watch(self, close: Callable[[], Awaitable[None]]) -> None:
+        with self._scope:
+            await self._context.terminated.wait()
+        # When the server stops in the middle of a request, Hypercorn itself closes the connection after the answer.
+        if self._is_idle and not self._is_finished:
+            await close()
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
