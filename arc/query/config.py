@@ -24,7 +24,8 @@ class QueryConfig:
     threads: int = 0
     """Threads of the engine. 0: one per core."""
     sql_bytes_max: int = 256 * 1024
-    """Longest statement. A statement is parsed, walked and planned before it can be interrupted, so its size is bounded."""
+    """Longest statement. A statement is parsed, walked and planned before it can be interrupted, so its size is
+    bounded."""
     history: int = 200
     """Finished queries that are remembered for the list of recent queries."""
     materialised_bytes_max: int = 512 * MIB

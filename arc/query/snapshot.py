@@ -1,9 +1,9 @@
 """One moment of the data: which files and which buffered rows a query sees, and nothing that comes later.
 
-The catalog version, its files and the buffered rows above its flush marks are taken in one synchronous step, so a row is
-in exactly one of the two places (DURABILITY section 6): a flush that commits a moment later changes the catalog, not
-the version held here. Files of the snapshot are pinned until `Snapshot.release`, so that a compaction may drop them from
-the manifest but not from the disk.
+The catalog version, its files and the buffered rows above its flush marks are taken in one synchronous step, so a row
+is in exactly one of the two places (DURABILITY section 6): a flush that commits a moment later changes the catalog, not
+the version held here. Files of the snapshot are pinned until `Snapshot.release`, so that a compaction may drop them
+from the manifest but not from the disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from arc.storage.files import FileEntry
 
 
 class TableRange(NamedTuple):
-    """A measurement a query reads, and the closed range of time (µs since 1970 UTC) outside of which it needs no row."""
+    """A measurement a query reads, and the closed range of time (µs since 1970 UTC) outside of which it needs no
+    row."""
 
     database: str
     measurement: str
@@ -30,7 +31,8 @@ class TableRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSnapshot:
-    """One measurement at one moment. ``files`` may hold rows outside the range asked for; ``buffered`` are rows in no file.
+    """One measurement at one moment. ``files`` may hold rows outside the range asked for; ``buffered`` are rows in no
+    file.
 
     A batch has ``time`` (timestamp[us, UTC]) and any of the schema's columns, tags plain or dictionary-encoded.
     """
@@ -42,7 +44,8 @@ class TableSnapshot:
     @property
     def rows(self) -> int:
         """Rows of the files and the buffer together."""
-        return sum(entry.rows for entry in self.files) + sum(batch.num_rows for batch in self.buffered)
+        buffered: int = sum(batch.num_rows for batch in self.buffered)
+        return sum(entry.rows for entry in self.files) + buffered
 
 
 class PinFiles(Protocol):
@@ -67,7 +70,8 @@ class BufferedRows(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Snapshot:
-    """What a query reads. A table that the catalog does not know is absent from ``tables``. Release it exactly when done."""
+    """What a query reads. A table that the catalog does not know is absent from ``tables``. Release it exactly when
+    done."""
 
     catalog: Catalog
     tables: Mapping[tuple[str, str], TableSnapshot] = field(default_factory=dict)

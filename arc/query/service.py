@@ -1,0 +1,238 @@
+"""One way for a query through the node, whatever its format: parse, check, wait for a place, snapshot, run, hand out,
+let go.
+
+`QueryService.open` is that way; everything it holds (place, snapshot, pinned files, cursor, record) is let go when
+its block is left, for whatever reason, and leaving interrupts what still runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import pyarrow as pa
+import trio
+
+from arc.catalog.fsm import Catalog
+from arc.errors import Conflict, Overloaded, TimedOut
+from arc.ports import Ports
+from arc.query.admission import TOO_MANY, Admission
+from arc.query.answer import Answer, Rows, TableRows
+from arc.query.config import QueryConfig
+from arc.query.engine import Engine
+from arc.query.registry import QueryStatistics, Registry, RunningQuery, Status
+from arc.query.show import Show, answer_show
+from arc.query.snapshot import Snapshot, TakeSnapshot
+from arc.query.statement import Statement, analyse
+from arc.query.steps import Steps
+
+DEFAULT_DATABASE = "default"
+"""What a bare name belongs to when the caller names no database."""
+
+
+class Caller(Protocol):
+    """Who asks, for the list of queries. Whether they may ask was decided before."""
+
+    @property
+    def token_id(self) -> int | None:
+        """None without a token."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The token's name."""
+        ...
+
+
+class QueryService:
+    """Answers read-only SQL. Every method but `open` and `estimate` returns at once."""
+
+    def __init__(self, *, config: QueryConfig, engine: Engine, take_snapshot: TakeSnapshot, ports: Ports) -> None:
+        self._config = config
+        self._engine = engine
+        self._take_snapshot = take_snapshot
+        self._ports = ports
+        self._admission = Admission(
+            config.max_concurrent, queue_max=config.queue_max, queue_seconds=config.queue_seconds
+        )
+        self._registry = Registry(config.history)
+        self._steps: dict[str, Steps] = {}
+
+    @asynccontextmanager
+    async def open(
+        self,
+        sql: str,
+        *,
+        database: str | None = None,
+        database_explicit: bool = False,
+        timeout_seconds: float | None = None,
+        principal: Caller | None = None,
+        remote_addr: str | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Run one statement; the answer's first rows are there when this is entered.
+
+        ``database`` is what bare names belong to (None: ``default``); ``database_explicit`` changes nothing, see
+        `names`. ``timeout_seconds`` can only shorten the configured limit; it covers waiting, running and reading.
+
+        Raises InvalidRequest (codes ``bad_query``, ``forbidden``, ``forbidden_function``, ``unknown_table``,
+        ``unknown_database``), Overloaded (``too_many_queries``, ``query_memory``), TimedOut (``query_timeout``),
+        Conflict (``query_cancelled``), Unavailable (``file_unreadable``, ``stopping``).
+        """
+        async with self._open(sql, database, timeout_seconds, principal, remote_addr, counting=False) as answer:
+            yield answer
+
+    async def estimate(
+        self,
+        sql: str,
+        *,
+        database: str | None = None,
+        database_explicit: bool = False,
+        timeout_seconds: float | None = None,
+        principal: Caller | None = None,
+        remote_addr: str | None = None,
+    ) -> int:
+        """How many rows the statement returns, by counting them. Raises as `open` does."""
+        async with self._open(sql, database, timeout_seconds, principal, remote_addr, counting=True) as answer:
+            total = 0
+            async for batch in answer.batches():
+                total += int(batch.column(0)[0].as_py())
+            return total
+
+    def running(self) -> Sequence[RunningQuery]:
+        """Queries in the queue and under way, oldest first."""
+        return self._registry.active()
+
+    def recent(self) -> Sequence[RunningQuery]:
+        """Finished queries that are still remembered, newest first."""
+        return self._registry.recent()
+
+    def find(self, query_id: str) -> RunningQuery:
+        """A running or remembered query. Raises NotFound."""
+        return self._registry.find(query_id)
+
+    def cancel(self, query_id: str) -> None:
+        """Interrupt a query. Raises NotFound, Conflict (finished already)."""
+        self._registry.require_active(query_id)
+        self._steps[query_id].cancel()
+
+    def statistics(self) -> QueryStatistics:
+        """Counters for status pages and metrics."""
+        return self._registry.statistics()
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        sql: str,
+        database: str | None,
+        timeout_seconds: float | None,
+        principal: Caller | None,
+        remote_addr: str | None,
+        *,
+        counting: bool,
+    ) -> AsyncIterator[Answer]:
+        query_id = self._ports.rng.bytes(6).hex()
+        started = self._ports.clock.now()
+        limit = self._config.timeout_seconds
+        steps = Steps(self._ports.workers, limit if timeout_seconds is None else min(limit, timeout_seconds))
+        self._registry.start(
+            RunningQuery(
+                id=query_id,
+                sql=sql,
+                database=database or DEFAULT_DATABASE,
+                token_id=None if principal is None else principal.token_id,
+                token_name=None if principal is None else principal.name,
+                remote_addr=remote_addr,
+                start_us=self._ports.clock.wall_us(),
+            )
+        )
+        self._steps[query_id] = steps
+        answer: Answer | None = None
+        status: Status = "failed"
+        failure: str | None = None
+        try:
+            async with self._run(sql, query_id, database or DEFAULT_DATABASE, steps, started, counting) as answer:
+                yield answer
+            status = "completed"
+        except Exception as error:
+            status, failure = _status_of(error), str(error)
+            if isinstance(error, Overloaded) and error.code == TOO_MANY:
+                self._registry.rejected()
+            raise
+        except BaseException:
+            # The client hung up, or the node stops: nobody reads an error.
+            status = "disconnected"
+            raise
+        finally:
+            del self._steps[query_id]
+            self._registry.finish(
+                query_id,
+                status,
+                end_us=self._ports.clock.wall_us(),
+                row_count=0 if answer is None else answer.row_count,
+                error=failure,
+            )
+
+    @asynccontextmanager
+    async def _run(
+        self, sql: str, query_id: str, database: str, steps: Steps, started: float, counting: bool
+    ) -> AsyncIterator[Answer]:
+        async with self._admission.place(steps):
+            self._registry.running_now(query_id)
+            token = f"arc_{query_id}"
+            catalog = self._take_snapshot(()).catalog
+            planned = await steps.run(lambda: self._plan(sql, database, catalog, token))
+            if not isinstance(planned, Statement):
+                table = answer_show(planned, catalog=catalog, database=database)
+                async with self._answer(TableRows(table), query_id, steps, started) as answer:
+                    yield answer
+                return
+            # One synchronous step: catalog, files and buffered rows belong to the same moment.
+            snapshot = self._take_snapshot(planned.ranges)
+            try:
+                async with self._answer(
+                    self._rows(planned, snapshot, token, counting), query_id, steps, started
+                ) as answer:
+                    answer.rows_considered = sum(held.rows for held in snapshot.tables.values())
+                    yield answer
+            finally:
+                snapshot.release()
+
+    @asynccontextmanager
+    async def _answer(self, rows: Rows, query_id: str, steps: Steps, started: float) -> AsyncIterator[Answer]:
+        clock = self._ports.clock
+        try:
+            schema = await steps.run(rows.open, rows)
+            answer = Answer(query_id=query_id, schema=schema, rows=rows, steps=steps, clock=clock, started=started)
+            answer.planned_ms = (clock.now() - started) * 1000
+            await answer.fetch_first()
+            yield answer
+        finally:
+            # Closing waits for the engine's threads, so it is no work for this one, and it must not be left undone.
+            with trio.CancelScope(shield=True):
+                await self._ports.workers.run(rows.close)
+
+    def _plan(self, sql: str, database: str, catalog: Catalog, token: str) -> Statement | Show:
+        """On a worker: parse and check."""
+        parsed = self._engine.parse(sql)
+        if parsed.show is not None:
+            return parsed.show
+        now_us = self._ports.clock.wall_us()
+        return analyse(parsed, database=database, catalog=catalog, token=token, now_us=now_us)
+
+    def _rows(self, statement: Statement, snapshot: Snapshot, token: str, counting: bool) -> Rows:
+        if statement.count is not None and not statement.explain and not counting:
+            held = snapshot.tables.get(statement.uses[0].table)
+            if held is not None:
+                # The manifest knows it: no file is opened.
+                return TableRows(pa.table({statement.count: pa.array([held.rows], pa.int64())}))
+        return self._engine.run(statement, snapshot, token=token, counting=counting)
+
+
+def _status_of(error: Exception) -> Status:
+    match error:
+        case TimedOut():
+            return "timed_out"
+        case Conflict(code="query_cancelled"):
+            return "cancelled"
+    return "failed"
