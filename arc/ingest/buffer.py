@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-SMALL_ROWS = 1024
+SMALL_ROWS = 256
 """A chunk below this many rows is small: scanning it costs more in overhead than in rows."""
 
 SMALL_CHUNKS_MAX = 64
@@ -98,10 +98,10 @@ class LaneFacts:
 class BufferStatistics:
     """Rows and bytes waiting, now; rows taken in, ever."""
 
-    rows: int
+    records_buffered: int
     size_bytes: int
     measurements: int
-    rows_added_total: int
+    records_written_total: int
 
 
 class Buffer:
@@ -198,7 +198,10 @@ class Buffer:
     def statistics(self) -> BufferStatistics:
         """What is waiting."""
         return BufferStatistics(
-            rows=self._rows, size_bytes=self._bytes, measurements=len(self._lanes), rows_added_total=self._rows_added
+            records_buffered=self._rows,
+            size_bytes=self._bytes,
+            measurements=len(self._lanes),
+            records_written_total=self._rows_added,
         )
 
     def _merge_small(self, lane: _Lane) -> None:

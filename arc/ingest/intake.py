@@ -66,15 +66,15 @@ class LocalDurability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeStatistics:
-    """What came in. ``groups_total`` against ``writes_total`` shows how well commits are shared."""
+    """What came in. ``groups_total`` against ``batches_total`` shows how well commits are shared."""
 
     is_open: bool
     waiting: int
-    writes_total: int
-    rows_total: int
+    batches_total: int
+    records_total: int
     refused_rows_total: int
     retries_answered_total: int
-    failed_total: int
+    errors_total: int
     groups_total: int
     admitted_sequence: int
 
@@ -348,11 +348,11 @@ class Intake:
         return IntakeStatistics(
             is_open=self._closed_because is None,
             waiting=len(self._waiting) + len(self._appending) + len(self._logged),
-            writes_total=self._writes,
-            rows_total=self._rows,
+            batches_total=self._writes,
+            records_total=self._rows,
             refused_rows_total=self._refused,
             retries_answered_total=self._retries,
-            failed_total=self._failed,
+            errors_total=self._failed,
             groups_total=self._groups,
             admitted_sequence=self.admitted_sequence,
         )

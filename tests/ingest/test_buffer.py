@@ -91,5 +91,5 @@ def test_every_row_is_seen_exactly_once_at_every_moment(steps: list[str]) -> Non
             sealed = None
         assert sorted(in_files + times(buffer, mark)) == list(range(1, sequence + 1))
         statistics = buffer.statistics()
-        assert statistics.rows == sequence - len(in_files)
+        assert statistics.records_buffered == sequence - len(in_files)
         assert statistics.size_bytes == sum(b.nbytes for b in buffer.snapshot("db", "cpu", mark))

@@ -57,7 +57,7 @@ async def test_concurrent_writes_share_one_sync_and_keep_sequence_order(tmp_path
             for n in range(50):
                 nursery.start_soon(path.intake.write, write(values(3, start=n)))
         statistics = path.intake.statistics()
-        assert statistics.writes_total == 51
+        assert statistics.batches_total == 51
         assert statistics.groups_total < 10
         assert path.rows() == 151
 
