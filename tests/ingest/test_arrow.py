@@ -249,6 +249,20 @@ def test_an_empty_stream_has_no_rows() -> None:
     assert request.batches == ()
 
 
+def test_what_a_null_hides_is_never_followed() -> None:
+    """Found by fuzzing: validation passes these, and casting or unifying them read wild memory."""
+    validity = pa.py_buffer(b"\x01")
+    wild = np.array([[1, 120, 0, 0], [2**31 - 1, 0, 2**31 - 1, 2**31 - 1]], np.int32)
+    views = pa.Array.from_buffers(pa.string_view(), 2, [validity, pa.py_buffer(wild)])
+    codes = pa.Array.from_buffers(pa.int32(), 2, [validity, pa.py_buffer(np.array([0, 2**31 - 1], np.int32))])
+    shared = pa.DictionaryArray.from_arrays(codes, pa.array(["a"]), safe=False)
+    for array in (views, shared):
+        assert not any(arrow._without_noise(array).buffers()[1].to_pybytes()[-4:])
+    body = stream({"view": views, "host": shared}, batches=2)
+    _, request = arrow.decode(body, measurement="cpu", tags=["host"], now_us=NOW)
+    assert [column.values.to_pylist() for column in request.batches[0].columns] == [["x", None] * 2, ["a", None] * 2]
+
+
 SAMPLE = stream(
     {
         "time": pa.array([1, 2, 3], pa.timestamp("us")),
