@@ -35,6 +35,8 @@ class Formats:
         """MessagePack, all forms. Raises InvalidRequest."""
         return msgpack.decode(body, now_us=now_us)
 
-    def arrow(self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None) -> Request:
-        """One Arrow IPC stream. Raises InvalidRequest."""
-        return arrow.decode(body, measurement=measurement, tags=tags)[1]
+    def arrow(
+        self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None
+    ) -> tuple[str | None, Request]:
+        """One Arrow IPC stream, and the database its metadata names. Raises InvalidRequest, TooLarge."""
+        return arrow.decode(body, measurement=measurement, tags=tags, now_us=now_us)
