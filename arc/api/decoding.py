@@ -33,7 +33,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeJob:
-    """Everything that decoding needs. ``measurement`` is for Arrow, ``precision`` for line protocol."""
+    """Everything that decoding needs. ``measurement`` and ``tags`` are for Arrow, ``precision`` is for line protocol."""
 
     form: Format
     body: bytes
@@ -41,6 +41,7 @@ class DecodeJob:
     now_us: int
     precision: str = "ns"
     measurement: str | None = None
+    tags: tuple[str, ...] | None = None
 
 
 def is_compressed(body: bytes) -> bool:
@@ -55,15 +56,16 @@ def expected_bytes(job: DecodeJob) -> int:
     return min(job.limit_bytes, GROWTH_GUESS * len(job.body))
 
 
-def decode_write(decoders: Decoders, job: DecodeJob, limit_bytes: int) -> Request:
-    """Inflate and decode. Raises TooLarge above ``limit_bytes``, InvalidRequest."""
+def decode_write(decoders: Decoders, job: DecodeJob, limit_bytes: int) -> tuple[str | None, Request]:
+    """Inflate and decode; the database when the body itself names one. Raises TooLarge above ``limit_bytes``,
+    InvalidRequest."""
     plain = decoders.inflate(job.body, limit_bytes) if is_compressed(job.body) else job.body
     if len(plain) > limit_bytes:
         raise TooLarge(f"request body is larger than {limit_bytes} bytes; send smaller pieces")
     match job.form:
         case Format.LINES:
-            return decoders.lines(plain, job.precision, job.now_us)
+            return None, decoders.lines(plain, job.precision, job.now_us)
         case Format.MSGPACK:
-            return decoders.msgpack(plain, job.now_us)
+            return None, decoders.msgpack(plain, job.now_us)
         case Format.ARROW:
-            return decoders.arrow(plain, job.measurement, job.now_us)
+            return decoders.arrow(plain, job.measurement, job.now_us, job.tags)

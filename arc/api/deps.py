@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
     from arc.ports import Clock, Rng, Workers
-    from arc.query.service import Answer, RunningQuery
+    from arc.query.answer import Answer
+    from arc.query.registry import RunningQuery
     from arc.telemetry import Log, RingSink
 
 
@@ -47,13 +48,27 @@ class Queries(Protocol):
         *,
         database: str | None,
         database_explicit: bool,
-        timeout_seconds: float | None,
-        principal: Principal,
+        timeout_seconds: float | None = None,
+        principal: Principal | None,
+        remote_addr: str | None,
     ) -> AbstractAsyncContextManager[Answer]:
-        """Run one read-only statement. Entering raises InvalidRequest, NotFound, Overloaded, TimedOut.
+        """Run one read-only statement. Entering raises InvalidRequest, NotFound, Overloaded, TimedOut, Conflict.
 
         Leaving, for whatever reason, interrupts the engine and frees what it held.
         """
+        ...
+
+    async def estimate(
+        self,
+        sql: str,
+        *,
+        database: str | None,
+        database_explicit: bool,
+        timeout_seconds: float | None = None,
+        principal: Principal | None,
+        remote_addr: str | None,
+    ) -> int:
+        """Rows the statement would return. Raises as `open` does."""
         ...
 
     def running(self) -> Sequence[RunningQuery]:
@@ -62,6 +77,10 @@ class Queries(Protocol):
 
     def recent(self) -> Sequence[RunningQuery]:
         """Finished queries that are still remembered, newest first."""
+        ...
+
+    def find(self, query_id: str) -> RunningQuery:
+        """A running or remembered query. Raises NotFound."""
         ...
 
     def cancel(self, query_id: str) -> None:
@@ -111,8 +130,10 @@ class Decoders(Protocol):
         """MessagePack, all forms."""
         ...
 
-    def arrow(self, body: bytes, measurement: str | None, now_us: int) -> Request:
-        """One Arrow IPC stream; ``measurement`` overrides the schema's metadata."""
+    def arrow(
+        self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None
+    ) -> tuple[str | None, Request]:
+        """One Arrow IPC stream, and the database its metadata names. ``measurement`` and ``tags`` override the metadata."""
         ...
 
 
@@ -136,3 +157,4 @@ class Deps:
     statistics: Callable[[], object]
     version: str
     decode_threads: int = 2
+    materialised_bytes_max: int = 512 << 20

@@ -98,6 +98,12 @@ class Body:
                 except ClientGone:
                     return
 
+    async def wait_gone(self) -> None:
+        """Return when the client has closed the connection. Only once the body is complete."""
+        assert self.complete
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def _next(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":

@@ -15,6 +15,8 @@ from arc.api.measurements import Measurements
 from arc.api.metrics import Metrics
 from arc.api.observed import ApiStatistics, FormatCounts
 from arc.api.openapi import describe, own_route
+from arc.api.queries import QueryList
+from arc.api.query import Queries
 from arc.api.routes import Route
 from arc.api.tokens import Tokens
 from arc.api.write import Writes
@@ -37,6 +39,8 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         own_route(document),
         *Metrics(deps, api_statistics).routes(),
         *writes.routes(),
+        *Queries(deps).routes(),
+        *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
         *Tokens(deps, gate).routes(),

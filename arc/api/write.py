@@ -37,13 +37,14 @@ KEY_CHARS_MAX = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the head of a write request asks for."""
+    """What the head of a write request asks for; ``database`` is None when it names none."""
 
-    database: str
+    database: str | None
     precision: str
     strict: bool
     idempotency_key: str | None
     measurement: str | None
+    tags: tuple[str, ...] | None
 
 
 class Writes:
@@ -82,10 +83,11 @@ class Writes:
             with ExitStack() as held:
                 body = await exchange.body.read(self._deps.server.max_body_bytes, self._deps.ingest.reserve, held)
                 counts.bytes += len(body)
-                decoded = await self._decode(self._job(form, body, wishes), held)
-                if not decoded.batches and not decoded.refused:
+                named, decoded = await self._decode(self._job(form, body, wishes), held)
+                if not decoded.rows and not decoded.refused:
                     return _nothing_in_it(empty_is_fine)
-                return await self._store(decoded, wishes, counts)
+                database = wishes.database or (check_database_name(named) if named else DEFAULT_DATABASE)
+                return await self._store(database, decoded, wishes, counts)
         except Exception:
             counts.errors += 1
             raise
@@ -100,11 +102,12 @@ class Writes:
             now_us=self._deps.clock.wall_us(),
             precision=wishes.precision,
             measurement=wishes.measurement,
+            tags=wishes.tags,
         )
 
-    async def _decode(self, job: DecodeJob, held: ExitStack) -> Request:
+    async def _decode(self, job: DecodeJob, held: ExitStack) -> tuple[str | None, Request]:
         if not job.body:
-            return Request(())
+            return None, Request(())
         compressed = is_compressed(job.body)
         limit = expected_bytes(job) if compressed else job.limit_bytes
         if compressed:
@@ -118,16 +121,16 @@ class Writes:
         held.enter_context(self._deps.ingest.reserve(job.limit_bytes - limit))
         return await self._decode_within(job, job.limit_bytes)
 
-    async def _decode_within(self, job: DecodeJob, limit_bytes: int) -> Request:
+    async def _decode_within(self, job: DecodeJob, limit_bytes: int) -> tuple[str | None, Request]:
         if expected_bytes(job) <= INLINE_BYTES_MAX:
             return decode_write(self._deps.decoders, job, limit_bytes)
         async with self._decoding:
             return await self._deps.workers.run(decode_write, self._deps.decoders, job, limit_bytes)
 
-    async def _store(self, decoded: Request, wishes: Wishes, counts: FormatCounts) -> Reply:
+    async def _store(self, database: str, decoded: Request, wishes: Wishes, counts: FormatCounts) -> Reply:
         written = await self._deps.ingest.write(
             WriteRequest(
-                database=wishes.database,
+                database=database,
                 decoded=decoded,
                 idempotency_key=wishes.idempotency_key,
                 strict=wishes.strict,
@@ -188,7 +191,7 @@ class Writes:
             Route(
                 method="POST", path="/api/v1/write/arrow", name="write_arrow", tag="write", permission=write,
                 stream=self.arrow, summary="One Arrow IPC stream", answers=stored, body=arrow,
-                parameters=(db, _STRICT, _KEY, DATABASE_HEADER, _MEASUREMENT),
+                parameters=(db, _STRICT, _KEY, DATABASE_HEADER, _MEASUREMENT, _TAGS),
             ),
             Route(
                 method="POST", path="/api/v1/write/line-protocol/flush", name="flush", tag="write",
@@ -209,7 +212,7 @@ class Writes:
 
 
 def read_wishes(head: Head, parameter: str) -> Wishes:
-    """Read the head. The database is ``x-arc-database``, else ``parameter``, else ``default``. Raises InvalidRequest."""
+    """Read the head. The database is ``x-arc-database``, else ``parameter``. Raises InvalidRequest."""
     query = head.query()
     precision = query.get("precision", "")
     unit_of(precision)
@@ -219,17 +222,22 @@ def read_wishes(head: Head, parameter: str) -> Wishes:
         strict="strict" in query and flag(query, "strict"),
         idempotency_key=_idempotency_key(head),
         measurement=head.header(b"x-arc-measurement") or query.get("measurement") or None,
+        tags=_tags(head.header(b"x-arc-tags") or query.get("tags") or ""),
     )
 
 
-def _database(head: Head, query: Mapping[str, str], parameter: str) -> str:
+def _database(head: Head, query: Mapping[str, str], parameter: str) -> str | None:
     name = head.header(b"x-arc-database") or query.get(parameter) or query.get("db") or query.get("bucket") or ""
     if not name:
-        return DEFAULT_DATABASE
+        return None
     if parameter == "bucket":
         # InfluxDB 1.8 clients name a bucket "database/retention-policy".
         name = name.partition("/")[0]
     return check_database_name(name)
+
+
+def _tags(joined: str) -> tuple[str, ...] | None:
+    return tuple(tag.strip() for tag in joined.split(",") if tag.strip()) or None
 
 
 def _idempotency_key(head: Head) -> str | None:
@@ -278,3 +286,7 @@ _KEY = Parameter(
 _MEASUREMENT = Parameter(
     name="x-arc-measurement", place="header", about="Measurement; beats the stream's own metadata.", schema=STRING
 )
+_TAGS = Parameter(
+    name="x-arc-tags", place="header", about="Tag columns, joined by commas; beats the stream's own metadata.",
+    schema=STRING,
+)  # fmt: skip

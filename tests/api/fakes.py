@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
 from arc.errors import Overloaded
 from arc.ids import Position
-from arc.ingest import compression, lineprotocol, msgpack
+from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
 from arc.ingest.requests import AllRefused, WriteRequest, Written
 from arc.security.tokens import hash_token
@@ -131,8 +131,10 @@ class RealDecoders:
     def msgpack(self, body: bytes, now_us: int) -> Request:
         return msgpack.decode(body, now_us=now_us)
 
-    def arrow(self, body: bytes, measurement: str | None, now_us: int) -> Request:
-        raise NotImplementedError
+    def arrow(
+        self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None
+    ) -> tuple[str | None, Request]:
+        return arrow.decode(body, measurement=measurement, tags=tags, now_us=now_us)
 
 
 @dataclass
