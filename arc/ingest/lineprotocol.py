@@ -91,17 +91,21 @@ def parse(body: bytes | memoryview, *, precision: str = "ns", now_us: int) -> Re
     Raises InvalidRequest when the precision is unknown. Lines that cannot be stored come back in ``refused``.
     """
     unit = unit_of(precision)
-    data = bytes(body)
     rows = Rows(now_us)
     refused: list[Refused] = []
-    for number, line in split_lines(data):
-        try:
-            point = parse_line(line, unit)
-        except LineRefused as why:
-            refused.append(refuse(number, line, str(why)))
-        else:
-            rows.add(number, point.measurement, point.tags, point.fields, point.time_us)
+    for number, line in split_lines(bytes(body)):
+        take_line(number, line, unit, rows, refused)
     return Request(rows.batches(), tuple(refused))
+
+
+def take_line(number: int, line: bytes, unit: Unit, rows: Rows, refused: list[Refused]) -> None:
+    """Decode one line as `split_lines` gives it and add it to one of the two."""
+    try:
+        point = parse_line(line, unit)
+    except LineRefused as why:
+        refused.append(refuse(number, line, str(why)))
+    else:
+        rows.add(number, point.measurement, point.tags, point.fields, point.time_us)
 
 
 def unit_of(precision: str) -> Unit:
@@ -145,12 +149,17 @@ def split_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
         if body.find(b'"', start, end) >= 0:
             end = line_end(body, start)
             newlines += body.count(b"\n", start, end)
-        line = body[start : end - 1] if end > start and body[end - 1] == 13 else body[start:end]
+        line = without_line_end(body[start:end])
         first = line.lstrip(b" \t\0")[:1]
         if first and first != b"#":
             yield number, line
         number += newlines
         start = end + 1
+
+
+def without_line_end(line: bytes) -> bytes:
+    """The line without the carriage return of its line end; its newline is not part of ``line``."""
+    return line[:-1] if line[-1:] == b"\r" else line
 
 
 def line_end(body: bytes, start: int) -> int:
@@ -196,7 +205,7 @@ def parse_series(line: bytes, at: int) -> tuple[str, tuple[tuple[str, str], ...]
     raw, at = _take(_MEASUREMENT, line, at)
     if not raw:
         raise LineRefused("missing measurement")
-    measurement = _unescape(_MEASUREMENT_ESCAPE, raw)
+    measurement = unescape_measurement(raw)
     tags: dict[str, str] = {}
     while line[at : at + 1] == b",":
         raw, at = _take(_NAME, line, at + 1)
@@ -204,7 +213,7 @@ def parse_series(line: bytes, at: int) -> tuple[str, tuple[tuple[str, str], ...]
             raise LineRefused("missing tag key")
         if line[at : at + 1] != b"=":
             raise LineRefused("missing tag value")
-        key = _unescape(_NAME_ESCAPE, raw)
+        key = unescape_name(raw)
         raw, at = _take(_NAME, line, at + 1)
         if line[at : at + 1] == b"=":
             raise LineRefused("invalid tag format")
@@ -213,7 +222,7 @@ def parse_series(line: bytes, at: int) -> tuple[str, tuple[tuple[str, str], ...]
         if key in tags:
             raise LineRefused("duplicate tags")
         _refuse_time("tag", key)
-        tags[key] = _unescape(_NAME_ESCAPE, raw)
+        tags[key] = unescape_name(raw)
     if at >= len(line):
         raise LineRefused("missing fields")
     if at - start > SERIES_BYTES_MAX:
@@ -225,6 +234,16 @@ def _take(pattern: re.Pattern[bytes], line: bytes, at: int) -> tuple[bytes, int]
     found = pattern.match(line, at)
     assert found is not None
     return found.group(), found.end()
+
+
+def unescape_measurement(raw: bytes) -> str:
+    """The name that a measurement's raw bytes, valid UTF-8, stand for."""
+    return _unescape(_MEASUREMENT_ESCAPE, raw)
+
+
+def unescape_name(raw: bytes) -> str:
+    """The name that the raw bytes of a tag key, tag value or field key stand for."""
+    return _unescape(_NAME_ESCAPE, raw)
 
 
 def _unescape(pattern: re.Pattern[bytes], raw: bytes) -> str:
@@ -262,7 +281,7 @@ def _parse_fields(line: bytes, at: int) -> tuple[dict[str, Value], int]:
             raise LineRefused("invalid field format")
         if not raw:
             raise LineRefused("missing field key")
-        key = _unescape(_NAME_ESCAPE, raw)
+        key = unescape_name(raw)
         _refuse_time("field", key)
         value, at = _parse_value(line, at + 1)
         fields[key] = value

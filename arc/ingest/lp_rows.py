@@ -6,8 +6,9 @@ kind. So two decoders that understood the same rows give the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from arc.ingest.columns import Column, Decoded, Kind
@@ -82,3 +83,30 @@ def column_order(key: tuple[str, Kind]) -> tuple[bool, str, str]:
     """Sort key of a column: tags first, then by name, then by kind."""
     name, kind = key
     return kind is not Kind.TAG, name, kind.value
+
+
+def merge(pieces: Sequence[Decoded]) -> Decoded:
+    """One batch of several of the same measurement, rows ordered by line. Every piece has ``lines``."""
+    if len(pieces) == 1:
+        return pieces[0]
+    lines = np.concatenate([piece.lines.to_numpy() for piece in pieces if piece.lines is not None])
+    order = pa.array(np.argsort(lines, kind="stable"))
+    found = [{(column.name, column.kind): column.values for column in piece.columns} for piece in pieces]
+    columns = []
+    for key in sorted({key for piece in found for key in piece}, key=column_order):
+        parts = [_part(columns_.get(key), piece.rows, key[1]) for columns_, piece in zip(found, pieces, strict=True)]
+        values = pa.concat_arrays(parts).take(order)
+        columns.append(Column(*key, values.dictionary_encode() if key[1] is Kind.TAG else values))
+    return Decoded(
+        measurement=pieces[0].measurement,
+        time=pa.concat_arrays([piece.time for piece in pieces]).take(order),
+        columns=tuple(columns),
+        lines=pa.array(lines, pa.int32()).take(order),
+    )
+
+
+def _part(values: pa.Array | None, rows: int, kind: Kind) -> pa.Array:
+    """The column of one piece, plain; nulls when the piece does not have it."""
+    if values is None:
+        return pa.nulls(rows, kind.arrow)
+    return values.dictionary_decode() if kind is Kind.TAG else values

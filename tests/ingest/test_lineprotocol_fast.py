@@ -1,0 +1,237 @@
+"""The compiled decoder gives exactly what the exact parser gives: same rows, same order, same columns, same refusals."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from arc.errors import InvalidRequest
+from arc.ingest import lp_fast
+from arc.ingest.columns import Kind, Request
+from arc.ingest.lineprotocol import parse
+from arc.ingest.lp_fast import LineDecoder
+from tests.ingest.test_lineprotocol import BAD, GOOD, VALUES
+
+pytest.importorskip("numba", reason="the compiled kernel needs numba (extra 'fast')")
+
+NOW_US = 1_767_225_600_000_000
+EXAMPLES = int(os.environ.get("ARC_LP_EXAMPLES", "400"))
+
+bounded = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 400
+)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[LineDecoder]:
+    decoder = LineDecoder()
+    assert decoder.warm()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lp_fast, "KERNEL_BYTES_MIN", 0)
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[LineDecoder]:
+    """A decoder whose tables are so small that it forgets all the time."""
+    from arc.ingest import lp_seal, lp_tables
+
+    decoder = LineDecoder()
+    assert decoder.warm()
+    decoder._idle = [lp_seal.Scratch(lp_tables.new_tables(shrink=512))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lp_fast, "KERNEL_BYTES_MIN", 0)
+        patch.setattr(lp_seal, "ROWS_START", 1)
+        patch.setattr(lp_seal, "ROWS_MAX", 4)
+        patch.setattr(lp_seal, "SCRATCH_BYTES", 400)
+        yield decoder
+
+
+def check(decoder: LineDecoder, body: bytes, precision: str = "ns") -> Request:
+    """Decode both ways and compare everything, the bits of floats too."""
+    expected = parse(body, precision=precision, now_us=NOW_US)
+    found = decoder.decode(body, precision=precision, now_us=NOW_US)
+    assert found.refused == expected.refused
+    assert [batch.measurement for batch in found.batches] == [batch.measurement for batch in expected.batches]
+    for left, right in zip(found.batches, expected.batches, strict=True):
+        assert left.lines is not None
+        assert left.lines.equals(right.lines)
+        assert left.time.equals(right.time)
+        assert [(c.name, c.kind) for c in left.columns] == [(c.name, c.kind) for c in right.columns]
+        for column, other in zip(left.columns, right.columns, strict=True):
+            column.values.validate(full=True)
+            assert column.values.type == other.values.type
+            assert column.values.null_count == other.values.null_count
+            if column.kind is Kind.FLOAT:
+                assert bits(column.values) == bits(other.values)
+            else:
+                assert column.values.equals(other.values), (column, other)
+    return found
+
+
+def bits(values: pa.Array) -> list[bytes | None]:
+    return [None if value is None else struct.pack("<d", value) for value in values.to_pylist()]
+
+
+# -- bodies that look like bodies, with some poison in them -------------------------------------------------------------
+
+poison = st.text(alphabet='ab,= "\\é#.1i\0\t', min_size=0, max_size=5)
+word = st.sampled_from(
+    ["cpu", "mem", "a", "host", "region", "usage_idle", "x", "k", "time", "Time", "µ", "b\\ c", "d\\,e", "f\\\\,g", "eight_88",
+     "a_long_field_key_name_1234", "sixteen_letters_", "a_very_long_name_" * 4, '"', "\\", "fifteen_letters"]
+)  # fmt: skip
+name = st.one_of(word, word, word, word, poison)
+string = st.text(alphabet='ab ,="\\é\t\n#\r', max_size=80).map(
+    lambda s: '"' + s.replace("\\", "\\\\").replace('"', '\\"') + '"'
+)
+number = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(0, 100).map(lambda x: f"{x:.3f}"),
+    st.floats(0, 1e-3).map(lambda x: f"{x:.20f}"),
+    st.integers(-(2**63), 2**64).map(str),
+    st.integers(-(2**64), 2**64).map(lambda x: f"{x}i"),
+    st.integers(0, 1000).map(lambda x: f"{x}i"),
+    st.integers(-5, 2**65).map(lambda x: f"{x}u"),
+    st.sampled_from(["1.", ".5", "-.5", "+1", "1e5", "1E+22", "1e400", "0x10", "-", ".", "1e", "00012", "1_0", "nan", "inf",
+                     "i", "u", "5e-324", "-0", "-0i", "0.0", "-0.0e5", "9007199254740993", "123456789012345678901",
+                     "00000000000000000001", "0.00000000000000000000000000001", "1e00001", "1e-5000", "1..2", "1.2.3"]),
+)  # fmt: skip
+value = st.one_of(
+    number,
+    number,
+    string,
+    st.sampled_from(
+        ["t", "T", "f", "F", "true", "TRUE", "True", "false", "FALSE", "False", "tRue", "x", "", '"', '"a', '""b']
+    ),
+    poison,
+)
+tags = st.lists(st.tuples(name, name).map("=".join), max_size=4).map(
+    lambda parts: "".join("," + part for part in parts)
+)
+fields = st.lists(st.tuples(name, value).map("=".join), max_size=5).map(",".join)
+stamp = st.one_of(
+    st.just(""),
+    st.integers(-(2**63), 2**63).map(lambda x: f" {x}"),
+    st.sampled_from(
+        [" 1767225600000000000", " 12", " x", "  5", " -1", " -1001", " 1\r", " 1 ", " 1 2", " ", " \t7", " 007"]
+    ),
+)
+space = st.sampled_from([" ", " ", " ", " ", "  ", " \t", ""])
+before = st.sampled_from(["", "", "", "", " ", "\t", "\0"])
+after = st.sampled_from(["\n", "\n", "\n", "\n", "\r\n", "\n\n", "\\\n", " \n"])
+line = st.tuples(before, name, tags, space, fields, stamp, after).map("".join)
+good_value = st.one_of(
+    st.floats(-1e6, 1e6).map(repr),
+    st.integers(-(2**63), 2**63 - 1).map(lambda x: f"{x}i"),
+    st.integers(0, 2**64 - 1).map(lambda x: f"{x}u"),
+    string,
+    st.sampled_from(["t", "F", "true", "False", "0", "-0.0", "1e3"]),
+)
+good_name = st.sampled_from(["cpu", "mem", "host", "usage_idle", "a_long_field_key_name_1234", "x", "b\\ c", "k"])
+good_tags = st.lists(
+    st.tuples(good_name, st.sampled_from(["a", "bb", "server01", "us-east-1", "x\\,y", "é"])).map("=".join),
+    max_size=3,
+    unique_by=lambda tag: tag.split("=")[0],
+).map(lambda parts: "".join("," + part for part in parts))
+good_fields = st.lists(st.tuples(good_name, good_value).map("=".join), min_size=1, max_size=5).map(",".join)
+good_stamp = st.sampled_from(["", " 1767225600000000000", " 1", " -99999"])
+good = st.tuples(good_name, good_tags, st.just(" "), good_fields, good_stamp, st.just("\n")).map("".join)
+junk = st.text(alphabet='ab,= "\\\n#1i\r\t', max_size=30)
+comment = st.sampled_from(["# c\n", '# ="\n', "\n", "\r\n", "  \n"])
+body = st.lists(st.one_of(good, good, good, good, line, line, junk, comment), min_size=1, max_size=14).map("".join)
+precision = st.sampled_from(["ns", "ns", "us", "ms", "s", "m", "h"])
+
+
+@bounded
+@given(body, precision, st.booleans())
+def test_the_compiled_decoder_equals_the_exact_parser(decoder: LineDecoder, text: str, unit: str, twice: bool) -> None:
+    check(decoder, text.encode() * (1 + twice), unit)
+
+
+@bounded
+@given(st.lists(body, min_size=1, max_size=3).map("".join))
+def test_a_decoder_that_keeps_forgetting_equals_the_exact_parser(cramped: LineDecoder, text: str) -> None:
+    check(cramped, text.encode())
+
+
+@bounded
+@given(
+    st.lists(st.one_of(good.map(str.encode), good.map(str.encode), st.binary(max_size=20)), max_size=10).map(b"".join)
+)
+def test_bytes_that_are_not_utf8_are_refused_line_by_line(decoder: LineDecoder, data: bytes) -> None:
+    check(decoder, data)
+
+
+@pytest.mark.parametrize("text", [line for line, _ in [*GOOD, *BAD]], ids=lambda text: repr(text)[:40])
+def test_every_case_of_the_grammar_is_the_same_compiled(decoder: LineDecoder, text: str | bytes) -> None:
+    data = text.encode() if isinstance(text, str) else text
+    check(decoder, data)
+    check(decoder, b"m f=1 1\n" * 20 + data + b"\nm f=2 2\n" * 20)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in VALUES])
+def test_every_spelling_of_a_value_is_the_same_compiled(decoder: LineDecoder, text: str) -> None:
+    check(decoder, f"m f={text} 1000\n".encode() * 3)
+    check(decoder, f"m f={text}".encode())
+
+
+def test_floats_are_exact_to_the_last_bit(decoder: LineDecoder) -> None:
+    chance = random.Random(1)
+    texts = []
+    for _ in range(20_000):
+        texts.append(repr(struct.unpack("<d", struct.pack("<Q", chance.getrandbits(64)))[0]))
+        texts.append(repr(chance.random() * 10 ** chance.randrange(-10, 10)))
+        texts.append(f"{chance.getrandbits(60)}.{chance.getrandbits(3)}")
+        texts.append(f"{chance.getrandbits(62)}e{chance.randrange(-60, 60)}")
+        texts.append(f"{chance.getrandbits(54) * 2 + 1}e{chance.randrange(-5, 24)}")  # near the middle of two floats
+    texts = [text for text in texts if "n" not in text]
+    request = decoder.decode("".join(f"m v={text} 1\n" for text in texts).encode(), now_us=0)
+    assert request.refused == ()
+    found = request.batches[0].columns[0].values.to_numpy().view(np.uint64)
+    assert (found == np.array([float(text) for text in texts]).view(np.uint64)).all()
+
+
+def test_a_string_that_crosses_the_copied_end_of_the_body(decoder: LineDecoder) -> None:
+    for size in range(0, 300, 7):
+        text = "x\n" * size
+        check(decoder, f'm f=1 1\nm s="{text}" 2\nm f=3 3'.encode())
+        check(decoder, f'm f=1 1\nm s="{text} 2\nm f=3 3'.encode())
+
+
+def test_more_rows_than_one_buffer_holds(decoder: LineDecoder) -> None:
+    data = b"".join(b"m,h=%d v=%d,w=%d.5 %d\n" % (k % 7, k, k, 1000 * k) for k in range(70_000)) + b"bad\nm v=1 1"
+    request = check(decoder, data)
+    assert request.rows == 70_001
+
+
+def test_more_series_than_the_tables_hold(decoder: LineDecoder) -> None:
+    request = check(decoder, b"".join(b"m,h=%d v=1 1\n" % k for k in range(70_000)))
+    assert request.rows == 70_000
+
+
+def test_a_line_with_more_fields_than_the_tables_hold(decoder: LineDecoder) -> None:
+    wide = b"m " + b",".join(b"f%d=1i" % k for k in range(9_000)) + b" 1\n"
+    request = check(decoder, b"m a=1 1\n" + wide + b"m a=2 2\n")
+    assert request.rows == 3
+
+
+def test_a_line_with_many_tags(decoder: LineDecoder) -> None:
+    check(decoder, b"m," + b",".join(b"t%d=%d" % (k, k) for k in range(300)) + b" v=1 1\nm,t1=x v=2 2\n")
+
+
+def test_a_memoryview_is_decoded_in_place(decoder: LineDecoder) -> None:
+    data = memoryview(bytearray(b"m,a=x f=1 1000\n" * 50))
+    assert decoder.decode(data, now_us=0) == parse(bytes(data), now_us=0)
+
+
+def test_an_unknown_precision_is_refused_by_the_compiled_decoder_too(decoder: LineDecoder) -> None:
+    with pytest.raises(InvalidRequest, match="precision"):
+        decoder.decode(b"m f=1\n" * 100, precision="d", now_us=0)
