@@ -29,6 +29,11 @@ NAME_BYTES_MAX = 256
 TAG_TYPE = pa.dictionary(pa.int32(), pa.utf8())
 """Settled tags are dictionary-encoded: a batch has few values and many rows."""
 
+TIME_US_MIN = -62_135_596_800_000_000
+TIME_US_MAX = 253_402_300_799_999_999
+"""The years 1 to 9999, which every client, date library and folder name can say. Seconds mistaken for nanoseconds are
+not."""
+
 _PLANS_MAX = 1024
 _TEXT_CHARS_MAX = 120
 _TIME_FIELD = pa.field("time", TIME_TYPE)
@@ -55,7 +60,7 @@ class Settled:
 def settle(decoded: Decoded, schema: MeasurementSchema | None) -> Settled:
     """Fit a batch to the schema. Total: whatever cannot be stored is in ``refused``; nothing is raised for bad rows."""
     plan = _plan(decoded, schema)
-    if plan is not None and not _has_empty_column(decoded):
+    if plan is not None and not _has_empty_column(decoded) and _times_in_range(decoded):
         return _follow(plan, decoded)
     return _Settling(decoded, schema).settle()
 
@@ -82,7 +87,7 @@ class SchemaSettler:
                 self._plans.clear()
             known = self._plans[key] = (schema, _plan(decoded, schema))
         plan = known[1]
-        if plan is not None and not _has_empty_column(decoded):
+        if plan is not None and not _has_empty_column(decoded) and _times_in_range(decoded):
             return _follow(plan, decoded)
         return _Settling(decoded, schema).settle()
 
@@ -129,6 +134,13 @@ def _has_empty_column(decoded: Decoded) -> bool:
     """A column without any value says nothing about its kind and is left out, which is work for the long way."""
     rows = decoded.rows
     return any(column.values.null_count == rows for column in decoded.columns)
+
+
+def _times_in_range(decoded: Decoded) -> bool:
+    if decoded.rows == 0:
+        return True
+    times = decoded.time.to_numpy()
+    return bool(times.min() >= TIME_US_MIN and times.max() <= TIME_US_MAX)
 
 
 def _plan(decoded: Decoded, schema: MeasurementSchema | None) -> _Plan | None:
@@ -185,9 +197,11 @@ class _Settling:
         self._known: Mapping[str, ColumnSchema] = schema.columns if schema is not None else {}
         self._schema = schema
         self._alive: _Mask = np.ones(decoded.rows, dtype=np.bool_)
-        self._reasons: dict[int, tuple[Column, str]] = {}
+        self._reasons: dict[int, tuple[Column | None, str]] = {}
 
     def settle(self) -> Settled:
+        times = self._decoded.time.to_numpy()
+        self._refuse((times < TIME_US_MIN) | (times > TIME_US_MAX), None, "time is outside the years 1 to 9999")
         targets = self._targets()
         order = sorted(
             targets, key=lambda name: name not in self._known
@@ -326,7 +340,7 @@ class _Settling:
         """Rows still standing that have a value in this column."""
         return self._alive & _valid(column.values)
 
-    def _refuse(self, rows: _Mask, column: Column, reason: str) -> None:
+    def _refuse(self, rows: _Mask, column: Column | None, reason: str) -> None:
         self._reasons.update((row, (column, reason)) for row in np.flatnonzero(rows).tolist())
         self._alive &= ~rows
 
@@ -334,7 +348,10 @@ class _Settling:
         lines = self._decoded.lines
         refused = []
         for row, (column, reason) in sorted(self._reasons.items()):
-            text = f"{self._decoded.measurement} {column.name}={column.values[row].as_py()}"[:_TEXT_CHARS_MAX]
+            said = (
+                f"time={self._decoded.time[row]}" if column is None else f"{column.name}={column.values[row].as_py()}"
+            )
+            text = f"{self._decoded.measurement} {said}"[:_TEXT_CHARS_MAX]
             refused.append(Refused(row + 1 if lines is None else lines[row].as_py(), text, reason))
         return tuple(refused)
 
