@@ -99,7 +99,8 @@ class WalLog:
         async with self._lock:
             with trio.CancelScope(shield=True):
                 await self._workers.run(save_keys, self._disk, keys)
-                return await self._workers.run(self._journal.release, below)
+                released = await self._workers.run(self._journal.release, below)
+        return released
 
     def segments(self) -> tuple[SegmentInfo, ...]:
         """Oldest first."""

@@ -1,0 +1,263 @@
+"""READ FIRST. A node from birth to orderly end: one nursery, every part built here and handed its neighbours. No decisions.
+
+Order of birth: identity, catalog (its log is replayed), lease, HTTP (answers "not ready" meanwhile), WAL and buffer, intake. Order of
+death: no new writes, HTTP finishes what it has, the buffer goes to files, the logs are marked as ended. A disk that fails takes the
+nursery down, and the process with it; what was acknowledged is on disk by then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from arc.api.app import Api
+from arc.api.deps import Deps
+from arc.api.server import serve
+from arc.catalog.bootstrap import bootstrap_commands
+from arc.catalog.cells import FileStats
+from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.cluster.config import ProposalsConfig
+from arc.cluster.feed import Feed, FeedStatistics
+from arc.cluster.proposals import ProposalsStatistics, StandaloneProposals
+from arc.cluster.registrar import RegistrarStatistics
+from arc.config import Config
+from arc.duties import WriterDuty
+from arc.errors import Corrupt, InvalidRequest
+from arc.ids import Epoch, NodeId
+from arc.ingest.buffer import Buffer, BufferStatistics
+from arc.ingest.flush import FlushStatistics
+from arc.ingest.formats import Formats
+from arc.ingest.intake import IntakeStatistics
+from arc.ingest.memory import MemoryStatistics
+from arc.ingest.replay import Progress
+from arc.ports import Ports
+from arc.query.engine import Engine
+from arc.query.registry import QueryStatistics
+from arc.query.service import QueryService
+from arc.query.snapshot import SnapshotTaker
+from arc.security import tokens
+from arc.storage.keeper import DATA, Drift, FileKeeper, KeeperStatistics
+from arc.storage.wal.log import WalStatistics
+from arc.telemetry import Log, LogStatistics, RingSink
+
+IDENTITY = "node.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Told once, when the node is ready. ``bootstrap_token`` is the first admin token, if this start made one."""
+
+    host: str
+    port: int
+    node_id: str
+    recovered_rows: int
+    bootstrap_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatistics:
+    """Everything this node counts. Parts that are not open yet are absent."""
+
+    ingest: IntakeStatistics | None
+    buffer: BufferStatistics | None
+    memory: MemoryStatistics | None
+    wal: WalStatistics | None
+    flush: FlushStatistics | None
+    registrar: RegistrarStatistics | None
+    query: QueryStatistics
+    catalog: ProposalsStatistics
+    feed: FeedStatistics
+    manifest: FileStats
+    storage: KeeperStatistics
+    log: LogStatistics
+
+
+class NodeState:
+    """What this node may do now, for readiness checks and the API."""
+
+    def __init__(self, writer: WriterDuty) -> None:
+        self._writer = writer
+        self.starting: str | None = "the node is starting"
+        self.stopping = False
+
+    def refuses_writes(self) -> str | None:
+        """Why writes are not taken; None when they are."""
+        return self.starting or ("the node is stopping" if self.stopping else self._writer.closed_because)
+
+    def refuses_queries(self) -> str | None:
+        """Why queries are not answered; None when they are."""
+        return self.starting or ("the node is stopping" if self.stopping else None)
+
+    async def flush_all(self) -> None:
+        """Write every buffered row to files. Raises Unavailable."""
+        await self._writer.flush_all()
+
+
+async def run_node(
+    config: Config,
+    ports: Ports,
+    log: Log,
+    ring: RingSink,
+    *,
+    version: str,
+    on_started: Callable[[Started], None],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: trio.Event,
+) -> None:
+    """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (the port is taken)."""
+    node = await ports.workers.run(_identity, ports, config.node.id)
+    log = log.bind(node=node)
+    log.info("node_starting", version=version, data=ports.disk.native_path(""))
+    async with trio.open_nursery() as nursery:
+        fsm, feed = ClusterFSM(), Feed()
+
+        def catalog() -> Catalog:
+            return fsm.catalog
+
+        proposals = StandaloneProposals(ports, ProposalsConfig(), fsm, feed, log)
+        await nursery.start(proposals.run)
+        token = _first_token(config, ports, catalog())
+        token_hash = tokens.hash_token(token) if token is not None else None
+        for command in bootstrap_commands(catalog(), node, ports.clock.wall_us(), token_hash):
+            (await proposals.propose(command)).unwrap()
+        keeper = FileKeeper(ports.disk, ports.workers, ports.clock, config.storage)
+        _tell_drift(log, await keeper.look(catalog().all_files()))
+        buffer = Buffer()
+        writer = WriterDuty(
+            ingest=config.ingest,
+            wal=config.wal,
+            storage=config.storage,
+            ports=ports,
+            node=node,
+            catalog=catalog,
+            propose=proposals,
+            buffer=buffer,
+            log=log,
+        )
+        engine = Engine(
+            config.query,
+            roots=[ports.disk.native_path(DATA)],
+            native_path=lambda path: ports.disk.native_path(f"{DATA}/{path}"),
+        )
+        queries = QueryService(
+            config=config.query,
+            engine=engine,
+            take_snapshot=SnapshotTaker(catalog, buffer.snapshot, keeper),
+            ports=ports,
+        )
+        state = NodeState(writer)
+        formats = Formats()
+
+        def statistics() -> NodeStatistics:
+            path = writer.statistics()
+            return NodeStatistics(
+                ingest=path.ingest if path is not None else None,
+                buffer=path.buffer if path is not None else None,
+                memory=path.memory if path is not None else None,
+                wal=path.wal if path is not None else None,
+                flush=path.flush if path is not None else None,
+                registrar=path.registrar if path is not None else None,
+                query=queries.statistics(),
+                catalog=proposals.statistics(),
+                feed=feed.statistics(),
+                manifest=catalog().totals(),
+                storage=keeper.statistics(),
+                log=log.statistics(),
+            )
+
+        api = Api(
+            Deps(
+                server=config.server,
+                auth=config.auth,
+                clock=ports.clock,
+                rng=ports.rng,
+                workers=ports.workers,
+                log=log.bind(component="http"),
+                logs=ring,
+                ingest=writer,
+                decoders=formats,
+                queries=queries,
+                proposer=proposals,
+                node=state,
+                catalog=catalog,
+                statistics=statistics,
+                version=version,
+            )
+        )
+        http_stop = trio.Event()
+        http_stopped = trio.Event()
+
+        async def http(*, task_status: trio.TaskStatus[int]) -> None:
+            await serve(
+                api, config.server, network=ports.network, log=log, stopping=http_stop, task_status=task_status
+            )
+            http_stopped.set()
+
+        port = await nursery.start(http)
+        nursery.start_soon(ports.workers.run, formats.warm)
+        epoch = Epoch(catalog().lease_epoch("writer"))
+        recovered = await nursery.start(writer.run, epoch, on_progress)
+        state.starting = None
+        log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=epoch)
+        on_started(
+            Started(
+                host=config.server.host,
+                port=port,
+                node_id=node,
+                recovered_rows=recovered.rows,
+                bootstrap_token=token if not config.auth.bootstrap_token else None,
+            )
+        )
+        await stop.wait()
+        log.info("node_stopping")
+        state.stopping = True
+        writer.close("the node is stopping")
+        http_stop.set()
+        await http_stopped.wait()
+        await writer.finish()
+        nursery.cancel_scope.cancel()
+    log.info("node_stopped")
+
+
+def _identity(ports: Ports, chosen: str) -> NodeId:
+    """The name of this node: kept since the first start, chosen by the operator or made up. Blocking.
+
+    Raises InvalidRequest when another name is configured than the one the data was written under.
+    """
+    disk = ports.disk
+    if disk.exists(IDENTITY):
+        try:
+            kept = NodeId(json.loads(disk.read(IDENTITY))["node_id"])
+        except (ValueError, KeyError) as error:
+            raise Corrupt("the node's identity cannot be read", path=IDENTITY, offset=0) from error
+        if chosen and chosen != kept:
+            raise InvalidRequest(
+                f'node.id = "{chosen}", but this data directory belongs to node "{kept}"; '
+                "remove node.id from the configuration, or point node.data_dir to an empty folder"
+            )
+        return kept
+    name = NodeId(chosen or f"arc-{ports.rng.bytes(4).hex()}")
+    disk.write_durable(IDENTITY, json.dumps({"node_id": name, "created_us": ports.clock.wall_us()}).encode())
+    return name
+
+
+def _first_token(config: Config, ports: Ports, catalog: Catalog) -> str | None:
+    """The first admin token, when there is none yet and tokens are asked for."""
+    if not config.auth.enabled or catalog.tokens:
+        return None
+    return config.auth.bootstrap_token or tokens.generate_token(ports.rng.bytes(32))
+
+
+def _tell_drift(log: Log, drift: Drift) -> None:
+    for path in (*drift.missing, *drift.wrong_size):
+        log.error(
+            "file_missing",
+            path=path,
+            effect="queries that need it fail",
+            next_step="restore it from a backup; the manifest keeps its place and checksum",
+        )
+    if drift.unknown:
+        log.warning("orphans_quarantined", files=len(drift.unknown), reason="left over from before a registration")
