@@ -21,7 +21,7 @@ import pyarrow as pa
 from arc.errors import InvalidRequest
 from arc.query.buffered import as_table
 from arc.query.config import QueryConfig
-from arc.query.lexer import tokens
+from arc.query.lexer import quote_default, tokens
 from arc.query.mistakes import clean, translate
 from arc.query.names import UNKNOWN_TABLE, TableName
 from arc.query.relation import files_within, quote_text, relation_sql
@@ -63,10 +63,20 @@ class Engine:
         if show is not None:
             return Parsed(show=show)
         explain, rest = _split_explain(sql)
+        try:
+            tree = self._tree(rest)
+        except InvalidRequest:
+            quoted = quote_default(rest)
+            if quoted is None:
+                raise
+            tree = self._tree(quoted)
+        return Parsed(tree=tree, explain=explain)
+
+    def _tree(self, sql: str) -> Tree:
         # A cursor per call: several workers may parse at once.
         with self._parser.cursor() as cursor:
-            (document,) = _one_row(cursor.execute("SELECT json_serialize_sql(?)", [rest]))
-        return Parsed(tree=_only_statement(document), explain=explain)
+            (document,) = _one_row(cursor.execute("SELECT json_serialize_sql(?)", [sql]))
+        return _only_statement(document)
 
     def run(self, statement: Statement, snapshot: Snapshot, *, token: str, counting: bool = False) -> Run:
         """Prepare to run a statement over a snapshot; nothing happens yet. ``token`` is the one `analyse` was given.
