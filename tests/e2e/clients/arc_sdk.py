@@ -1,0 +1,80 @@
+"""PyPI ``arc-tsdb-client``, the synchronous one: every call of it that this version of the server has a feature for."""
+
+from __future__ import annotations
+
+import pandas as pd
+from arc_client import ArcClient
+from recorder import Recorder, target
+
+START_US = 1_767_225_600_000_000
+
+
+def main() -> None:
+    """Drive the client."""
+    to, record = target(), Recorder()
+    call = record.call
+    with ArcClient(host=to.host, port=to.port, token=to.token, database=to.database) as client:
+        call("health", lambda: client.health().status)
+        call("ready", client.ready)
+        write, query = client.write, client.query
+        columns = {"time": [START_US, START_US + 1_000_000], "host": ["a", "b"], "usage": [1.5, 2.5]}
+        call("write_columnar", lambda: write.write_columnar("cpu", columns))
+        rows = [
+            {"m": "mem", "t": START_US + n, "fields": {"free": float(n), "used": n}, "tags": {"host": f"h{n}"}}
+            for n in range(3)
+        ]
+        call("write_records", lambda: write.write_records(rows))
+        call("write_record", lambda: write.write_records(rows[:1]))
+        times = pd.to_datetime([START_US // 1000 + 5, START_US // 1000 + 6], unit="ms")
+        frame = pd.DataFrame({"time": times, "host": ["a", "b"], "v": [1.0, 2.0]})
+        call("write_dataframe", lambda: write.write_dataframe(frame, "frame", time_column="time", tag_columns=["host"]))
+        call("write_line_protocol", lambda: write.write_line_protocol(f"disk,host=a free=7i {START_US}000"))
+        call(
+            "write_point",
+            lambda: write.write_point("disk", fields={"free": 8}, tags={"host": "b"}, timestamp=(START_US + 1) * 1000),
+        )
+
+        def buffered() -> int:
+            with write.buffered(batch_size=2) as writer:
+                for n in range(5):
+                    fields = {"v": float(n)} if n % 2 else {"w": n}
+                    row = {"measurement": "sparse", "fields": fields, "tags": {"host": "a"}, "timestamp": START_US + n}
+                    writer.write(row)
+            return 5
+
+        call("buffered", buffered)
+
+        call("query", lambda: query.query("SELECT time, host, usage FROM cpu ORDER BY time").data)
+        call("query_columns", lambda: query.query("SELECT time, host, usage FROM cpu ORDER BY time").columns)
+        call("query_disk", lambda: query.query("SELECT host, free FROM disk ORDER BY free").data)
+        call("query_mem", lambda: query.query("SELECT host, free, used FROM mem ORDER BY time, free").data)
+        call("query_frame", lambda: query.query("SELECT epoch_ms(time), host, v FROM frame ORDER BY v").data)
+        call("query_sparse", lambda: query.query("SELECT count(*), count(v), count(w) FROM sparse").data)
+        call("query_arrow", lambda: query.query_arrow("SELECT usage FROM cpu ORDER BY usage").to_pydict())
+        call("query_pandas", lambda: query.query_pandas("SELECT usage FROM cpu ORDER BY usage")["usage"].tolist())
+        call("estimate", lambda: query.estimate("SELECT * FROM cpu").estimated_rows)
+        call("list_measurements", lambda: sorted(each.measurement for each in query.list_measurements(to.database)))
+        call("list_databases", query.list_databases)
+        call("show_tables", lambda: sorted(row[1] for row in query.show_tables(to.database).data))
+        call("query_wrong", lambda: query.query("SELECT nothing FROM nowhere"))
+        call("query_arrow_wrong", lambda: query.query_arrow("SELECT nothing FROM nowhere"))
+
+        auth = client.auth
+        call("verify", lambda: auth.verify().valid)
+        token = call("create_token", lambda: auth.create_token(name=f"t-{to.database}", permissions=["read"]).token)
+        listed = {each.name: each.id for each in auth.list_tokens()}
+        call("list_tokens", lambda: f"t-{to.database}" in listed)
+        number = listed.get(f"t-{to.database}", 0)
+        call("get_token", lambda: auth.get_token(number).name)
+        call("update_token", lambda: auth.update_token(number, description="changed"))
+        rotated = call("rotate_token", lambda: auth.rotate_token(number))
+        call("rotated_differs", lambda: bool(rotated) and rotated != token)
+        call("revoke_token", lambda: auth.revoke_token(number))
+        call("delete_token", lambda: auth.delete_token(number))
+        call("get_token_gone", lambda: auth.get_token(number))
+    with ArcClient(host=to.host, port=to.port, token="wrong" * 8, database=to.database) as stranger:
+        call("query_unauthorised", lambda: stranger.query.query("SELECT 1"))
+    record.print()
+
+
+main()

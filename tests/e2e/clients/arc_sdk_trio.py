@@ -1,0 +1,49 @@
+"""PyPI ``arc-tsdb-client``, the asynchronous one, on Trio."""
+
+from __future__ import annotations
+
+import trio
+from arc_client import AsyncArcClient
+from recorder import Recorder, target
+
+START_US = 1_767_225_600_000_000
+
+
+async def main() -> None:
+    """Drive the client, eight writers and a reader at the same time."""
+    to, record = target(), Recorder()
+    async with AsyncArcClient(host=to.host, port=to.port, token=to.token, database=to.database) as client:
+        await record.call_async("ready", client.ready)
+
+        async def write(number: int) -> None:
+            columns = {"time": [START_US + number], "host": [f"h{number}"], "usage": [float(number)]}
+            await record.call_async(f"write_{number}", lambda: client.write.write_columnar("acpu", columns))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(write, number)
+
+        async def query() -> object:
+            return (await client.query.query("SELECT host, usage FROM acpu ORDER BY usage")).data
+
+        async def arrow() -> object:
+            return (await client.query.query_arrow("SELECT sum(usage) AS s FROM acpu")).to_pydict()
+
+        async def buffered() -> object:
+            async with client.write.buffered(batch_size=3) as writer:
+                for n in range(7):
+                    await writer.write({"measurement": "abuf", "fields": {"v": n}, "timestamp": START_US + n})
+            return (await client.query.query("SELECT count(*) FROM abuf")).data
+
+        async def tokens() -> object:
+            return len(await client.auth.list_tokens()) >= 1
+
+        await record.call_async("query", query)
+        await record.call_async("query_arrow", arrow)
+        await record.call_async("buffered", buffered)
+        await record.call_async("list_tokens", tokens)
+        await record.call_async("list_databases", client.query.list_databases)
+    record.print()
+
+
+trio.run(main)

@@ -1,0 +1,36 @@
+"""Nodes for the end-to-end tests: one shared by all that do not hurt it, and as many of one's own as a test likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Server
+
+MakeServer = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A node with default settings; a test uses databases of its own in it."""
+    with Server(tmp_path_factory.mktemp("node")) as server:
+        yield server
+        server.terminate()
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[MakeServer]:
+    """Make nodes that end with the test; ``make_server(settings={"ingest.flush_rows": 100})`` is not started yet."""
+    made: list[Server] = []
+
+    def make(**options: object) -> Server:
+        server = Server(tmp_path / f"node{len(made)}", **options)  # type: ignore[arg-type]  # handed through
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.kill9()
+        server.http.close()
