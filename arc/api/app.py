@@ -9,7 +9,7 @@ READ FIRST of this package: `routes` (the table's row), then this file, then `wr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, cast
 
 import trio
@@ -141,7 +141,14 @@ class Api:
                 exchange.finished = True
             await send(message)
 
-        await self._quart(cast(Any, scope), cast(Any, receive), cast(Any, observed))
+        async def until_answered() -> Mapping[str, object]:
+            message = await receive()
+            if message["type"] == "http.disconnect" and exchange.finished:
+                # The end of our own answer. Quart would cancel the task that is just about to close the connection.
+                await trio.sleep_forever()
+            return message
+
+        await self._quart(cast(Any, scope), cast(Any, until_answered), cast(Any, observed))
 
     async def answer_view(self, route: Route, path: dict[str, str]) -> Reply:
         """Guard and run one view inside Quart's request context."""

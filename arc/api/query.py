@@ -242,7 +242,8 @@ def _order(wish: str) -> str:
 
 async def _stop_when_gone(exchange: Exchange, scope: trio.CancelScope) -> None:
     await exchange.body.wait_gone()
-    scope.cancel()
+    if not exchange.finished:
+        scope.cancel()
 
 
 @contextmanager

@@ -77,10 +77,10 @@ async def serve(
         log.info("http_listening", host=config.host, port=port, tls=config.tls_enabled)
         task_status.started(port)
         try:
-            await (stopping or trio.Event()).wait()
+            await (trio.Event() if stopping is None else stopping).wait()
             await server.stop(config.shutdown_seconds)
         finally:
-            server.abort()
+            await server.abort()
             nursery.cancel_scope.cancel()
     log.info("http_stopped")
 
@@ -95,7 +95,7 @@ class _Server:
         self._hypercorn = hypercorn_config(config, log)
         self._context = WorkerContext(None)
         self._tls = self._hypercorn.create_ssl_context()
-        self._open: set[trio.CancelScope] = set()
+        self._open: dict[trio.CancelScope, trio.abc.Stream] = {}
         self._changed = trio.Event()
 
     async def serve_application(self) -> None:
@@ -121,7 +121,7 @@ class _Server:
             return
         # Shielded, so that closing the listener leaves those who are being served alone; `stop` ends them in time.
         with trio.CancelScope(shield=True) as scope:
-            self._open.add(scope)
+            self._open[scope] = stream
             try:
                 await self._speak(stream)
             except (Exception, BaseExceptionGroup) as error:
@@ -131,7 +131,7 @@ class _Server:
                 if scope.cancel_called:
                     raise
             finally:
-                self._open.discard(scope)
+                del self._open[scope]
                 self._changed.set()
 
     async def _speak(self, stream: trio.abc.Stream) -> None:
@@ -153,10 +153,12 @@ class _Server:
                 self._changed = trio.Event()
                 await self._changed.wait()
 
-    def abort(self) -> None:
-        """End what is still open."""
-        for scope in self._open:
-            scope.cancel()
+    async def abort(self) -> None:
+        """End what is still open. Closing the socket frees a send that waits for its client; it heeds no cancellation."""
+        with trio.CancelScope(shield=True):
+            for scope, stream in list(self._open.items()):
+                scope.cancel()
+                await trio.aclose_forcefully(stream)
 
 
 class _Connection(TCPServer):

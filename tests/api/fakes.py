@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import httpx
+import pyarrow as pa
 import trio
 
 from arc.api.app import Api, build_app
@@ -15,11 +16,14 @@ from arc.api.deps import Deps
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
-from arc.errors import Overloaded
+from arc.errors import Conflict, NotFound, Overloaded, TimedOut
 from arc.ids import Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
 from arc.ingest.requests import AllRefused, WriteRequest, Written
+from arc.query.answer import Answer
+from arc.query.registry import RunningQuery
+from arc.query.steps import Steps
 from arc.security.tokens import hash_token
 from arc.telemetry import Log, RingSink
 
@@ -80,8 +84,11 @@ class FakeIngest:
     error: Exception | None = None
     refuse_fields: frozenset[str] = frozenset()
     wait: trio.Event | None = None
+    entered: trio.Event = field(default_factory=trio.Event)
+    stored: trio.Event = field(default_factory=trio.Event)
 
     async def write(self, request: WriteRequest) -> Written:
+        self.entered.set()
         await trio.lowlevel.checkpoint()
         if self.wait is not None:
             await self.wait.wait()
@@ -91,6 +98,7 @@ class FakeIngest:
         if refused and (request.strict or not request.decoded.rows):
             raise AllRefused(refused)
         self.requests.append(request)
+        self.stored.set()
         return Written(position=Position(1, len(self.requests)), rows=request.decoded.rows, refused=refused)
 
     @contextmanager
@@ -117,6 +125,99 @@ class FakeProposer:
         if self.error is not None:
             raise self.error
         return self._fsm.apply(self._fsm.catalog.index + 1, command).result
+
+
+class FakeAnswers:
+    """Answers every statement with the same rows, fails or hangs where it is told to; its encoders are real."""
+
+    def __init__(
+        self, *, rows: int = 3, batches: int = 1, fail_after: int | None = None, hang: bool = False,
+        error: Exception | None = None,
+    ) -> None:  # fmt: skip
+        self.asked: list[dict[str, object]] = []
+        self.opened = trio.Event()
+        self.closed = trio.Event()
+        self.error = error
+        self._rows = rows
+        self._batches = batches
+        self._fail_after = fail_after
+        self._hang = hang
+        self.cancelled: list[str] = []
+
+    @asynccontextmanager
+    async def open(self, sql: str, **asked: object) -> AsyncIterator[Answer]:
+        self.asked.append({"sql": sql, **asked})
+        if self.error is not None:
+            raise self.error
+        rows = _Rows(self._rows, self._batches, self._fail_after)
+        steps = Steps(InlineWorkers(), 300.0)  # type: ignore[arg-type]
+        answer = Answer(
+            query_id="q1", schema=rows.schema, rows=rows, steps=steps, clock=FakeClock(), started=0.0
+        )  # fmt: skip
+        self.opened.set()
+        try:
+            if self._hang:
+                await trio.sleep_forever()
+            await answer.fetch_first()
+            yield answer
+        finally:
+            self.closed.set()
+
+    async def estimate(self, sql: str, **asked: object) -> int:
+        self.asked.append({"sql": sql, **asked})
+        if self.error is not None:
+            raise self.error
+        return self._rows
+
+    def running(self) -> list[RunningQuery]:
+        return [RunningQuery(id="q1", sql="SELECT 1", database="default", status="running", start_us=START_US)]
+
+    def recent(self) -> list[RunningQuery]:
+        return [
+            RunningQuery(
+                id="q0", sql="SELECT 0", database="default", status="completed", start_us=START_US, end_us=START_US
+            )
+        ]
+
+    def find(self, query_id: str) -> RunningQuery:
+        for query in (*self.running(), *self.recent()):
+            if query.id == query_id:
+                return query
+        raise NotFound(f"there is no query {query_id!r}")
+
+    def cancel(self, query_id: str) -> None:
+        if self.find(query_id).status == "completed":
+            raise Conflict("finished", code="query_finished")
+        self.cancelled.append(query_id)
+
+
+class _Rows:
+    """``batches`` batches of ``rows`` rows."""
+
+    def __init__(self, rows: int, batches: int, fail_after: int | None) -> None:
+        self._batch = pa.record_batch({"n": pa.array(range(rows), pa.int64()), "host": ["server-01"] * rows})
+        self.schema = self._batch.schema
+        self._left = batches
+        self._fail_after = fail_after
+        self._given = 0
+
+    def open(self) -> pa.Schema:
+        return self.schema
+
+    def next(self) -> pa.RecordBatch | None:
+        if self._given == self._fail_after:
+            raise TimedOut("Query timed out", code="query_timeout")
+        if self._left == 0:
+            return None
+        self._left -= 1
+        self._given += 1
+        return self._batch
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class RealDecoders:
@@ -193,7 +294,7 @@ class World:
             logs=self.ring,
             ingest=self.ingest,
             decoders=RealDecoders(),
-            queries=None,  # type: ignore[arg-type]
+            queries=FakeAnswers(),
             proposer=self.proposer,
             node=self.node,
             catalog=lambda: self.catalog,
