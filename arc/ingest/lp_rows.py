@@ -90,23 +90,35 @@ def merge(pieces: Sequence[Decoded]) -> Decoded:
     if len(pieces) == 1:
         return pieces[0]
     lines = np.concatenate([piece.lines.to_numpy() for piece in pieces if piece.lines is not None])
-    order = pa.array(np.argsort(lines, kind="stable"))
+    ordered = bool((lines[1:] > lines[:-1]).all())
+    order = None if ordered else pa.array(np.argsort(lines, kind="stable"))
     found = [{(column.name, column.kind): column.values for column in piece.columns} for piece in pieces]
     columns = []
-    for key in sorted({key for piece in found for key in piece}, key=column_order):
-        parts = [_part(columns_.get(key), piece.rows, key[1]) for columns_, piece in zip(found, pieces, strict=True)]
-        values = pa.concat_arrays(parts).take(order)
-        columns.append(Column(*key, values.dictionary_encode() if key[1] is Kind.TAG else values))
+    for name, kind in sorted({key for piece in found for key in piece}, key=column_order):
+        parts = [
+            values if (values := columns_.get((name, kind))) is not None else _nulls(kind, piece.rows)
+            for columns_, piece in zip(found, pieces, strict=True)
+        ]
+        columns.append(Column(name, kind, _joined_tag(parts, order) if kind is Kind.TAG else _joined(parts, order)))
     return Decoded(
         measurement=pieces[0].measurement,
-        time=pa.concat_arrays([piece.time for piece in pieces]).take(order),
+        time=_joined([piece.time for piece in pieces], order),
         columns=tuple(columns),
-        lines=pa.array(lines, pa.int32()).take(order),
+        lines=_joined([piece.lines for piece in pieces], order),
     )
 
 
-def _part(values: pa.Array | None, rows: int, kind: Kind) -> pa.Array:
-    """The column of one piece, plain; nulls when the piece does not have it."""
-    if values is None:
-        return pa.nulls(rows, kind.arrow)
-    return values.dictionary_decode() if kind is Kind.TAG else values
+def _nulls(kind: Kind, rows: int) -> pa.Array:
+    return pa.nulls(rows, TAG_TYPE if kind is Kind.TAG else kind.arrow)
+
+
+def _joined(parts: Sequence[pa.Array], order: pa.Array | None) -> pa.Array:
+    joined = pa.concat_arrays(parts)
+    return joined if order is None else joined.take(order)
+
+
+def _joined_tag(parts: Sequence[pa.Array], order: pa.Array | None) -> pa.Array:
+    """The dictionary stays in order of first appearance, as the exact parser makes it."""
+    if order is not None:
+        return _joined([part.dictionary_decode() for part in parts], order).dictionary_encode()
+    return pa.concat_arrays(pa.chunked_array(parts).unify_dictionaries().chunks)

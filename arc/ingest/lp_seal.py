@@ -15,13 +15,14 @@ from arc.ingest import lp_gather, lp_kernel, lp_tables
 from arc.ingest.columns import Column, Decoded, Kind
 from arc.ingest.lineprotocol import TIME_US_MAX, Unit, unescape_measurement, unescape_name
 from arc.ingest.lp_rows import TAG_TYPE
-from arc.ingest.lp_tables import BOOLEAN, FLOAT, INTEGER, SLACK, STRING, UNSIGNED, Bytes, Ints, Tables
+from arc.ingest.lp_tables import BOOLEAN, FLOAT, INTEGER, SLACK, STRING, UNSIGNED, Bytes, Cells, Ints, Tables
 
 SCRATCH_BYTES = 64 << 20
 """Row buffers of one scratch, all measurements together."""
 
-ROWS_START, ROWS_MAX = 256, 1 << 16
-"""Rows of a measurement's first buffers, and of its largest; more rows are sealed in several pieces and joined."""
+ROWS_START, ROWS_MAX = 256, 1 << 14
+"""Rows of a measurement's first buffers, and of its largest. More rows are sealed in pieces and joined: that is cheaper
+than writing to buffers that do not fit the processor's cache."""
 
 WORDS = FLOAT | INTEGER | UNSIGNED
 """Kinds whose cells are Arrow's eight bytes already."""
@@ -58,6 +59,7 @@ class Scratch:
         self._keys_known = 0
         self._buffer_bytes = 0
         self._order = np.empty(0, np.int32)
+        self._stamp = 0
         self._forgot_at = -1
 
     def decode(self, body: Bytes, ascii_only: bool, unit: Unit, now_us: int) -> tuple[list[Decoded], list[Declined]]:
@@ -99,7 +101,7 @@ class Scratch:
         """Scan ``part``, which is ``body`` from ``base`` on, and give the scan whatever it stops for."""
         tables = self._tables
         while True:
-            status = lp_kernel.scan(part, end, last, ascii_only, base, time, tables)
+            status = lp_kernel.scan(part, end, last, ascii_only, base, time, *tables)
             if tables.head[lp_tables.DECLINED]:
                 count = int(tables.head[lp_tables.DECLINED])
                 declined.extend(Declined(*row) for row in tables.declined[:count].tolist())
@@ -206,80 +208,105 @@ class Scratch:
         fields = known.fields()
         kinds = np.empty(len(fields), np.int64)
         codes = np.empty((len(known.tags), rows), np.int32)
-        tags = np.empty((len(known.tags), 3), np.int64)
-        if self._order.size < codes.size:
-            self._order = np.empty(codes.size, np.int32)
-        order = self._order[: codes.size].reshape(codes.shape)
-        lp_gather.survey(tables, measurement, fields, kinds, codes, order, tags)
-
+        tags = np.empty((len(known.tags), 5), np.int64)
+        order = self._order_for(codes.shape)
+        self._stamp += 1
+        lp_gather.survey(
+            rows, known.series, tables.series, tables.codes, tables.values, self._stamp, tables.fields, fields,
+            kinds, codes, order, tags,
+        )  # fmt: skip
         kinds_of = kinds.tolist()
-        stride = (8 * rows + 63) & ~63
-        places = [0, stride]
-        used = stride + ((4 * rows + 63) & ~63)
-        for kind in kinds_of:
-            places.append(used if kind & WORDS else -1)
-            used += stride if kind & WORDS else 0
-        block = np.empty(used, np.uint8)
-        lp_gather.copy_rows(tables, measurement, fields, np.array(places, np.int64), block)
-        memory = pa.py_buffer(block)
-        columns: list[Column] = []
-        tag_counts = tags.tolist()
+        block, memory, places = self._lay_out(rows, kinds_of, tags)
+        lp_gather.emit(
+            rows, known.times, known.lines, tables.fields, fields, np.array(places, np.int64), tables.arena,
+            tables.values, order, tags, block,
+        )  # fmt: skip
+        columns = []
         codes_memory = pa.py_buffer(codes)
+        tags_of = tags.tolist()
         for name, local in known.tag_plan():
-            count, nulls, size = tag_counts[local]
-            if count:
+            if tags_of[local][lp_gather.D_VALUES]:
                 index = codes_memory.slice(4 * rows * local, 4 * rows)
-                values = self._tag(measurement, local, index, order[local], rows, count, nulls, size)
-                columns.append(Column(name, Kind.TAG, values))
-        for (name, field), kind, place in zip(known.field_plan(), kinds_of, places[2:], strict=True):
-            words = memory.slice(place, 8 * rows) if place >= 0 else None
-            for bit, column_kind in _KINDS:
-                if kind & bit:
-                    columns.append(
-                        Column(name, column_kind, self._field(field, bit, column_kind, kind, rows, words, body))
-                    )
-        lp_gather.clear_rows(tables, measurement, fields)
+                columns.append(Column(name, Kind.TAG, self._tag(known, local, rows, index, memory, tags_of[local])))
+        for (name, field), present, place in zip(known.field_plan(), kinds_of, places[2:], strict=True):
+            for bit, kind in _KINDS:
+                if present & bit:
+                    words = memory.slice(place, 8 * rows) if bit & WORDS else None
+                    values = _field(known.buffers[field], bit, kind, present, rows, words, body)
+                    columns.append(Column(name, kind, values))
+        lp_gather.clear(rows, tables.fields, fields)
+        tables.measurements[measurement, lp_tables.M_ROWS] = 0
         return Decoded(
             measurement=known.name,
             time=pa.Array.from_buffers(INT64, rows, [None, memory.slice(0, 8 * rows)], 0),
             columns=tuple(columns),
-            lines=pa.Array.from_buffers(INT32, rows, [None, memory.slice(stride, 4 * rows)], 0),
+            lines=pa.Array.from_buffers(INT32, rows, [None, memory.slice(places[1], 4 * rows)], 0),
         )
 
+    def _order_for(self, shape: tuple[int, ...]) -> Cells:
+        size = shape[0] * shape[1]
+        if len(self._order) < size:
+            self._order = np.empty(size, np.int32)
+        return self._order[:size].reshape(shape)
+
+    def _lay_out(self, rows: int, kinds_of: list[int], tags: Ints) -> tuple[Bytes, pa.Buffer, list[int]]:
+        """Allocate one block for all that `emit` copies: (block, the same for Arrow, offsets of its columns)."""
+        stride = _aligned(8 * rows)
+        places = [0, stride]
+        used = stride + _aligned(4 * rows)
+        for present in kinds_of:
+            if present & WORDS:
+                places.append(used)
+                used += stride
+            else:
+                places.append(-1)
+        for tag, (count, _, size, _, _) in enumerate(tags.tolist()):
+            tags[tag, lp_gather.D_OFFSETS] = used
+            used += _aligned(4 * (count + 1))
+            tags[tag, lp_gather.D_TEXT] = used
+            used += _aligned(size)
+        block = np.empty(used, np.uint8)
+        return block, pa.py_buffer(block), places
+
     def _tag(
-        self, measurement: int, local: int, index: pa.Buffer, order: Bytes, rows: int, count: int, nulls: int, size: int
+        self, known: _Measurement, local: int, rows: int, index: pa.Buffer, memory: pa.Buffer, tag: list[int]
     ) -> pa.Array:
-        offsets = np.empty(count + 1, np.int32)
-        text = np.empty(size, np.uint8)
-        lp_gather.copy_dictionary(self._tables, order, count, offsets, text)
-        dictionary = pa.Array.from_buffers(UTF8, count, [None, pa.py_buffer(offsets), pa.py_buffer(text)], 0)
+        count, nulls, size, offsets, text = tag
+        buffers = [None, memory.slice(offsets, 4 * (count + 1)), memory.slice(text, size)]
+        dictionary = pa.Array.from_buffers(UTF8, count, buffers, 0)
         validity = None
         if nulls:
             bits = np.zeros((rows + 7) >> 3, np.uint8)
-            lp_gather.tag_validity(self._tables, measurement, local, bits)
+            lp_gather.tag_validity(rows, known.series, self._tables.series, self._tables.codes, local, bits)
             validity = pa.py_buffer(bits)
         return pa.DictionaryArray.from_buffers(TAG_TYPE, rows, [validity, index], dictionary, nulls)
 
-    def _field(
-        self, field: int, bit: int, kind: Kind, present: int, rows: int, words: pa.Buffer | None, body: Bytes
-    ) -> pa.Array:
-        validity, nulls = None, 0
-        if present != bit:
-            bits = np.zeros((rows + 7) >> 3, np.uint8)
-            nulls = lp_gather.field_validity(self._tables, field, bit, rows, bits)
-            validity = pa.py_buffer(bits)
-        if bit & WORDS:
-            return pa.Array.from_buffers(kind.arrow, rows, [validity, words], nulls)
-        if bit == BOOLEAN:
-            truths = np.zeros((rows + 7) >> 3, np.uint8)
-            lp_gather.copy_booleans(self._tables, field, rows, truths)
-            return pa.Array.from_buffers(kind.arrow, rows, [validity, pa.py_buffer(truths)], nulls)
-        offsets = np.empty(rows + 1, np.int32)
-        text = np.empty(lp_gather.string_bytes(self._tables, field, bit, rows), np.uint8)
-        used = lp_gather.copy_strings(self._tables, field, bit, rows, body, offsets, text)
-        return pa.Array.from_buffers(
-            kind.arrow, rows, [validity, pa.py_buffer(offsets), pa.py_buffer(text[:used])], nulls
-        )
+
+def _aligned(size: int) -> int:
+    return (size + 63) & ~63
+
+
+def _field(
+    buffers: tuple[Ints, Bytes], bit: int, kind: Kind, present: int, rows: int, words: pa.Buffer | None, body: Bytes
+) -> pa.Array:
+    """The column of the cells that are of one kind, which is the only one present if ``present == bit``."""
+    cells, kinds = buffers
+    validity, nulls = None, 0
+    if present != bit:
+        bits = np.zeros((rows + 7) >> 3, np.uint8)
+        nulls = lp_gather.field_validity(rows, kinds, bit, bits)
+        validity = pa.py_buffer(bits)
+    if words is not None:
+        return pa.Array.from_buffers(kind.arrow, rows, [validity, words], nulls)
+    if bit == BOOLEAN:
+        truths = np.zeros((rows + 7) >> 3, np.uint8)
+        lp_gather.copy_booleans(rows, cells, truths)
+        return pa.Array.from_buffers(kind.arrow, rows, [validity, pa.py_buffer(truths)], nulls)
+    offsets = np.empty(rows + 1, np.int32)
+    text = np.empty(lp_gather.string_bytes(rows, kinds, bit, cells), np.uint8)
+    used = lp_gather.copy_strings(rows, kinds, bit, cells, body, offsets, text)
+    strings = [validity, pa.py_buffer(offsets), pa.py_buffer(text[:used])]
+    return pa.Array.from_buffers(kind.arrow, rows, strings, nulls)
 
 
 class _Measurement:

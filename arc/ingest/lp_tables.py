@@ -37,7 +37,7 @@ SLACK = 64
 
 # head: counters and the state of the scan
 (N_SERIES, N_MEASUREMENTS, N_FIELDS, N_KEYS, N_VALUES, ARENA_USED, CODES_USED) = range(7)
-(POSITION, LINE, DECLINED, PREVIOUS, SUBJECT, STAMP) = range(8, 14)
+(POSITION, LINE, DECLINED, PREVIOUS, SUBJECT) = range(8, 13)
 # series: raw bytes with the closing space, its measurement, the series seen after it, and where its tag values are listed
 (S_OFFSET, S_SIZE, S_MEASUREMENT, S_NEXT, S_CODES, S_TAGS) = range(6)
 # measurement: raw name, predicted first field, rows, and the addresses of its row columns; heads of lists
