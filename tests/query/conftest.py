@@ -239,3 +239,9 @@ async def rows(service: QueryService, sql: str, database: str | None = None) -> 
     """All rows of a query as Python tuples."""
     table = await fetch(service, sql, database)
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Let other tasks run until a fact holds; the test's own timeout is the bound."""
+    while not fact():  # noqa: ASYNC110 - what is waited for has no event of its own
+        await trio.lowlevel.checkpoint()
