@@ -42,7 +42,6 @@ REFUSED_MAX = 10_000
 
 _FAILURES = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error)
 _VIEW_BYTES = 16
-_UNITS = {"s": Unit.SECONDS, "ms": Unit.MILLISECONDS, "us": Unit.MICROSECONDS, "ns": Unit.NANOSECONDS}
 
 
 def decode(
@@ -185,7 +184,7 @@ def _request(table: pa.Table, target: _Target, now_us: int, bytes_max: int) -> R
     columns = []
     for name in table.column_names:
         if name != "time":
-            columns.append(_column(name, _one_array(table.column(name)), name in target.tags, bytes_max))
+            columns.append(column(name, one_array(table.column(name)), name in target.tags, bytes_max))
     time = _time(table, now_us)
     return Request(
         (Decoded(measurement=target.measurement, time=time, columns=tuple(columns), lines=lines),), tuple(refused)
@@ -202,9 +201,9 @@ def _without_time(measurement: str, missing: np.ndarray) -> tuple[Refused, ...]:
 def _time(table: pa.Table, now_us: int) -> pa.Array:
     if "time" not in table.column_names:
         return pa.array(np.full(table.num_rows, now_us, np.int64))
-    given = _one_array(table.column("time"))
+    given = one_array(table.column("time"))
     if pa.types.is_timestamp(given.type):
-        unit, numbers = _UNITS[given.type.unit], given.view(pa.int64())
+        unit, numbers = Unit(given.type.unit), given.view(pa.int64())
     else:
         numbers = given.cast(pa.int64())
         unit = timeunit.guess(numbers[0].as_py())
@@ -212,7 +211,8 @@ def _time(table: pa.Table, now_us: int) -> pa.Array:
     return numbers if unit is Unit.MICROSECONDS else pa.array(us)
 
 
-def _one_array(chunked: pa.ChunkedArray) -> pa.Array:
+def one_array(chunked: pa.ChunkedArray) -> pa.Array:
+    """The chunks as one array; a single chunk is returned as it is."""
     if chunked.num_chunks == 1:
         return chunked.chunk(0)
     if pa.types.is_dictionary(chunked.type):
@@ -221,7 +221,9 @@ def _one_array(chunked: pa.ChunkedArray) -> pa.Array:
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def _column(name: str, given: pa.Array, is_tag: bool, bytes_max: int) -> Column:
+def column(name: str, given: pa.Array, is_tag: bool, bytes_max: int) -> Column:
+    """A validated array as a column of its kind. Raises InvalidRequest, and TooLarge when its text would pass
+    ``bytes_max``."""
     kind = kind_of(name, given.type, is_tag=is_tag)
     if isinstance(given, pa.DictionaryArray):
         if is_tag:
