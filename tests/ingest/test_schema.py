@@ -91,6 +91,7 @@ KINDS = [  # kind in the catalog, kind that comes, value, stored value or None f
 ]
 
 
+@pytest.mark.filterwarnings("error")  # a cast whose outcome is up to the machine warns
 @pytest.mark.parametrize(("known", "kind", "value", "expected", "widened"), KINDS)
 def test_a_value_meets_a_column_of_the_catalog(
     known: Kind, kind: Kind, value: object, expected: object, widened: bool
@@ -118,6 +119,13 @@ def test_the_first_row_decides_a_new_column() -> None:
     assert settled.declare == (ColumnSchema("v", "string"),)
     assert stored(settled, "v") == ["x", "y"]
     assert refused_lines(settled) == [2]
+
+
+def test_a_row_refused_by_a_known_column_does_not_type_a_new_one() -> None:
+    columns = (("v", S, ["x", None]), ("v", F, [None, 1.5]), ("known", S, ["x", None]))
+    settled = settle(batch(*columns), catalog({"known": F}))
+    assert settled.declare == (ColumnSchema("v", "float"),)
+    assert refused_lines(settled) == [1]
 
 
 def test_integers_and_floats_of_a_new_column_become_float() -> None:
