@@ -35,7 +35,6 @@ from arc.catalog.commands import (
     UpdateToken,
     WidenColumn,
 )
-from arc.catalog.difference import difference
 from arc.catalog.events import Event
 from arc.catalog.facts import Catalog
 from arc.catalog.leases import Lease
@@ -78,12 +77,15 @@ class ClusterFSM:
         assert index > self._catalog.index, "the log is applied in order"
         self._catalog = replace(self._catalog, index=index)
 
-    def restore(self, catalog: Catalog) -> tuple[Event, ...]:
-        """Jump to the version of a snapshot; returns the difference as events, as if it had been applied (P-28)."""
-        assert catalog.index >= self._catalog.index, "a snapshot never takes back what was applied"
-        events = difference(self._catalog, catalog)
+    def restore(self, catalog: Catalog) -> Catalog:
+        """Jump to the version of a snapshot and return the one before.
+
+        What observers must be told is `difference` of the two: the same events as if it had been applied (P-28).
+        """
+        before = self._catalog
+        assert catalog.index >= before.index, "a snapshot never takes back what was applied"
         self._catalog = catalog
-        return events
+        return before
 
 
 def apply(catalog: Catalog, index: int, command: Command) -> tuple[Catalog, Applied]:

@@ -7,7 +7,7 @@ point outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from arc.catalog.cells import FileStats, MeasurementFiles, changed, parse_path
@@ -38,12 +38,21 @@ class DatabaseFiles:
 
 Manifest = Mapping[str, DatabaseFiles]
 
+FILES_PER_COMMAND_MAX = 200_000
+"""A flush of old data makes a file for every hour it touches, and must be one command.
+
+20 years of hours in one flush.
+"""
+
 NOTHING = MeasurementFiles()
 NO_FILES = DatabaseFiles()
 
 
 def register(state: Manifest, command: RegisterFiles, known: Known) -> Step[Manifest]:
     """Add flushed files and move marks. Raises Refusal; the caller has checked the epoch."""
+    if not command.files and not command.flushed:
+        return Step(state=state)
+    _require_few(command.files)
     marks: dict[Table, int] = {}
     for mark in command.flushed:
         table = (mark.database, mark.measurement)
@@ -70,6 +79,10 @@ def register(state: Manifest, command: RegisterFiles, known: Known) -> Step[Mani
 
 def replace(state: Manifest, command: ReplaceFiles, known: Known) -> Step[Manifest]:
     """Swap files. Raises Refusal if one to remove is gone or another one; the caller has checked the epoch."""
+    if not command.remove and not command.add:
+        return Step(state=state)
+    _require_few(command.add)
+    _require_few(command.remove)
     draft = _Draft(state, known)
     gone = tuple(draft.remove(path, sha256) for path, sha256 in command.remove)
     for file in command.add:
@@ -77,8 +90,6 @@ def replace(state: Manifest, command: ReplaceFiles, known: Known) -> Step[Manife
         mark = mark_of(state, file.database, file.measurement)
         if file.last_sequence > mark:
             raise Refusal("invalid", f"{file.path} holds WAL records above the flush mark {mark} of its measurement")
-    if not command.remove and not command.add:
-        return Step(state=state)
     return Step(state=draft.finish({}), events=_told(remove=gone, add=command.add))
 
 
@@ -208,6 +219,11 @@ class _Draft:
             remove=self._removes.get(table, {}).values(),
             mark=marks.get(table, old.mark),
         )
+
+
+def _require_few(items: Sequence[object]) -> None:
+    if len(items) > FILES_PER_COMMAND_MAX:
+        raise Refusal("too_many", f"one command can name {FILES_PER_COMMAND_MAX} files, not {len(items)}")
 
 
 def _require_known(known: Known, table: Table) -> None:

@@ -95,16 +95,20 @@ class SnapshotStore:
     def load(self) -> Snapshot | None:
         """The newest snapshot whose every byte is proven, None when there is none at all.
 
-        Damaged newer ones are listed in ``damaged``. Raises Corrupt when all that exist are damaged.
+        Damaged newer ones are listed in ``damaged`` and put aside. Raises Corrupt when all that exist are damaged.
         """
         damaged: list[Corrupt] = []
         for index in reversed(self.indexes()):
             try:
                 snapshot = self._verified(index)
-            except Corrupt as broken:
-                damaged.append(broken)
+            except Corrupt as corrupt:
+                damaged.append(corrupt)
                 continue
             self.damaged = tuple(damaged)
+            for broken in self.indexes():
+                if broken > index:
+                    # Put aside, or it would count as one of the kept ones that the log may be compacted below.
+                    self._disk.rename(self._head_path(broken), f"{self._head_path(broken)}.damaged")
             return snapshot
         if damaged:
             raise damaged[0]

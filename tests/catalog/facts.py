@@ -100,5 +100,3 @@ def refused(machine: ClusterFSM, command: Command) -> Result:
 
 def paths(catalog: Catalog) -> list[str]:
     return [entry.path for entry in catalog.all_files()]
-
-

@@ -1,0 +1,137 @@
+"""Bytes that must be readable for years, and snapshots that are whole or refused."""
+
+from __future__ import annotations
+
+import contextlib
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arc.catalog import codec, snapshot
+from arc.catalog.codec import TAGS
+from arc.catalog.commands import (
+    AssignLease,
+    Command,
+    CreateDatabase,
+    CreateToken,
+    DeclareColumns,
+    DeleteToken,
+    DropDatabase,
+    Once,
+    ReplaceFiles,
+    RevokeToken,
+    RotateToken,
+    UpdateToken,
+    WidenColumn,
+)
+from arc.ids import NodeId
+from tests.catalog.facts import column, declare, do, file, ready, register
+from tests.catalog.test_fsm import commands
+
+GOLDEN: list[tuple[Command, str]] = [
+    (CreateDatabase(name="a", created_us=1, if_missing=True), "8501016161" + "01f5"),
+    (DropDatabase(name="a", up_to=5), "840102616105"),
+    (
+        DeclareColumns(database="a", measurement="m", columns=(column("v"),), created_us=1),
+        "8601036161616d8182617665666c6f617401",
+    ),
+    (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
+    (ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2), "86010681826170617380" + "6677726974657202"),
+    (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8501076677726974657262" + "6e3100"),
+    (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
+    (UpdateToken(id=1), "89010901f6f6f6f6f4f6"),
+    (RotateToken(id=1, hash="h"), "84010a016168"),
+    (RevokeToken(id=1), "83010b01"),
+    (DeleteToken(id=1), "83010c01"),
+    (Once(client="c", sequence=3, action=DeleteToken(id=1)), "85011864616303820c01"),
+]
+
+
+@pytest.mark.parametrize(("command", "expected"), GOLDEN, ids=lambda value: type(value).__name__)
+def test_these_bytes_are_in_logs_and_stay_readable(command: Command, expected: str) -> None:
+    assert codec.encode(command).hex() == expected
+    assert codec.decode(bytes.fromhex(expected)) == command
+
+
+@given(commands)
+def test_every_command_comes_back(command: Command) -> None:
+    data = codec.encode(command)
+    assert codec.decode(data) == command
+    assert codec.decode(memoryview(data)) == command
+
+
+def test_every_command_has_a_tag() -> None:
+    assert len(set(TAGS.values())) == len(TAGS) == 12
+
+
+def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:
+    assert codec.decode(cbor2.dumps([1, 2, "a"])) == DropDatabase(name="a", up_to=0)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [2, 1, "a", 1, True],
+        [1, 99],
+        [1, 2, "a", 5, "a field of the future"],
+        [1, 1],
+        [1],
+        [],
+        {},
+        "text",
+        [1, 100, "c", 1],
+        [1, 3, "a", "m", [["too", "many", "parts"]], 1],
+        [1, 5, [[1, 2]], [], 1],
+    ],
+)
+def test_bytes_of_something_else_are_refused(items: object) -> None:
+    with pytest.raises(ValueError):
+        codec.decode(cbor2.dumps(items))
+
+
+@given(st.binary(max_size=60))
+def test_rubbish_is_refused_in_one_way(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        codec.decode(data)
+
+
+def chunks() -> list[bytes]:
+    machine = ready()
+    do(machine, register(*(file(f"f{number}", hour=number % 40) for number in range(2_500))))
+    return list(snapshot.encode(machine.catalog))
+
+
+def test_a_snapshot_is_cut_into_small_chunks() -> None:
+    found = chunks()
+    assert len(found) == 8, "head, databases, measurements, three of files, leases, end"
+    assert max(map(len, found)) < 400_000
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3, -1])
+def test_a_snapshot_that_lost_a_chunk_is_refused(lost: int) -> None:
+    left = chunks()
+    del left[lost]
+    with pytest.raises(ValueError):
+        snapshot.decode(left)
+
+
+def test_a_snapshot_with_more_behind_its_end_or_of_another_format_is_refused() -> None:
+    whole = chunks()
+    with pytest.raises(ValueError):
+        snapshot.decode([*whole, whole[1]])
+    with pytest.raises(ValueError):
+        snapshot.decode([cbor2.dumps(["arc-catalog-2", [[1, 1]]]), *whole[1:]])
+    with pytest.raises(ValueError):
+        snapshot.decode([])
+    with pytest.raises(ValueError):
+        snapshot.decode([whole[0], cbor2.dumps(["unheard of", [[1]]]), whole[-1]])
+
+
+def test_a_declared_schema_keeps_its_order_through_a_snapshot() -> None:
+    machine = ready()
+    do(machine, declare(column("z", "tag"), column("a")))
+    restored = snapshot.decode(list(snapshot.encode(machine.catalog))).schema("metrics", "cpu")
+    assert restored is not None
+    assert list(restored.columns) == ["v", "z", "a"]

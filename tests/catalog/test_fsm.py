@@ -1,0 +1,309 @@
+"""The state machine as a whole: random histories, and what must hold in each of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arc.catalog import codec, snapshot
+from arc.catalog.commands import (
+    COMPACTOR,
+    WRITER,
+    Action,
+    AssignLease,
+    ColumnSchema,
+    Command,
+    CreateDatabase,
+    CreateToken,
+    DeclareColumns,
+    DeleteToken,
+    DropDatabase,
+    FlushMark,
+    Once,
+    RegisterFiles,
+    ReplaceFiles,
+    RevokeToken,
+    RotateToken,
+    UpdateToken,
+    WidenColumn,
+)
+from arc.catalog.difference import difference
+from arc.catalog.events import (
+    Event,
+    FilesAdded,
+    FilesRemoved,
+    MarksMoved,
+    TokensChanged,
+)
+from arc.catalog.fsm import Applied, Catalog, ClusterFSM
+from arc.catalog.results import FAMILIES, Result
+from arc.catalog.sessions import CLIENTS_MAX
+from arc.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from arc.ids import NodeId
+from arc.storage.files import FileEntry
+from tests.catalog.facts import do, file, ready, refused
+
+# A small world, so that commands meet each other: two databases, two measurements, few files, epochs that may be right.
+databases = st.sampled_from(["a", "b"])
+measurements = st.sampled_from(["cpu", "disk io"])
+epochs = st.integers(0, 6)
+sequences = st.integers(0, 12)
+kinds = st.sampled_from(["tag", "float", "integer", "string"])
+columns = st.builds(ColumnSchema, st.sampled_from(["x", "y", "X", "time"]), kinds)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> FileEntry:
+    first, last = draw(sequences), draw(sequences)
+    return file(
+        draw(st.sampled_from(["f", "g", "h"])),
+        hour=draw(st.integers(0, 30)),
+        first=first,
+        last=last,
+        database=draw(databases),
+        measurement=draw(measurements),
+        span_us=draw(st.sampled_from([None, (0, 10), (0, 40 * 3_600_000_000)])),
+    )
+
+
+names = st.sampled_from(["t1", "t2"])
+hashes = st.sampled_from(["h1", "h2", "h3"])
+ids = st.integers(1, 3)
+removals = files().map(lambda f: (f.path, f.sha256))
+marks = st.builds(FlushMark, databases, measurements, sequences)
+
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.builds(CreateDatabase, name=databases, created_us=st.integers(0, 9), if_missing=st.booleans()),
+    st.builds(DropDatabase, name=databases, up_to=sequences),
+    st.builds(
+        DeclareColumns,
+        database=databases,
+        measurement=measurements,
+        columns=st.lists(columns, max_size=3).map(tuple),
+        created_us=st.just(1),
+    ),
+    st.builds(WidenColumn, database=databases, measurement=measurements, column=st.sampled_from(["x", "y"])),
+    st.builds(
+        RegisterFiles,
+        files=st.lists(files(), max_size=3).map(tuple),
+        flushed=st.lists(marks, max_size=2).map(tuple),
+        epoch=epochs,
+    ),
+    st.builds(
+        ReplaceFiles,
+        remove=st.lists(removals, max_size=2).map(tuple),
+        add=st.lists(files(), max_size=2).map(tuple),
+        lease=st.sampled_from([WRITER, COMPACTOR]),
+        epoch=epochs,
+    ),
+    st.builds(AssignLease, lease=st.sampled_from([WRITER, COMPACTOR]), node=st.just(NodeId("n1")), expect_epoch=epochs),
+    st.builds(
+        CreateToken,
+        name=names,
+        hash=hashes,
+        permissions=st.just(("read",)),
+        created_us=st.just(1),
+        expires_us=st.none() | st.just(9),
+    ),
+    st.builds(UpdateToken, id=ids, name=st.none() | names, enabled=st.none() | st.booleans()),
+    st.builds(RotateToken, id=ids, hash=hashes),
+    st.builds(RevokeToken, id=ids),
+    st.builds(DeleteToken, id=ids),
+)
+commands: st.SearchStrategy[Command] = actions | st.builds(
+    Once, client=st.sampled_from(["c1", "c2"]), sequence=st.integers(1, 4), action=actions
+)
+
+PREFACE: tuple[Command, ...] = (
+    AssignLease(lease=WRITER, node=NodeId("n1"), expect_epoch=0),
+    AssignLease(lease=COMPACTOR, node=NodeId("n1"), expect_epoch=0),
+    DeclareColumns(database="a", measurement="cpu", columns=(ColumnSchema("x", "integer"),), created_us=1),
+    DeclareColumns(database="a", measurement="disk io", columns=(), created_us=1),
+)
+"""Half of the histories begin so, to get to the interesting refusals sooner."""
+
+histories = st.tuples(st.booleans(), st.lists(commands, max_size=25)).map(
+    lambda drawn: [*(PREFACE if drawn[0] else ()), *drawn[1]]
+)
+
+
+def run(history: list[Command], machine: ClusterFSM | None = None) -> tuple[ClusterFSM, list[Applied]]:
+    machine = machine if machine is not None else ClusterFSM()
+    return machine, [machine.apply(machine.catalog.index + 1, command) for command in history]
+
+
+@given(histories)
+def test_two_machines_with_the_same_log_are_equal(history: list[Command]) -> None:
+    one, first = run(history)
+    other, second = run([codec.decode(codec.encode(command)) for command in history])
+    assert first == second
+    assert one.catalog == other.catalog
+
+
+@given(histories)
+def test_a_refused_command_changes_nothing_but_the_index(history: list[Command]) -> None:
+    machine = ClusterFSM()
+    for command in history:
+        before, facts = machine.catalog, machine.catalog
+        applied = machine.apply(before.index + 1, command)
+        assert machine.catalog.index == before.index + 1
+        if not applied.result.ok:
+            assert machine.catalog.same_facts(facts)
+            assert applied.events == ()
+            assert applied.result.code in FAMILIES
+            assert applied.result.message
+
+
+@given(histories, st.integers(0, 25))
+def test_a_restored_snapshot_is_equal_and_goes_on_equally(history: list[Command], cut: int) -> None:
+    machine, _ = run(history[:cut])
+    restored = ClusterFSM(snapshot.decode(list(snapshot.encode(machine.catalog))))
+    assert restored.catalog == machine.catalog
+    _, expected = run(history[cut:], machine)
+    _, results = run(history[cut:], restored)
+    assert results == expected
+    assert restored.catalog == machine.catalog
+    assert list(snapshot.encode(restored.catalog)) == list(snapshot.encode(machine.catalog))
+
+
+@given(histories)
+def test_marks_never_go_back(history: list[Command]) -> None:
+    machine = ClusterFSM()
+    tables = [(database, measurement) for database in ("a", "b") for measurement in ("cpu", "disk io")]
+    for command in history:
+        before = [machine.catalog.mark(*table) for table in tables]
+        machine.apply(machine.catalog.index + 1, command)
+        after = [machine.catalog.mark(*table) for table in tables]
+        assert all(new >= old for new, old in zip(after, before, strict=True))
+
+
+@given(histories)
+def test_indexes_agree_with_the_facts(history: list[Command]) -> None:
+    catalog = run(history)[0].catalog
+    every = list(catalog.all_files())
+    assert len({entry.path for entry in every}) == len(every)
+    for entry in every:
+        assert catalog.file(entry.path) == entry
+        assert catalog.schema(entry.database, entry.measurement) is not None
+        assert entry in catalog.files_between(entry.database, entry.measurement, entry.min_time_us, entry.max_time_us)
+        assert entry.last_sequence <= catalog.mark(entry.database, entry.measurement)
+    for database, facts in catalog.databases.items():
+        for measurement in facts.measurements:
+            mine = [e for e in every if (e.database, e.measurement) == (database, measurement)]
+            assert list(catalog.files(database, measurement)) == mine
+            stats = catalog.file_stats(database, measurement)
+            assert (stats.files, stats.rows, stats.bytes) == (
+                len(mine),
+                sum(e.rows for e in mine),
+                sum(e.size_bytes for e in mine),
+            )
+    assert {token.hash: token.id for token in catalog.tokens.values()} == catalog.access.by_hash
+    assert all(catalog.token_by_name(token.name) is token for token in catalog.tokens.values())
+    assert all(token.id < catalog.access.next_id for token in catalog.tokens.values())
+
+
+@given(histories)
+@settings(max_examples=100)
+def test_what_apply_tells_is_the_difference(history: list[Command]) -> None:
+    """P-28: who restores a snapshot hears the same as who applied the log."""
+    machine = ClusterFSM()
+    for command in history:
+        before = machine.catalog
+        applied = machine.apply(before.index + 1, command)
+        assert in_order(applied.events) == in_order(difference(before, machine.catalog))
+
+
+@given(histories, st.integers(0, 25))
+def test_the_difference_over_many_commands_leads_to_the_same_files(history: list[Command], cut: int) -> None:
+    machine, _ = run(history[:cut])
+    before = machine.catalog
+    run(history[cut:], machine)
+    known = {(entry.path, entry.sha256) for entry in before.all_files()}
+    for event in difference(before, machine.catalog):
+        match event:
+            case FilesAdded(added):
+                known |= {(entry.path, entry.sha256) for entry in added}
+            case FilesRemoved(removed):
+                known -= {(entry.path, entry.sha256) for entry in removed}
+    # A path that went and came back with the same hash is the same file for everybody who holds it.
+    assert known == {(entry.path, entry.sha256) for entry in machine.catalog.all_files()}
+    assert difference(machine.catalog, machine.catalog) == ()
+
+
+def in_order(events: tuple[Event, ...]) -> list[Event]:
+    """Events with what is inside them sorted: order within one step means nothing."""
+    settled: list[Event] = []
+    for event in events:
+        match event:
+            case FilesAdded(entries):
+                settled.append(FilesAdded(tuple(sorted(entries, key=lambda f: f.path))))
+            case FilesRemoved(entries):
+                settled.append(FilesRemoved(tuple(sorted(entries, key=lambda f: f.path))))
+            case MarksMoved(moved):
+                settled.append(MarksMoved(tuple(sorted(moved, key=lambda m: (m.database, m.measurement)))))
+            case TokensChanged(changed):
+                settled.append(TokensChanged(tuple(sorted(changed))))
+            case _:
+                settled.append(event)
+    return settled
+
+
+def test_an_index_that_is_not_new_is_our_own_mistake() -> None:
+    machine = ready()
+    with pytest.raises(AssertionError):
+        machine.apply(machine.catalog.index, CreateDatabase(name="x", created_us=1))
+
+
+def test_entries_that_are_no_commands_move_the_index_alone() -> None:
+    machine = ready()
+    before = machine.catalog
+    machine.skip(9)
+    assert machine.catalog.index == 9
+    assert machine.catalog.same_facts(before)
+
+
+# ---- at most once
+
+
+def once(sequence: int, action: Action, client: str = "c") -> Once:
+    return Once(client=client, sequence=sequence, action=action)
+
+
+def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
+    """P-30."""
+    machine = ClusterFSM()
+    first = do(machine, once(1, CreateDatabase(name="a", created_us=1)))
+    before = machine.catalog
+    again = do(machine, once(1, CreateDatabase(name="a", created_us=1)))
+    assert again == first
+    assert machine.catalog.same_facts(before)
+    assert refused(machine, once(2, CreateDatabase(name="a", created_us=1))).code == "exists"
+    assert do(machine, once(2, DropDatabase(name="a"))).ok, "what was refused may be asked again"
+    assert refused(machine, once(1, CreateDatabase(name="a", created_us=1))).code == "stale_request"
+
+
+def test_the_client_who_was_silent_longest_is_forgotten_first() -> None:
+    machine = ClusterFSM()
+    for number in range(CLIENTS_MAX + 1):
+        do(machine, once(1, CreateToken(name=f"t{number}", hash=f"h{number}", created_us=1), client=f"c{number}"))
+    assert "c0" not in machine.catalog.sessions
+    assert len(machine.catalog.sessions) == CLIENTS_MAX
+
+
+def test_a_refusal_becomes_the_error_of_its_family() -> None:
+    for code, family in (
+        ("not_found", NotFound),
+        ("exists", Conflict),
+        ("invalid", InvalidRequest),
+        ("too_many", TooLarge),
+    ):
+        with pytest.raises(family) as caught:
+            Result(ok=False, code=code, message="why").unwrap()
+        assert (caught.value.code, caught.value.message) == (code, "why")
+    assert Result(ok=True, value=7).unwrap() == 7
+
+
+def test_the_catalog_says_what_it_holds() -> None:
+    assert repr(ready().catalog) == "<Catalog index=2 databases=1 files=0 writer=n1@1>"
+    assert Catalog() == Catalog()

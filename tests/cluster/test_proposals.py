@@ -1,0 +1,370 @@
+"""A cluster of one: what is answered is durable, what is durable is applied, and nobody else is harmed by a failure."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from arc.catalog.bootstrap import bootstrap_commands
+from arc.catalog.commands import Command, CreateDatabase, DropDatabase, Once
+from arc.catalog.events import DatabaseCreated
+from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.catalog.results import Result
+from arc.cluster.config import ProposalsConfig
+from arc.cluster.feed import Feed
+from arc.cluster.proposals import StandaloneProposals
+from arc.errors import Conflict, Corrupt, DiskFailed, OutcomeUnknown, Overloaded, Unavailable
+from arc.ids import NodeId
+from arc.telemetry import Log
+from tests.fakes import InlineWorkers, MemoryDisk, make_ports
+
+LOG = Log([], lambda: 0)
+
+
+class Node:
+    """The parts around one run of the proposals."""
+
+    def __init__(self, disk: MemoryDisk | None = None, config: ProposalsConfig | None = None) -> None:
+        self.disk = disk if disk is not None else MemoryDisk()
+        self.workers = InlineWorkers()
+        self.fsm = ClusterFSM()
+        self.feed = Feed()
+        ports = make_ports(disk=self.disk, workers=self.workers)
+        self.proposals = StandaloneProposals(ports, config or ProposalsConfig(), self.fsm, self.feed, LOG)
+
+    async def create(self, name: str) -> Result:
+        return await self.proposals.propose(create(name))
+
+
+def create(name: str) -> CreateDatabase:
+    return CreateDatabase(name=name, created_us=1)
+
+
+@asynccontextmanager
+async def running(node: Node) -> AsyncIterator[Node]:
+    """The node from its start to a clean stop."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.proposals.run)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+async def crashed(node: Node, *commands: Command) -> MemoryDisk:
+    """The disk as it is after these commands, when the power goes away."""
+    async with running(node):
+        for command in commands:
+            assert (await node.proposals.propose(command)).ok
+        return node.disk.copy()
+    raise AssertionError
+
+
+async def test_result_comes_when_the_command_is_durable_and_applied() -> None:
+    async with running(Node()) as node:
+        result = await node.create("a")
+        assert (result.ok, result.index) == (True, 1)
+        assert "a" in node.fsm.catalog.databases
+        after_power_cut = Node(node.disk.copy())
+    async with running(after_power_cut):
+        assert after_power_cut.fsm.catalog.same_facts(after_power_cut.feed.catalog)
+        assert after_power_cut.fsm.catalog == node.fsm.catalog
+
+
+async def test_a_refused_command_is_answered_and_never_logged() -> None:
+    """P-31: no poison entries."""
+    async with running(Node()) as node:
+        await node.create("a")
+        writes = node.disk.writes
+        result = await node.create("a")
+        assert (result.ok, result.code, result.index) == (False, "exists", 0)
+        with pytest.raises(Conflict):
+            result.unwrap()
+        assert (node.disk.writes, node.fsm.catalog.index) == (writes, 1)
+        assert node.proposals.statistics().refused_total == 1
+
+
+async def test_a_command_that_changes_nothing_is_accepted_and_never_logged() -> None:
+    async with running(Node()) as node:
+        await node.create("a")
+        writes = node.disk.writes
+        result = await node.proposals.propose(CreateDatabase(name="a", created_us=2, if_missing=True))
+        assert (result.ok, result.index) == (True, 1)
+        assert node.disk.writes == writes
+
+
+async def test_concurrent_proposals_share_one_durable_write() -> None:
+    async with running(Node()) as node:
+        results: list[Result] = []
+
+        async def propose(name: str) -> None:
+            results.append(await node.create(name))
+
+        async with trio.open_nursery() as nursery:
+            with node.workers.held():
+                nursery.start_soon(propose, "first")
+                await trio.testing.wait_all_tasks_blocked()
+                for number in range(50):
+                    nursery.start_soon(propose, f"d{number}")
+                await trio.testing.wait_all_tasks_blocked()
+        assert sorted(result.index for result in results) == list(range(1, 52))
+        assert node.proposals.statistics().batches_total == 2
+
+
+async def test_commands_of_one_batch_are_judged_in_order() -> None:
+    """Two want the same name: the first gets it, the second is refused though nothing was durable when it was asked."""
+    async with running(Node()) as node:
+        results: list[Result] = []
+
+        async def propose(command: Command) -> None:
+            results.append(await node.proposals.propose(command))
+
+        async with trio.open_nursery() as nursery:
+            with node.workers.held():
+                for command in (create("x"), create("a"), create("a"), DropDatabase(name="a"), create("a")):
+                    nursery.start_soon(propose, command)
+                    await trio.testing.wait_all_tasks_blocked()
+        assert sorted((result.index, result.code) for result in results) == [
+            (0, "exists"),
+            (1, ""),
+            (2, ""),
+            (3, ""),
+            (4, ""),
+        ]
+
+
+async def test_events_reach_subscribers_before_the_proposer_goes_on() -> None:
+    async with running(Node()) as node:
+        with node.feed.subscribe() as changes:
+            await node.create("a")
+            change = changes.receive_nowait()
+            assert change is not None
+            assert change.events == (DatabaseCreated("a"),)
+            assert change.catalog is node.fsm.catalog
+
+
+async def test_disk_failure_stops_the_run_and_leaves_the_outcome_unknown() -> None:
+    node = Node()
+    async with trio.open_nursery() as nursery:
+        failures: list[BaseException] = []
+
+        async def run(task_status: trio.TaskStatus[None]) -> None:
+            try:
+                await node.proposals.run(task_status=task_status)
+            except DiskFailed as failure:
+                failures.append(failure)
+
+        await nursery.start(run)
+        await node.create("kept")
+        node.disk.fail_next_write()
+        with pytest.raises(OutcomeUnknown):
+            await node.create("lost")
+        with pytest.raises(Unavailable):
+            await node.create("late")
+    assert len(failures) == 1
+    assert "lost" not in node.fsm.catalog.databases
+    again = Node(node.disk)
+    async with running(again):
+        assert list(again.fsm.catalog.databases) == ["kept"]
+
+
+async def test_proposals_behind_a_failed_batch_are_told_that_nothing_happened() -> None:
+    node = Node()
+    answers: dict[str, str] = {}
+
+    async def propose(name: str) -> None:
+        try:
+            await node.create(name)
+        except (OutcomeUnknown, Unavailable) as error:
+            answers[name] = error.code
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        with pytest.raises(DiskFailed):
+            await node.proposals.run(task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        node.disk.fail_next_write()
+        with node.workers.held():
+            nursery.start_soon(propose, "inflight")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(propose, "behind")
+            await trio.testing.wait_all_tasks_blocked()
+    assert answers == {"inflight": "outcome_unknown", "behind": "unavailable"}
+
+
+async def test_a_full_disk_refuses_and_the_node_goes_on() -> None:
+    async with running(Node(config=ProposalsConfig(segment_bytes=16384))) as node:
+        await node.create("a")
+        node.disk.free = 0
+        names = iter(f"d{number}" for number in range(100))
+        with pytest.raises(Overloaded) as full:
+            while True:
+                await node.create(next(names))
+        assert full.value.code == "disk_full"
+        stored = len(node.fsm.catalog.databases)
+        node.disk.free = 1 << 30
+        await node.create("after")
+        assert len(node.fsm.catalog.databases) == stored + 1
+
+
+async def test_a_cancelled_proposer_loses_his_answer_and_nothing_else() -> None:
+    async with running(Node()) as node:
+        with node.workers.held():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.create, "written")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(node.create, "dropped")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+        await node.create("next")
+        assert set(node.fsm.catalog.databases) == {"written", "next"}
+        crashed_disk = node.disk.copy()
+    again = Node(crashed_disk)
+    async with running(again):
+        assert set(again.fsm.catalog.databases) == {"written", "next"}
+
+
+async def test_too_many_waiting_proposals_are_refused() -> None:
+    async with running(Node(config=ProposalsConfig(waiting_max=2))) as node, trio.open_nursery() as nursery:
+        with node.workers.held():
+            nursery.start_soon(node.create, "a")
+            await trio.testing.wait_all_tasks_blocked()
+            for name in ("b", "c"):
+                nursery.start_soon(node.create, name)
+                await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Overloaded):
+                await node.create("d")
+
+
+async def test_nothing_is_taken_before_the_start_and_after_the_stop() -> None:
+    node = Node()
+    with pytest.raises(Unavailable):
+        await node.create("early")
+    async with running(node):
+        pass
+    with pytest.raises(Unavailable):
+        await node.create("late")
+
+
+async def test_a_clean_stop_leaves_a_snapshot_and_nothing_to_replay() -> None:
+    async with running(Node()) as node:
+        for number in range(5):
+            await node.create(f"d{number}")
+    again = Node(node.disk)
+    async with running(again):
+        assert again.proposals.statistics().snapshot_index == 5
+        assert again.fsm.catalog == node.fsm.catalog
+        assert (await again.create("more")).index == 6
+
+
+async def test_snapshots_are_taken_on_the_way_and_the_log_is_compacted() -> None:
+    async with running(Node(config=ProposalsConfig(snapshot_entries=20, segment_bytes=16384))) as node:
+        for number in range(100):
+            await node.create(f"d{number}")
+            await trio.testing.wait_all_tasks_blocked()
+        numbers = node.proposals.statistics()
+        assert numbers.snapshot_index == 100
+        assert numbers.snapshots_total == 5
+        assert 1 < numbers.log_first_index <= 81, (
+            "the older kept snapshot is 80; the log must still begin at or before 81"
+        )
+        disk = node.disk.copy()
+    again = Node(disk)
+    async with running(again):
+        assert again.fsm.catalog == node.fsm.catalog
+
+
+async def test_a_damaged_newest_snapshot_is_survived_by_the_one_before() -> None:
+    async with running(Node(config=ProposalsConfig(snapshot_entries=20, segment_bytes=16384))) as node:
+        for number in range(45):
+            await node.create(f"d{number}")
+            await trio.testing.wait_all_tasks_blocked()
+        disk = node.disk.copy()
+    newest = [path for path in disk.walk("raft/snapshots") if path.endswith(".part")][-1]
+    disk.flip(newest, 100)
+    again = Node(disk)
+    async with running(again):
+        assert again.fsm.catalog == node.fsm.catalog
+
+
+async def test_damaged_snapshots_without_a_log_to_replay_refuse_to_start() -> None:
+    async with running(Node(config=ProposalsConfig(snapshot_entries=20, segment_bytes=16384))) as node:
+        for number in range(45):
+            await node.create(f"d{number}")
+            await trio.testing.wait_all_tasks_blocked()
+        disk = node.disk.copy()
+    for path in disk.walk("raft/snapshots"):
+        disk.flip(path, 20)
+    with pytest.raises(Corrupt):
+        await Node(disk).proposals.run()
+
+
+async def test_a_torn_write_is_dropped_and_the_rest_stays() -> None:
+    """Cut the write at every interesting byte: the command is there whole or not at all."""
+    disk = await crashed(Node(), create("a"))
+    for at_byte in (0, 1, 40, 60, 4096):
+        node = Node(disk.copy())
+
+        async def run(task_status: trio.TaskStatus[None], node: Node = node) -> None:
+            with pytest.raises(DiskFailed):
+                await node.proposals.run(task_status=task_status)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run)
+            node.disk.tear_next_write(at_byte)
+            with pytest.raises(OutcomeUnknown):
+                await node.create("b")
+        again = Node(node.disk.copy())
+        async with running(again):
+            assert set(again.fsm.catalog.databases) in ({"a"}, {"a", "b"})
+            assert (at_byte < 100) == ("b" not in again.fsm.catalog.databases)
+
+
+async def test_a_flipped_bit_in_the_log_refuses_to_start() -> None:
+    disk = await crashed(Node(), create("a"), create("b"))
+    disk.flip(next(path for path in disk.walk("raft/log")), 4096 + 60)
+    with pytest.raises(Corrupt):
+        await Node(disk).proposals.run()
+
+
+async def test_a_retry_with_the_same_number_gets_the_first_result_also_after_a_crash() -> None:
+    """P-30."""
+    once = Once(client="n1-run1", sequence=1, action=create("a"))
+    node = Node()
+    disk = await crashed(node, once)
+    again = Node(disk)
+    async with running(again):
+        result = await again.proposals.propose(once)
+        assert (result.ok, result.index) == (True, 1)
+
+
+async def test_bootstrap_makes_the_node_writer_with_a_database_and_one_token() -> None:
+    node = Node()
+    for start in (1, 2):
+        node = Node(node.disk)
+        async with running(node):
+            for command in bootstrap_commands(node.fsm.catalog, NodeId("n1"), 5, "ab" * 32):
+                (await node.proposals.propose(command)).unwrap()
+            catalog = node.fsm.catalog
+            assert catalog.leases["writer"].holder == "n1"
+            assert catalog.leases["writer"].epoch == (1 if start == 1 else 4)
+            assert list(catalog.databases) == ["default"]
+            assert [token.permissions for token in catalog.tokens.values()] == [("read", "write", "delete", "admin")]
+
+
+def test_bootstrap_makes_no_token_when_authentication_is_off() -> None:
+    assert len(bootstrap_commands(Catalog(), NodeId("n1"), 5, None)) == 2
+
+
+async def test_a_full_disk_postpones_the_snapshot_and_stops_nothing() -> None:
+    async with running(Node(config=ProposalsConfig(snapshot_entries=5))) as node:
+        node.disk.fail_next_write(OSError(errno.ENOSPC, "full"), after=5)
+        for number in range(5):
+            await node.create(f"d{number}")
+        await trio.testing.wait_all_tasks_blocked()
+        assert node.proposals.statistics().snapshots_total == 0
+        assert (await node.create("more")).ok
