@@ -1,7 +1,8 @@
 """The line protocol decoder a server uses: equal to `lineprotocol.parse` on every input, and far faster.
 
-Three ways, tried in this order: the compiled kernel (numba, once `warm` has run), the vectorised library route, and the
-exact parser, which also gets every single line the kernel declines. Lines that came different ways are put back in order.
+Three ways, tried in this order: the compiled kernel (numba, once `warm` has run), the vectorised library route, and
+the exact parser, which also gets every single line the kernel declines. Lines that came different ways are put back
+in order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from arc.ingest.lineprotocol import parse, take_line, unit_of, without_line_end
 from arc.ingest.lp_rows import Rows, merge
 
 if TYPE_CHECKING:
-    from arc.ingest.lp_seal import Scratch
+    from arc.ingest.lp_scratch import Scratch
 
 KERNEL_BYTES_MIN = 256
 """Smaller bodies are decoded by the exact parser: a call of the kernel costs as much as a few lines."""
@@ -40,10 +41,10 @@ class LineDecoder:
         Until it has returned True, other threads decode without the kernel.
         """
         try:
-            from arc.ingest import lp_seal  # numba is optional, and slow to import
+            from arc.ingest import lp_scratch  # numba is optional, and slow to import
         except ImportError:
             return False
-        scratch = lp_seal.Scratch()
+        scratch = lp_scratch.Scratch()
         for body in _WARM_BODIES:
             _decode_compiled(scratch, body, "ns", 0)
         self._idle.append(scratch)
@@ -51,15 +52,15 @@ class LineDecoder:
         return True
 
     def decode(self, body: bytes | memoryview, *, precision: str = "ns", now_us: int) -> Request:
-        """As `lineprotocol.parse`: the same batches, rows and refusals. Raises InvalidRequest for an unknown precision."""
+        """As `lineprotocol.parse`: the same batches and refusals. Raises InvalidRequest for an unknown precision."""
         if not self._kernel_ready or len(body) < KERNEL_BYTES_MIN:
             return parse(body, precision=precision, now_us=now_us)
         try:
             scratch = self._idle.pop()
         except IndexError:
-            from arc.ingest import lp_seal
+            from arc.ingest import lp_scratch
 
-            scratch = lp_seal.Scratch()
+            scratch = lp_scratch.Scratch()
         # A scratch whose call failed is in an unknown state: it is dropped, not returned.
         request = _decode_compiled(scratch, body, precision, now_us)
         if len(self._idle) < IDLE_SCRATCHES_MAX:

@@ -1,8 +1,8 @@
 """From the scan's row buffers to Arrow's memory: codes and dictionaries of tags, validity bits, strings, plain copies.
 
-Compiled by numba. The scan keeps one buffer for each field and reuses it for the next request, so whatever Arrow gets is
-copied out here, right-sized, into memory the caller allocated. Sizes are found first (`survey`), and all that is common is
-copied by one call (`emit`): a call costs more than a thousand cells.
+Compiled by numba. The scan keeps one buffer for each field and reuses it for the next request, so whatever Arrow gets
+is copied out here, right-sized, into memory the caller allocated. Sizes are found first (`survey`), and all that is
+common is copied by one call (`emit`): a call costs more than a thousand cells.
 """
 
 # mypy: ignore-errors
@@ -50,9 +50,9 @@ def copy_bytes(typingctx, target, source, size):
 def survey(rows, which, series, known_codes, values, stamp, field_table, fields, kinds, codes, order, tags):
     """Look over the rows of a measurement, whose series are ``which``; writes the last four arguments.
 
-    ``kinds[f]`` becomes the kinds that occur in a field. ``codes[t, row]`` becomes the code of tag t: its distinct values
-    are numbered as they appear, and ``order[t, code]`` is the index of the value. ``tags[t]`` gets D_VALUES, D_NULLS and
-    D_BYTES. ``stamp`` must be larger at every call.
+    ``kinds[f]`` becomes the kinds that occur in a field. ``codes[t, row]`` becomes the code of tag t: its distinct
+    values are numbered as they appear, and ``order[t, code]`` is the index of the value. ``tags[t]`` gets D_VALUES,
+    D_NULLS and D_BYTES. ``stamp`` must be larger at every call.
     """
     for f in range(fields.shape[0]):
         address = field_table[fields[f], F_KINDS]

@@ -1,8 +1,8 @@
 """What the compiled line decoder does with something it sees for the first time: a measurement, series, tag or field.
 
 These functions run on a miss only, so they read byte by byte and stay calls. Each gives an index into its table, or
-`FULL` when a table has no room (the caller empties them and comes again), or `BAD` when the exact parser must look at the
-line: it may be wrong, or only too unusual for the tables.
+`FULL` when a table has no room (the caller empties them and comes again), or `BAD` when the exact parser must look at
+the line: it may be wrong, or only too unusual for the tables.
 """
 
 # ruff: noqa: SIM109 - numba compiles a chain of comparisons better than a search in a tuple
@@ -13,50 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from arc.ingest import lp_tables as lp
 from arc.ingest.lp_swar import U, hash_bytes, load_word, outline, same_bytes
-from arc.ingest.lp_tables import (
-    ARENA_USED,
-    CODES_USED,
-    F_KINDS,
-    F_MASK0,
-    F_MASK1,
-    F_MEASUREMENT,
-    F_NEXT,
-    F_SIBLING,
-    F_SIZE,
-    F_VALUES,
-    F_WORD0,
-    F_WORD1,
-    FIELD_NAME_BYTES,
-    K_LOCAL,
-    K_MEASUREMENT,
-    K_OFFSET,
-    K_SIZE,
-    M_CAPACITY,
-    M_FIELDS,
-    M_FIRST,
-    M_OFFSET,
-    M_ROWS,
-    M_SIZE,
-    M_TAGS,
-    N_FIELDS,
-    N_KEYS,
-    N_MEASUREMENTS,
-    N_SERIES,
-    N_VALUES,
-    S_CODES,
-    S_MEASUREMENT,
-    S_NEXT,
-    S_OFFSET,
-    S_SIZE,
-    S_TAGS,
-    SLACK,
-    TAGS_PER_MEASUREMENT_MAX,
-    V_KEY,
-    V_MARK,
-    V_OFFSET,
-    V_SIZE,
-)
 
 FULL, BAD = -1, -2
 
@@ -79,24 +37,24 @@ def learn_measurement(tables, body, at, size):
     cell = np.int64(hash_bytes(body, at, size) & U(cells))
     while index[cell] >= 0:
         known = np.int64(index[cell])
-        if rows[known, M_SIZE] == size and same_bytes(body, at, arena, rows[known, M_OFFSET], size):
+        if rows[known, lp.M_SIZE] == size and same_bytes(body, at, arena, rows[known, lp.M_OFFSET], size):
             return known
         cell = (cell + 1) & cells
-    new = head[N_MEASUREMENTS]
+    new = head[lp.N_MEASUREMENTS]
     if new >= rows.shape[0]:
         return np.int64(FULL)
-    offset = head[ARENA_USED]
+    offset = head[lp.ARENA_USED]
     for k in range(size):
         arena[offset + k] = body[at + k]
-    head[ARENA_USED] = offset + size
-    head[N_MEASUREMENTS] = new + 1
-    rows[new, M_OFFSET] = offset
-    rows[new, M_SIZE] = size
-    rows[new, M_FIRST] = -1
-    rows[new, M_FIELDS] = -1
-    rows[new, M_ROWS] = 0
-    rows[new, M_CAPACITY] = 0
-    rows[new, M_TAGS] = 0
+    head[lp.ARENA_USED] = offset + size
+    head[lp.N_MEASUREMENTS] = new + 1
+    rows[new, lp.M_OFFSET] = offset
+    rows[new, lp.M_SIZE] = size
+    rows[new, lp.M_FIRST] = -1
+    rows[new, lp.M_FIELDS] = -1
+    rows[new, lp.M_ROWS] = 0
+    rows[new, lp.M_CAPACITY] = 0
+    rows[new, lp.M_TAGS] = 0
     index[cell] = new
     return new
 
@@ -128,25 +86,25 @@ def learn_key(tables, measurement, offset, size):
     while index[cell] >= 0:
         known = np.int64(index[cell])
         if (
-            rows[known, K_MEASUREMENT] == measurement
-            and rows[known, K_SIZE] == size
-            and same_bytes(arena, offset, arena, rows[known, K_OFFSET], size)
+            rows[known, lp.K_MEASUREMENT] == measurement
+            and rows[known, lp.K_SIZE] == size
+            and same_bytes(arena, offset, arena, rows[known, lp.K_OFFSET], size)
         ):
             return known
         cell = (cell + 1) & cells
-    new = head[N_KEYS]
-    local = tables.measurements[measurement, M_TAGS]
+    new = head[lp.N_KEYS]
+    local = tables.measurements[measurement, lp.M_TAGS]
     if new >= rows.shape[0]:
         return np.int64(FULL)
-    if local >= TAGS_PER_MEASUREMENT_MAX:
+    if local >= lp.TAGS_PER_MEASUREMENT_MAX:
         return np.int64(BAD)
-    head[ARENA_USED] = offset + size
-    head[N_KEYS] = new + 1
-    tables.measurements[measurement, M_TAGS] = local + 1
-    rows[new, K_OFFSET] = offset
-    rows[new, K_SIZE] = size
-    rows[new, K_MEASUREMENT] = measurement
-    rows[new, K_LOCAL] = local
+    head[lp.ARENA_USED] = offset + size
+    head[lp.N_KEYS] = new + 1
+    tables.measurements[measurement, lp.M_TAGS] = local + 1
+    rows[new, lp.K_OFFSET] = offset
+    rows[new, lp.K_SIZE] = size
+    rows[new, lp.K_MEASUREMENT] = measurement
+    rows[new, lp.K_LOCAL] = local
     index[cell] = new
     return new
 
@@ -160,21 +118,21 @@ def learn_value(tables, key, offset, size):
     while index[cell] >= 0:
         known = np.int64(index[cell])
         if (
-            rows[known, V_KEY] == key
-            and rows[known, V_SIZE] == size
-            and same_bytes(arena, offset, arena, rows[known, V_OFFSET], size)
+            rows[known, lp.V_KEY] == key
+            and rows[known, lp.V_SIZE] == size
+            and same_bytes(arena, offset, arena, rows[known, lp.V_OFFSET], size)
         ):
             return known
         cell = (cell + 1) & cells
-    new = head[N_VALUES]
+    new = head[lp.N_VALUES]
     if new >= rows.shape[0]:
         return np.int64(FULL)
-    head[ARENA_USED] = offset + size
-    head[N_VALUES] = new + 1
-    rows[new, V_OFFSET] = offset
-    rows[new, V_SIZE] = size
-    rows[new, V_KEY] = key
-    rows[new, V_MARK] = -1
+    head[lp.ARENA_USED] = offset + size
+    head[lp.N_VALUES] = new + 1
+    rows[new, lp.V_OFFSET] = offset
+    rows[new, lp.V_SIZE] = size
+    rows[new, lp.V_KEY] = key
+    rows[new, lp.V_MARK] = -1
     index[cell] = new
     return new
 
@@ -183,13 +141,13 @@ def learn_value(tables, key, offset, size):
 def learn_series(tables, body, start, size, cell):
     """Add the series ``body[start:start+size]``, its closing space included, at a free cell of the series index."""
     head, arena, codes = tables.head, tables.arena, tables.codes
-    new = head[N_SERIES]
-    first_code = head[CODES_USED]
+    new = head[lp.N_SERIES]
+    first_code = head[lp.CODES_USED]
     if size > SERIES_BYTES_MAX:
         return np.int64(BAD)
     # Twice the size: once as the key, once more for measurement, tag keys and values.
-    room = arena.shape[0] - head[ARENA_USED] - 2 * SLACK
-    if new >= tables.series.shape[0] or 2 * size > room or first_code + TAGS_PER_MEASUREMENT_MAX > codes.shape[0]:
+    room = arena.shape[0] - head[lp.ARENA_USED] - 2 * lp.SLACK
+    if new >= tables.series.shape[0] or 2 * size > room or first_code + lp.TAGS_PER_MEASUREMENT_MAX > codes.shape[0]:
         return np.int64(FULL)
     at = start
     while body[at] != COMMA and body[at] != SPACE:
@@ -200,42 +158,42 @@ def learn_series(tables, body, start, size, cell):
     measurement = learn_measurement(tables, body, start, at - start)
     if measurement < 0:
         return measurement
-    for k in range(TAGS_PER_MEASUREMENT_MAX):
+    for k in range(lp.TAGS_PER_MEASUREMENT_MAX):
         codes[first_code + k] = -1
     tags = 0
     while body[at] == COMMA:
-        length, at = take_name(body, at + 1, arena, head[ARENA_USED])
-        if length == 0 or body[at] != EQUALS or is_time(arena, head[ARENA_USED], length):
+        length, at = take_name(body, at + 1, arena, head[lp.ARENA_USED])
+        if length == 0 or body[at] != EQUALS or is_time(arena, head[lp.ARENA_USED], length):
             return np.int64(BAD)
-        key = learn_key(tables, measurement, head[ARENA_USED], length)
+        key = learn_key(tables, measurement, head[lp.ARENA_USED], length)
         if key < 0:
             return key
-        length, at = take_name(body, at + 1, arena, head[ARENA_USED])
+        length, at = take_name(body, at + 1, arena, head[lp.ARENA_USED])
         if length == 0 or body[at] == EQUALS:
             return np.int64(BAD)
-        value = learn_value(tables, key, head[ARENA_USED], length)
+        value = learn_value(tables, key, head[lp.ARENA_USED], length)
         if value < 0:
             return value
-        local = tables.keys[key, K_LOCAL]
+        local = tables.keys[key, lp.K_LOCAL]
         if codes[first_code + local] >= 0:
             return np.int64(BAD)
         codes[first_code + local] = value
         tags = max(tags, local + 1)
     assert body[at] == SPACE
     assert at == start + size - 1
-    offset = head[ARENA_USED]
+    offset = head[lp.ARENA_USED]
     for k in range(size):
         arena[offset + k] = body[start + k]
-    head[ARENA_USED] = offset + size
-    head[CODES_USED] = first_code + tags
-    head[N_SERIES] = new + 1
+    head[lp.ARENA_USED] = offset + size
+    head[lp.CODES_USED] = first_code + tags
+    head[lp.N_SERIES] = new + 1
     row = tables.series[new]
-    row[S_OFFSET] = offset
-    row[S_SIZE] = size
-    row[S_MEASUREMENT] = measurement
-    row[S_NEXT] = -1
-    row[S_CODES] = first_code
-    row[S_TAGS] = tags
+    row[lp.S_OFFSET] = offset
+    row[lp.S_SIZE] = size
+    row[lp.S_MEASUREMENT] = measurement
+    row[lp.S_NEXT] = -1
+    row[lp.S_CODES] = first_code
+    row[lp.S_TAGS] = tags
     tables.series_index[cell] = new
     return new
 
@@ -253,7 +211,7 @@ def learn_field(tables, body, at, measurement):
         elif c == COMMA or c == SPACE or c == NEWLINE:
             return np.int64(BAD)
         size += 1
-        if size >= FIELD_NAME_BYTES:
+        if size >= lp.FIELD_NAME_BYTES:
             return np.int64(BAD)
     if size == 0 or is_time(body, at, size):
         return np.int64(BAD)
@@ -263,35 +221,35 @@ def learn_field(tables, body, at, measurement):
     while index[cell] >= 0:
         known = np.int64(index[cell])
         if (
-            rows[known, F_MEASUREMENT] == measurement
-            and rows[known, F_SIZE] == size
-            and same_bytes(body, at, names, known * FIELD_NAME_BYTES, size)
+            rows[known, lp.F_MEASUREMENT] == measurement
+            and rows[known, lp.F_SIZE] == size
+            and same_bytes(body, at, names, known * lp.FIELD_NAME_BYTES, size)
         ):
             return known
         cell = (cell + 1) & cells
-    new = head[N_FIELDS]
+    new = head[lp.N_FIELDS]
     # One row stays free: names are compared 64 bytes at a time.
     if new >= rows.shape[0] - 1:
         return np.int64(FULL)
-    base = new * FIELD_NAME_BYTES
-    for k in range(FIELD_NAME_BYTES):
+    base = new * lp.FIELD_NAME_BYTES
+    for k in range(lp.FIELD_NAME_BYTES):
         names[base + k] = body[at + k] if k < size else 0
     mask0 = ~U(0) if size >= 8 else (U(1) << U(8 * size)) - U(1)
     mask1 = U(0)
     if size > 8:
         mask1 = ~U(0) if size >= 16 else (U(1) << U(8 * (size - 8))) - U(1)
     row = rows[new]
-    row[F_MASK0] = np.int64(mask0)
-    row[F_WORD0] = np.int64(load_word(body, at) & mask0)
-    row[F_MASK1] = np.int64(mask1)
-    row[F_WORD1] = np.int64(load_word(body, at + 8) & mask1)
-    row[F_SIZE] = size
-    row[F_NEXT] = -1
-    row[F_VALUES] = 0
-    row[F_KINDS] = 0
-    row[F_MEASUREMENT] = measurement
-    row[F_SIBLING] = tables.measurements[measurement, M_FIELDS]
-    tables.measurements[measurement, M_FIELDS] = new
-    head[N_FIELDS] = new + 1
+    row[lp.F_MASK0] = np.int64(mask0)
+    row[lp.F_WORD0] = np.int64(load_word(body, at) & mask0)
+    row[lp.F_MASK1] = np.int64(mask1)
+    row[lp.F_WORD1] = np.int64(load_word(body, at + 8) & mask1)
+    row[lp.F_SIZE] = size
+    row[lp.F_NEXT] = -1
+    row[lp.F_VALUES] = 0
+    row[lp.F_KINDS] = 0
+    row[lp.F_MEASUREMENT] = measurement
+    row[lp.F_SIBLING] = tables.measurements[measurement, lp.M_FIELDS]
+    tables.measurements[measurement, lp.M_FIELDS] = new
+    head[lp.N_FIELDS] = new + 1
     index[cell] = new
     return new

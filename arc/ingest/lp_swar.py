@@ -1,13 +1,13 @@
 """A small toolbox for parsing bytes in compiled Python: many bytes a step, and numbers exact to the last bit.
 
-numba compiles these functions to machine code through LLVM. What Python cannot say, for it has no unaligned load and no
-vector compare, a few `intrinsic` functions say directly. The rest is arithmetic on 64-bit words ("SIMD within a
-register"): eight digits become an integer in three multiplications (Lemire, "Quickly parsing eight digits"), and decimal
-floats are rounded correctly by Clinger's fast path or by the Eisel-Lemire algorithm ("Number Parsing at a Gigabyte per
-Second", 2021).
+numba compiles these functions to machine code through LLVM. What Python cannot say, for it has no unaligned load and
+no vector compare, a few `intrinsic` functions say directly. The rest is arithmetic on 64-bit words ("SIMD within a
+register"): eight digits become an integer in three multiplications (Lemire, "Quickly parsing eight digits"), and
+decimal floats are rounded correctly by Clinger's fast path or by the Eisel-Lemire algorithm ("Number Parsing at a
+Gigabyte per Second", 2021).
 
-Two rules of numba to know when reading: a uint64 combined with an int64 becomes a float, so every constant is wrapped in
-`U`; and nothing checks bounds, so callers keep 64 readable bytes behind every index they give.
+Two rules of numba to know when reading: a uint64 combined with an int64 becomes a float, so every constant is wrapped
+in `U`; and nothing checks bounds, so callers keep 64 readable bytes behind every index they give.
 """
 
 # mypy: ignore-errors

@@ -1,9 +1,9 @@
 """The memory of the compiled line decoder: what it learnt of series, fields and tags, as plain arrays.
 
-A body repeats itself: the same series in the same order, the same fields in each. So the raw bytes of a line up to its
-first space are one key ("series"), whose tags are taken apart only the first time they are seen; a field name is compared
-with the one that followed last time. Every table has a fixed size. When one is full, all of them are emptied: forgetting
-costs time, never correctness.
+A body repeats itself: the same series in the same order, the same fields in each. So the raw bytes of a line up to
+its first space are one key ("series"), whose tags are taken apart only the first time they are seen; a field name is
+compared with the one that followed last time. Every table has a fixed size. When one is full, all of them are
+emptied: forgetting costs time, never correctness.
 
 Rows of tables are addressed by the column constants below; text lies in one byte arena.
 """
@@ -38,7 +38,7 @@ SLACK = 64
 # head: counters and the state of the scan
 (N_SERIES, N_MEASUREMENTS, N_FIELDS, N_KEYS, N_VALUES, ARENA_USED, CODES_USED) = range(7)
 (POSITION, LINE, DECLINED, PREVIOUS, SUBJECT) = range(8, 13)
-# series: raw bytes with the closing space, its measurement, the series seen after it, and where its tag values are listed
+# series: raw bytes with the closing space, its measurement, the series seen after it, and its tag values in `codes`
 (S_OFFSET, S_SIZE, S_MEASUREMENT, S_NEXT, S_CODES, S_TAGS) = range(6)
 # measurement: raw name, predicted first field, rows, and the addresses of its row columns; heads of lists
 (M_OFFSET, M_SIZE, M_FIRST, M_ROWS, M_CAPACITY, M_SERIES, M_TIMES, M_LINES, M_FIELDS, M_TAGS) = range(10)

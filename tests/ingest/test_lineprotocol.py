@@ -153,7 +153,8 @@ BAD = [
     ("cpu v=tr", "invalid boolean"),
     ("cpu v=t\t1", "invalid boolean"),
     *[(f"m v={text}", "invalid number") for text in ("-", ".", "-.", "1.2.3", "1e", "1e+", ".e1", "+1", "0x1", "1_0")],
-    *[(f"m v={text}", "invalid number") for text in ("1ii", "1.5i", "1e2i", "-1u", "1.u", "-i", "1a", "1\t2", '1"', "1\\")],
+    *[(f"m v={text}", "invalid number") for text in ("1ii", "1.5i", "1e2i", "-1u", "1.u", "-i", "1a", "1\t2", '1"')],
+    ("m v=1\\", "invalid number"),
     *[(f"cpu v={text}", "invalid number: float out of range") for text in ("1e309", "-1e309", "9" * 400)],
     *[(f"cpu v={text}", NOT_FINITE) for text in ("NaN", "nan", "-NaN", "inf", "+Inf", "-infinity")],
     ("cpu v=9223372036854775808i", "unable to parse integer 9223372036854775808i: value out of range"),
@@ -186,7 +187,8 @@ def test_a_megabyte_of_digits_is_refused_quickly() -> None:
 
 PRECISIONS = [
     ("", 1_999, 1), ("ns", 1_999, 1), ("n", -1, -1), ("ns", -1_000, -1), ("ns", -1_001, -2), ("us", 5, 5),
-    ("u", -5, -5),    ("µ", 5, 5), ("μ", 5, 5), ("ms", 5, 5_000), ("s", 5, 5_000_000), ("m", 2, 120_000_000), ("h", -1, -3_600_000_000),
+    ("u", -5, -5), ("µ", 5, 5), ("μ", 5, 5), ("ms", 5, 5_000),
+    ("s", 5, 5_000_000), ("m", 2, 120_000_000), ("h", -1, -3_600_000_000),
 ]  # fmt: skip
 
 
