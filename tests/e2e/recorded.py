@@ -520,14 +520,6 @@ OTHER_ROWS = (
         check=keys("timestamp"),
     ),
     Recorded(
-        sender="launchpad",
-        name="a curve",
-        method="GET",
-        path="/api/v1/metrics/timeseries/system?duration_minutes=30",
-        headers=BEARER,
-        check=keys("timestamp", "data", "points_count", type="system", duration_minutes=30),
-    ),
-    Recorded(
         sender="otel exporter",
         name="one metric",
         path="/api/v1/write/msgpack",

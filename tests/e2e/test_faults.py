@@ -270,23 +270,27 @@ def test_a_failing_disk_stops_the_process_which_says_why_and_never_asks_again(
     assert found in (list(range(20)), list(range(21)))
 
 
-def test_a_failing_flush_stops_the_process_too(make_server: MakeServer, broken_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("age", ["1s", "10m"], ids=["when due", "when asked for"])
+def test_a_failing_flush_stops_the_process_too(
+    make_server: MakeServer, broken_disk: Path, tmp_path: Path, age: str
+) -> None:
     """A Parquet file that cannot be synced is no less a lie than a log; its rows are still in the WAL."""
     trigger, calls = tmp_path / "broken", tmp_path / "calls.txt"
     server = make_server(
+        settings={"ingest.flush_age_seconds": age},
         variables={
             "LD_PRELOAD": str(broken_disk),
             "BROKEN_DISK_TRIGGER": str(trigger),
             "BROKEN_DISK_FOLDER": str(tmp_path / "node0" / "data" / "data"),
             "BROKEN_DISK_LOG": str(calls),
-        }
+        },
     )
     server.start()
-    for number in range(20):
-        server.write(f"m,host=a id={number}i {1_767_225_600_000_000_000 + number}")
-    trigger.touch()
-    with contextlib.suppress(httpx.TransportError):  # it may be gone before it can answer
-        server.http.post("/api/v1/write/line-protocol/flush")
+    trigger.touch()  # the log lies elsewhere and works
+    server.write("\n".join(f"m,host=a id={number}i {1_767_225_600_000_000_000 + number}" for number in range(20)))
+    if age == "10m":
+        with contextlib.suppress(httpx.TransportError):  # it may be gone before it can answer
+            server.http.post("/api/v1/write/line-protocol/flush")
     assert server.wait_end() == DISK_FAILED, server.stderr()
     trigger.unlink()
     server.start()

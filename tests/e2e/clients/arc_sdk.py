@@ -20,7 +20,12 @@ def main() -> None:
         columns = {"time": [START_US, START_US + 1_000_000], "host": ["a", "b"], "usage": [1.5, 2.5]}
         call("write_columnar", lambda: write.write_columnar("cpu", columns))
         rows = [
-            {"m": "mem", "t": START_US + n, "fields": {"free": float(n), "used": n}, "tags": {"host": f"h{n}"}}
+            {
+                "measurement": "mem",
+                "timestamp": START_US + n,
+                "fields": {"free": float(n), "used": n},
+                "tags": {"host": f"h{n}"},
+            }
             for n in range(3)
         ]
         call("write_records", lambda: write.write_records(rows))
@@ -31,7 +36,7 @@ def main() -> None:
         call("write_line_protocol", lambda: write.write_line_protocol(f"disk,host=a free=7i {START_US}000"))
         call(
             "write_point",
-            lambda: write.write_point("disk", fields={"free": 8}, tags={"host": "b"}, timestamp=(START_US + 1) * 1000),
+            lambda: write.write_point("disk", fields={"free": 8}, tags={"host": "b"}, timestamp=START_US + 1),
         )
 
         def buffered() -> int:
