@@ -127,12 +127,16 @@ class Flusher:
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
         self._last_error = ""
         self._retry_at: dict[Key, float] = {}
+        self._disk_failed: DiskFailed | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush for ever what is due. Raises DiskFailed, after which the node must stop."""
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
+                if self._disk_failed is not None:
+                    # A flush that somebody asked for failed in the asker's task; the node is this one's to stop.
+                    raise self._disk_failed
                 now = self._clock.now()
                 full = self._wal.size_bytes > self._wal_bytes_max
                 for key in due(self._buffer.lanes(), self._config, now=now, wal_is_full=full):
@@ -162,12 +166,15 @@ class Flusher:
         self._running += 1
         try:
             async with self._slots:
+                if self._disk_failed is not None:
+                    raise self._disk_failed
                 await self._flush_once(sealed)
         except OSError as error:
             self._failed(sealed, str(error))
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 # The kernel may have dropped what it could not write; asking again would be told a lie.
-                raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
+                self._disk_failed = DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}")
+                raise self._disk_failed from error
         except Unavailable as error:
             self._failed(sealed, error.message)
         except BaseException:
