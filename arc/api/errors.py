@@ -33,6 +33,8 @@ REFUSED_LISTED_MAX = 100
 
 HEADER_TEXT_MAX = 400
 
+FRAMES_LOGGED = 12
+
 
 class TooManyRequests(Unavailable):
     """This caller must slow down: 429, or 503 where a client would drop its data on 429."""
@@ -129,16 +131,22 @@ def _routing(error: HTTPException, head: Head) -> Reply:
 
 def _unexpected(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
     incident = rng.bytes(6).hex()
+    reason = _worst(error)
     log.error(
         "request_failed",
         incident=incident,
         method=head.method,
         path=head.path,
-        reason=_worst(error),
-        traceback="".join(traceback.format_exception(error)),
+        reason=reason,
+        frames=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in _innermost(reason) or _innermost(error)],
     )
     message = f"internal error, incident {incident}: the server's log has the details"
     return json_reply(500, _document(message, "internal"), _influx(message, head))
+
+
+def _innermost(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames nearest to the failure: a log value is cut at its end, where a whole traceback has what matters."""
+    return traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
 
 
 def _document(message: str, code: str) -> dict[str, object]:
