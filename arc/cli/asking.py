@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from arc.cli.connect import reaching, refusal
 from arc.cli.exits import Failure
+from arc.cli.screen import counted
 
 if TYPE_CHECKING:
     import httpx
@@ -92,5 +93,6 @@ def show(screen: Screen, answer: Answer, *, rows_max: int) -> None:
 def tell_time(screen: Screen, answer: Answer) -> None:
     """How many rows and how long, on stderr."""
     count = len(answer.rows)
-    rows = f"{count:,} row{'' if count == 1 else 's'}"
-    screen.note(f"({rows}, {answer.engine_ms:,.0f} ms in the node, {answer.seconds * 1000:,.0f} ms in all)")
+    screen.note(
+        f"({counted(count, 'row')}, {answer.engine_ms:,.0f} ms in the node, {answer.seconds * 1000:,.0f} ms in all)"
+    )

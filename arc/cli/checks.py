@@ -182,7 +182,7 @@ def check_folder(folder: Path) -> Check:
     nearest = existing(folder)
     if not os.access(nearest, os.W_OK | os.X_OK):
         return fail("data folder", f"no right to write in {nearest}", "Give this user the right, or set node.data_dir.")
-    return ok("data folder", f"{folder}" if nearest == folder else f"{folder} will be made")
+    return ok("data folder", f"{folder}" if nearest == folder.absolute() else f"{folder} will be made")
 
 
 def measure_sync(folder: Path) -> Iterator[Check]:

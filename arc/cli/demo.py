@@ -34,6 +34,8 @@ from arc.cli.sending import Sender
 if TYPE_CHECKING:
     import httpx
 
+    from arc.cli.machine import Machine
+
 DATABASE = "demo"
 EVERY_SECONDS = 0.5
 START_SECONDS = 60.0
@@ -93,7 +95,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, "ARC_AUTH_BOOTSTRAP_TOKEN": self.token},
+                env={**environment, "ARC_AUTH_BOOTSTRAP_TOKEN": self.token, "PYTHONPATH": _python_path()},
                 cwd=self.folder,  # an arc.toml of the reader's own folder is not for this node
                 start_new_session=True,  # Ctrl-C is for the demo, which then ends its node in order
             )
@@ -177,12 +179,14 @@ def demo(
 
 
 def _run(screen: Screen, node: Node, seconds: float) -> bool:
+    from arc.cli.machine import Machine
+
     screen.note(f"starting a node on {node.folder}")
     spent = node.start()
     screen.note(f"ready at {node.endpoint} after {spent:.1f} s; streaming this machine's metrics for {seconds:g} s")
-    acknowledged = Acknowledged()
+    acknowledged, machine = Acknowledged(), Machine()
     with open_client(node.endpoint, node.token) as client:
-        _stream(screen, client, acknowledged, seconds / 2)
+        _stream(screen, client, machine, acknowledged, seconds / 2)
         before = count_rows(client, acknowledged)
         screen.note(f"{sum(before.values())} rows are acknowledged. Killing the node now (SIGKILL, no time to flush)")
         node.kill()
@@ -199,7 +203,7 @@ def _run(screen: Screen, node: Node, seconds: float) -> bool:
             columns,
             kept,
         )
-        _stream(screen, client, acknowledged, seconds / 2)
+        _stream(screen, client, machine, acknowledged, seconds / 2)
         final = count_rows(client, acknowledged)
         wrong = {**lost, **judge(acknowledged.rows, final)}
         answers = list(_ask_all(client, final))
@@ -239,9 +243,7 @@ def count_rows(client: httpx.Client, acknowledged: Acknowledged) -> dict[str, in
     return found
 
 
-def _stream(screen: Screen, client: httpx.Client, acknowledged: Acknowledged, seconds: float) -> None:
-    from arc.cli.machine import Machine
-
+def _stream(screen: Screen, client: httpx.Client, machine: Machine, acknowledged: Acknowledged, seconds: float) -> None:
     sender = Sender(
         client=client,
         path="/api/v1/write/line-protocol",
@@ -250,7 +252,6 @@ def _stream(screen: Screen, client: httpx.Client, acknowledged: Acknowledged, se
         give_up_seconds=START_SECONDS,
         tell=screen.note,
     )
-    machine = Machine()
     until = time.monotonic() + seconds
     while (now := time.monotonic()) < until:
         lines = machine.lines(time.time_ns())
@@ -290,6 +291,12 @@ def _ended(node: Node) -> Iterator[None]:
     finally:
         if node.process is not None and node.process.poll() is None:
             node.kill()
+
+
+def _python_path() -> str:
+    """The node must be this program also when it runs from a source folder that is not installed."""
+    here = str(Path(__file__).resolve().parent.parent.parent)
+    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
 
 def _free_port() -> int:

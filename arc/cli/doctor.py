@@ -76,7 +76,7 @@ def _configuration(file: str | None, data_dir: str | None, settings: list[str]) 
         step = "Repair it; docs/configuration.md has every key. The checks below use the defaults."
         return fail("configuration", str(error), step), load(environment={}, flags=flags)
     places = sorted({source.partition(" line ")[0] for source in loaded.sources.values()})
-    return ok("configuration", f"{len(loaded.sources)} settings from {', '.join(places) or 'defaults only'}"), loaded
+    return ok("configuration", f"set: {len(loaded.sources)} ({', '.join(places) or 'all defaults'})"), loaded
 
 
 def _all(first: Check, config: Config) -> Iterator[Check]:

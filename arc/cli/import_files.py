@@ -13,7 +13,7 @@ import typer
 from arc.cli.connect import answer_body, open_client, reaching, refusal
 from arc.cli.exits import ERROR, USAGE, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.screen import Bar, Screen, progress_bar
+from arc.cli.screen import Bar, Screen, counted, progress_bar
 from arc.cli.write import Precision
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _send(client: httpx.Client, kind: str, name: str, parameters: dict[str, str]
             screen.fail(problem)
         else:
             rows = result.get("rows_imported")
-            count = f"{rows:,} rows" if isinstance(rows, int) else "stored"
+            count = counted(rows, "row") if isinstance(rows, int) else "stored"
             screen.line(f"{name}: {count}, {size:,} bytes, {seconds:.2f} s")
     return {
         "file": name,

@@ -165,6 +165,11 @@ def progress_bar(screen: Screen, title: str, total: int | None, *, unit: str = "
         yield _Drawn(bar, bar.add_task(title, total=total))
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 row``, ``12,000 rows``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shown(value: object) -> str:
     """One value as text on one line: nothing for NULL, no control characters."""
     match value:

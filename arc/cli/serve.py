@@ -152,7 +152,7 @@ class _Recovery:
                 self._bar = self._shown.enter_context(bar)
             self._bar.advance(progress.segments_done - self._done)
             self._done = progress.segments_done
-        elif (tenth := progress.segments_done * 10 // max(progress.segments, 1)) != self._tenth:
+        elif progress.segments > 1 and (tenth := progress.segments_done * 10 // progress.segments) != self._tenth:
             self._tenth = tenth
             self._log.info(
                 "recovering", segments_done=progress.segments_done, segments=progress.segments, rows=progress.rows

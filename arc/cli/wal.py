@@ -18,7 +18,7 @@ import typer
 
 from arc.cli.exits import CORRUPT, USAGE, Failure
 from arc.cli.options import Json, screen_of
-from arc.cli.screen import Screen
+from arc.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from arc.errors import Corrupt
@@ -259,4 +259,4 @@ def _verdict(look: Look) -> str:
     torn = ""
     if last.damage is not None:
         torn = f"; torn end at offset {last.damage.offset} of {last.info.path}: it was never acknowledged, no harm"
-    return f"{look.folder}: whole, {len(look.segments)} segments, {span}{torn}"
+    return f"{look.folder}: whole, {counted(len(look.segments), 'segment')}, {span}{torn}"

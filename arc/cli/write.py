@@ -16,7 +16,7 @@ import typer
 from arc.cli import lines, sources
 from arc.cli.exits import ERROR, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Database, Endpoint, Json, Token, screen_of
-from arc.cli.screen import Screen
+from arc.cli.screen import Screen, counted
 from arc.cli.sending import REFUSED_KEPT_MAX, Outcome, RefusedLine, Sender
 from arc.cli.sources import STDIN, Format, Source
 
@@ -220,10 +220,10 @@ def _report(screen: Screen, tally: Tally, *, database: str, form: Format, second
         screen.line(f"line {one.line}: {one.reason}: {one.text}")
     if tally.refused_total > REFUSED_SHOWN:
         screen.note(f"… and {tally.refused_total - REFUSED_SHOWN:,} more; --json lists up to {REFUSED_KEPT_MAX:,}")
-    rows = "all rows" if tally.rows_stored is None else f"{tally.rows_stored:,} rows"
-    refused = f", {tally.refused_total:,} lines refused" if tally.refused_total else ""
+    rows = "all rows" if tally.rows_stored is None else counted(tally.rows_stored, "row")
+    refused = f", {counted(tally.refused_total, 'line')} refused" if tally.refused_total else ""
     rate = f" ({tally.rows_stored / seconds:,.0f} rows/s)" if tally.rows_stored and seconds > 0 else ""
-    screen.note(f"stored {rows} in {database}{refused}; {tally.requests} requests, {seconds:.2f} s{rate}")
+    screen.note(f"stored {rows} in {database}{refused}; {counted(tally.requests, 'request')}, {seconds:.2f} s{rate}")
 
 
 def _some(refused: list[RefusedLine]) -> Iterator[RefusedLine]:
