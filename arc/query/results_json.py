@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import orjson
 import pyarrow as pa
 
-from arc.query import json_kernel
+from arc.query.json_rows import COMPILED_ROWS_MIN, EncodeRows, encode_plainly, load_compiled
 from arc.query.results import Summary
-from arc.query.times import rfc3339
 
 
 class JsonEncoder:
@@ -24,6 +23,7 @@ class JsonEncoder:
 
     def __init__(self) -> None:
         self._rows = 0
+        self._compiled: EncodeRows | None = None
 
     def head(self, schema: pa.Schema) -> bytes:
         """Up to the opening bracket of the rows."""
@@ -31,7 +31,10 @@ class JsonEncoder:
 
     def rows(self, batch: pa.RecordBatch) -> bytes:
         """``[…],[…]`` with a comma in front when rows came before."""
-        encoded = json_kernel.encode_rows(batch)
+        if batch.num_rows >= COMPILED_ROWS_MIN and self._compiled is None:
+            self._compiled = load_compiled() or encode_plainly
+        encode = encode_plainly if self._compiled is None else self._compiled
+        encoded = encode(batch)
         first, self._rows = self._rows == 0, self._rows + batch.num_rows
         return encoded if first or not encoded else b"," + encoded
 
@@ -47,14 +50,7 @@ class JsonEncoder:
         return [b"]," + orjson.dumps({**rest, "success": True})[1:]]
 
 
-def encode_rows_plainly(batch: pa.RecordBatch) -> bytes:
-    """Rows without their outer brackets, by the library alone: the definition that the kernel must equal."""
-    if batch.num_rows == 0:
-        return b""
-    columns = [_values(column) for column in batch.columns]
-    return orjson.dumps(list(zip(*columns, strict=True)))[1:-1]
-
-
-def _values(column: pa.Array) -> list[object]:
-    values: list[object] = (rfc3339(column) if pa.types.is_timestamp(column.type) else column).to_pylist()
-    return values
+def warm() -> bool:
+    """Compile or load the kernel, so that no query has to wait for it. Takes seconds: for a worker. False without
+    numba."""
+    return load_compiled() is not None

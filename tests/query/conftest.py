@@ -243,5 +243,5 @@ async def rows(service: QueryService, sql: str, database: str | None = None) -> 
 
 async def until(fact: Callable[[], bool]) -> None:
     """Let other tasks run until a fact holds; the test's own timeout is the bound."""
-    while not fact():  # noqa: ASYNC110 - what is waited for has no event of its own
+    while not fact():
         await trio.lowlevel.checkpoint()
