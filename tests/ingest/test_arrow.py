@@ -198,7 +198,7 @@ def test_a_compressed_stream_that_inflates_too_far_is_refused_before_it_does(com
 def test_a_compressed_dictionary_is_counted_too() -> None:
     body = stream({"v": pa.array(["x" * 2_000_000]).dictionary_encode()}, compression="zstd")
     with pytest.raises(TooLarge):
-        arrow.decode(body, measurement="cpu", now_us=NOW, inflated_bytes_max=1 << 20)
+        arrow.decode(body, measurement="cpu", tags=["v"], now_us=NOW, inflated_bytes_max=1 << 20)
 
 
 def test_one_long_text_shared_by_many_rows_is_not_copied_apart() -> None:
