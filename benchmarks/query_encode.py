@@ -1,7 +1,7 @@
 """How fast a result of 1 M rows × 4 columns leaves the query path, per format, scan of the files included.
 
-Run: ``python benchmarks/query_encode.py [rows]``. For every format: DuckDB's scan of the same files alone (the floor), the
-scan with the encoder, and where there is one the plain library's way, alternating in one process; median and spread of five.
+Run: ``python benchmarks/query_encode.py [rows]``. For every format: DuckDB's scan of the same files alone (the floor),
+the scan with the encoder, and for JSON the plain library's way, alternating in one process; median and spread of five.
 Nothing is sent anywhere. Targets (two cores): Arrow 10 M rows/s, JSON 5 M, MessagePack 8 M.
 """
 
@@ -41,6 +41,7 @@ SQL = "SELECT time, host, usage_user, usage_irq FROM cpu"
 
 
 def main() -> None:
+    """Make the files, run the cases, print the table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -141,6 +142,7 @@ class PlainJson(JsonEncoder):
     """JSON by orjson on Python rows."""
 
     def rows(self, batch: pa.RecordBatch) -> bytes:
+        """Not valid as a whole, but of the same size."""
         return json_rows.encode_plainly(batch) + b","
 
 

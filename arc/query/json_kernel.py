@@ -27,6 +27,7 @@ VALUE_BYTES_MAX = {INTEGER: 21, UNSIGNED: 21, TIME: 30, FLAG: 6}
 ESCAPED_BYTES_MAX = 6
 """One byte of text becomes at most ``\\u00XX``."""
 
+U = np.uint64
 inline = njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -57,8 +58,6 @@ _NULL = np.frombuffer(b"null", np.uint8).copy()
 _TRUE = np.frombuffer(b"true", np.uint8).copy()
 _FALSE = np.frombuffer(b"false", np.uint8).copy()
 
-_DAY_US = 86_400_000_000
-
 
 @inline
 def _put_word(out, at, word):
@@ -69,24 +68,32 @@ def _put_word(out, at, word):
 
 @inline
 def _put_two(out, at, number):
-    out[at] = _TWO_DIGITS[2 * number]
-    out[at + 1] = _TWO_DIGITS[2 * number + 1]
+    """Two digits of a uint64 below 100."""
+    out[at] = _TWO_DIGITS[U(2) * number]
+    out[at + 1] = _TWO_DIGITS[U(2) * number + U(1)]
 
 
 @inline
 def _put_digits(out, at, number):
-    """A uint64 in decimal."""
-    ten = np.uint64(10)
+    """A uint64 in decimal, two digits a step from the end."""
     length = 1
-    rest = number // ten
-    while rest:
-        rest //= ten
+    bound = U(10)
+    # 10^19 is the last power of ten below 2^64: the loop ends before ``bound`` could overflow.
+    while length < 20 and number >= bound:
         length += 1
-    for i in range(at + length - 1, at - 1, -1):
-        quotient = number // ten
-        out[i] = np.uint8(48) + np.uint8(number - quotient * ten)
+        bound = bound * U(10)
+    end = at + length
+    place = end
+    while number >= U(100):
+        quotient = number // U(100)
+        place -= 2
+        _put_two(out, place, number - quotient * U(100))
         number = quotient
-    return at + length
+    if number >= U(10):
+        _put_two(out, at, number)
+    else:
+        out[at] = np.uint8(48) + np.uint8(number)
+    return end
 
 
 @inline
@@ -124,44 +131,32 @@ def _put_text(out, at, data, start, end):
 
 
 @inline
-def _put_date(out, at, day):
-    """``YYYY-MM-DD`` of a day since 1970 (Hinnant, "chrono-compatible low-level date algorithms")."""
-    shifted = day + 719_468
-    era = shifted // 146_097
-    of_era = shifted - era * 146_097
-    year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
-    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    part = (5 * of_year + 2) // 153
-    month = part + 3 if part < 10 else part - 9
-    year = year_of_era + era * 400 + (1 if month <= 2 else 0)
-    _put_two(out, at, year // 100)
-    _put_two(out, at + 2, year % 100)
-    out[at + 4] = 45
-    _put_two(out, at + 5, month)
-    out[at + 7] = 45
-    _put_two(out, at + 8, of_year - (153 * part + 2) // 5 + 1)
-
-
-@inline
-def _put_clock(out, at, within_day):
-    """``THH:MM:SS``, a fraction if there is one, and ``Z``."""
-    seconds = within_day // 1_000_000
-    fraction = within_day - seconds * 1_000_000
-    out[at] = 84
-    _put_two(out, at + 1, seconds // 3600)
-    out[at + 3] = 58
-    _put_two(out, at + 4, seconds // 60 % 60)
-    out[at + 6] = 58
-    _put_two(out, at + 7, seconds % 60)
-    at += 9
-    if fraction:
-        out[at] = 46
-        _put_two(out, at + 1, fraction // 10_000)
-        _put_two(out, at + 3, fraction // 100 % 100)
-        _put_two(out, at + 5, fraction % 100)
-        at += 7
-    out[at] = 90
-    return at + 1
+def _put_second(out, second):
+    """``"YYYY-MM-DDTHH:MM:SS`` of a second since 1970 into ``out``: 20 bytes (Hinnant's civil-from-days)."""
+    day = second // 86_400
+    # From here on nothing is negative, and unsigned division by a constant is cheap.
+    within = np.uint64(second - day * 86_400)
+    shifted = np.uint64(day + 719_468)
+    era = shifted // U(146_097)
+    of_era = shifted - era * U(146_097)
+    year_of_era = (of_era - of_era // U(1460) + of_era // U(36_524) - of_era // U(146_096)) // U(365)
+    of_year = of_era - (U(365) * year_of_era + year_of_era // U(4) - year_of_era // U(100))
+    part = (U(5) * of_year + U(2)) // U(153)
+    month = part + U(3) if part < U(10) else part - U(9)
+    year = year_of_era + era * U(400) + (U(1) if month <= U(2) else U(0))
+    out[0] = 34
+    _put_two(out, 1, year // U(100))
+    _put_two(out, 3, year % U(100))
+    out[5] = 45
+    _put_two(out, 6, month)
+    out[8] = 45
+    _put_two(out, 9, of_year - (U(153) * part + U(2)) // U(5) + U(1))
+    out[11] = 84
+    _put_two(out, 12, within // U(3600))
+    out[14] = 58
+    _put_two(out, 15, within // U(60) % U(60))
+    out[17] = 58
+    _put_two(out, 18, within % U(60))
 
 
 _SIGNATURE = int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, uint8[::1])
@@ -176,8 +171,8 @@ def splice(kinds, data, offsets, validity, first_bits, cursors, rows, out):
     behind its bracket.
     """
     at = 0
-    last_day = np.int64(-(1 << 62))
-    date = np.empty(10, np.uint8)
+    last_second = np.int64(-(1 << 62))
+    written = np.empty(20, np.uint8)
     for row in range(rows):
         out[at] = 91
         at += 1
@@ -205,16 +200,24 @@ def splice(kinds, data, offsets, validity, first_bits, cursors, rows, out):
                 at = _put_text(out, at, data[column], start, end)
             elif kind == TIME:
                 moment = load_signed(data[column], row)
-                day = moment // _DAY_US
-                if day != last_day:
-                    # Rows of one result lie near each other: nearly always the same day again.
-                    last_day = day
-                    _put_date(date, 0, day)
-                out[at] = 34
-                _put_word(out, at + 1, date)
-                at = _put_clock(out, at + 11, moment - day * _DAY_US)
-                out[at] = 34
-                at += 1
+                second = moment // 1_000_000
+                if second != last_second:
+                    # Rows of one result lie near each other: often it is the same second again.
+                    last_second = second
+                    _put_second(written, second)
+                for i in range(20):
+                    out[at + i] = written[i]
+                at += 20
+                fraction = np.uint64(moment - second * 1_000_000)
+                if fraction:
+                    out[at] = 46
+                    _put_two(out, at + 1, fraction // U(10_000))
+                    _put_two(out, at + 3, fraction // U(100) % U(100))
+                    _put_two(out, at + 5, fraction % U(100))
+                    at += 7
+                out[at] = 90
+                out[at + 1] = 34
+                at += 2
             elif kind == FLAG:
                 index = row + offsets[column]
                 if (load_byte(data[column], index >> 3) >> (index & 7)) & 1:

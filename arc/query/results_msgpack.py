@@ -20,6 +20,11 @@ import pyarrow as pa
 from arc.errors import TooLarge
 from arc.query.results import Summary
 
+COMPILED_ROWS_MIN = 512
+"""Smaller batches are not worth loading the kernel for."""
+
+PackTexts = Callable[[pa.Array], bytes]
+
 _NIL = 0xC0
 
 
@@ -31,6 +36,7 @@ class MsgpackEncoder:
     def __init__(self, *, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._pack_texts: PackTexts | None = None
         self._schema = pa.schema([])
         self._columns: list[list[bytes]] = []
 
@@ -42,8 +48,10 @@ class MsgpackEncoder:
 
     def rows(self, batch: pa.RecordBatch) -> bytes:
         """Nothing yet. Raises TooLarge when the result passes the limit."""
+        if batch.num_rows >= COMPILED_ROWS_MIN and self._pack_texts is None:
+            self._pack_texts = load_pack_texts()
         for kept, column in zip(self._columns, batch.columns, strict=True):
-            encoded = encode_values(column)
+            encoded = encode_values(column, self._pack_texts)
             self._bytes += len(encoded)
             kept.append(encoded)
         if self._bytes > self._bytes_max:
@@ -90,13 +98,13 @@ def type_name(kind: pa.DataType) -> str:
 _TYPE_NAMES = {"float": "float32", "double": "float64", "string": "utf8"}
 
 
-def encode_values(column: pa.Array) -> bytes:
+def encode_values(column: pa.Array, pack_texts: PackTexts | None = None) -> bytes:
     """The values of a primitive column one after another, without an array header."""
     kind = column.type
     if len(column) == 0:
         return b""
     if pa.types.is_string(kind):
-        return _strings(column)
+        return _strings(column) if pack_texts is None else pack_texts(column)
     if pa.types.is_boolean(kind):
         flags = np.where(column.fill_null(False).to_numpy(zero_copy_only=False), 0xC3, 0xC2).astype(np.uint8)
         flags[_nulls(column)] = _NIL
@@ -109,6 +117,38 @@ def encode_values(column: pa.Array) -> bytes:
         return _numbers(column, 0xCB, ">f8")
     unsigned = pa.types.is_unsigned_integer(kind)
     return _numbers(column, 0xCF if unsigned else 0xD3, ">u8" if unsigned else ">i8")
+
+
+def load_pack_texts() -> PackTexts | None:
+    """The compiled way for strings, None without numba. The first call in a process takes time."""
+    try:
+        from arc.query import msgpack_kernel
+    except ImportError:
+        return None
+
+    def pack_texts(column: pa.Array) -> bytes:
+        validity, offsets, data = column.buffers()
+        rows = len(column)
+        ends = np.frombuffer(offsets, np.int32)
+        size = int(ends[column.offset + rows]) - int(ends[column.offset])
+        out = np.empty(size + msgpack_kernel.HEADER_BYTES_MAX * rows, np.uint8)
+        written = msgpack_kernel.pack_texts(
+            0 if data is None else data.address,
+            offsets.address + 4 * column.offset,
+            validity.address if column.null_count else 0,
+            column.offset,
+            rows,
+            out,
+        )
+        return out[:written].tobytes()
+
+    return pack_texts
+
+
+def warm() -> bool:
+    """Compile or load the kernel, so that no query has to wait for it. Takes seconds: for a worker. False without
+    numba."""
+    return load_pack_texts() is not None
 
 
 def _nulls(column: pa.Array) -> np.ndarray:

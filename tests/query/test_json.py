@@ -45,7 +45,7 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
 
 
 @given(batch=batches())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_both_ways_write_the_same_values(batch: pa.RecordBatch) -> None:
     compiled = json.loads(b"[" + encode_compiled(batch) + b"]")
     assert compiled == json.loads(b"[" + encode_plainly(batch) + b"]")
