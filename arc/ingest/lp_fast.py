@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arc.ingest.columns import Decoded, Refused, Request
-from arc.ingest.lineprotocol import parse, take_line, unit_of, without_line_end
+from arc.ingest.lineprotocol import Unit, parse, take_line, unit_of, without_line_end
+from arc.ingest.lp_library import decode_uniform
 from arc.ingest.lp_rows import Rows, merge
 
 if TYPE_CHECKING:
     from arc.ingest.lp_scratch import Scratch
 
-KERNEL_BYTES_MIN = 256
-"""Smaller bodies are decoded by the exact parser: a call of the kernel costs as much as a few lines."""
+FAST_BYTES_MIN = 256
+"""Smaller bodies are decoded by the exact parser: a call of the fast ways costs as much as a few lines."""
 
 IDLE_SCRATCHES_MAX = 4
 """Scratches kept for the next call; as many as worker threads usefully decode at once."""
@@ -46,15 +47,19 @@ class LineDecoder:
             return False
         scratch = lp_scratch.Scratch()
         for body in _WARM_BODIES:
-            _decode_compiled(scratch, body, "ns", 0)
+            _decode_compiled(scratch, body, unit_of("ns"), 0)
         self._idle.append(scratch)
         self._kernel_ready = True
         return True
 
     def decode(self, body: bytes | memoryview, *, precision: str = "ns", now_us: int) -> Request:
         """As `lineprotocol.parse`: the same batches and refusals. Raises InvalidRequest for an unknown precision."""
-        if not self._kernel_ready or len(body) < KERNEL_BYTES_MIN:
+        unit = unit_of(precision)
+        if len(body) < FAST_BYTES_MIN:
             return parse(body, precision=precision, now_us=now_us)
+        if not self._kernel_ready:
+            found = decode_uniform(bytes(body), unit, now_us)
+            return found if found is not None else parse(body, precision=precision, now_us=now_us)
         try:
             scratch = self._idle.pop()
         except IndexError:
@@ -62,16 +67,15 @@ class LineDecoder:
 
             scratch = lp_scratch.Scratch()
         # A scratch whose call failed is in an unknown state: it is dropped, not returned.
-        request = _decode_compiled(scratch, body, precision, now_us)
+        request = _decode_compiled(scratch, body, unit, now_us)
         if len(self._idle) < IDLE_SCRATCHES_MAX:
             self._idle.append(scratch)
         return request
 
 
-def _decode_compiled(scratch: Scratch, body: bytes | memoryview, precision: str, now_us: int) -> Request:
+def _decode_compiled(scratch: Scratch, body: bytes | memoryview, unit: Unit, now_us: int) -> Request:
     from arc.ingest import lp_kernel
 
-    unit = unit_of(precision)
     data = np.frombuffer(body, np.uint8)
     data.flags.writeable = False
     broken = lp_kernel.has_high_bytes(data, 0, len(data)) and not _is_utf8(body)
