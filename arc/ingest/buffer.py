@@ -191,6 +191,15 @@ class Buffer:
         if not kept:
             del self._lanes[key]
 
+    def holds(self, key: Key, through: int) -> bool:
+        """Whether a row of a record up to ``through`` is in no file yet."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.chunks[0].first <= through
+
+    def last_sequences(self) -> dict[Key, int]:
+        """For every measurement that has rows here, the highest sequence among them."""
+        return {key: lane.chunks[-1].last for key, lane in self._lanes.items()}
+
     def oldest_sequence(self) -> int | None:
         """Lowest sequence that is in no file yet; the WAL must keep it and all that follow. None when empty."""
         return min((lane.chunks[0].first for lane in self._lanes.values()), default=None)

@@ -127,54 +127,56 @@ class Flusher:
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
         self._last_error = ""
         self._retry_at: dict[Key, float] = {}
-        self._disk_failed: DiskFailed | None = None
+        self._asked: set[Key] = set()
+        self._asked_came = trio.Event()
+        self._finished_one = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush for ever what is due. Raises DiskFailed, after which the node must stop."""
+        """Flush for ever what is due or asked for. Raises DiskFailed, after which the node must stop."""
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                if self._disk_failed is not None:
-                    # A flush that somebody asked for failed in the asker's task; the node is this one's to stop.
-                    raise self._disk_failed
-                now = self._clock.now()
-                full = self._wal.size_bytes > self._wal_bytes_max
-                for key in due(self._buffer.lanes(), self._config, now=now, wal_is_full=full):
-                    if self._retry_at.get(key, now) <= now:
-                        nursery.start_soon(self._flush, self._buffer.seal(key))
-                await trio.sleep(TICK_SECONDS)
+                for key in self._due():
+                    nursery.start_soon(self._flush, self._buffer.seal(key))
+                with trio.move_on_after(TICK_SECONDS):
+                    await self._asked_came.wait()
+                self._asked_came = trio.Event()
+
+    def _due(self) -> list[Key]:
+        now = self._clock.now()
+        full = self._wal.size_bytes > self._wal_bytes_max
+        lanes = list(self._buffer.lanes())
+        ready = [
+            key for key in due(lanes, self._config, now=now, wal_is_full=full) if self._retry_at.get(key, now) <= now
+        ]
+        asked = [lane.key for lane in lanes if lane.key in self._asked and lane.rows and not lane.is_flushing]
+        self._asked.difference_update(asked)
+        return list(dict.fromkeys((*asked, *ready)))
 
     async def flush_all(self) -> None:
-        """Flush everything that is buffered now. Raises Unavailable when a part of it could not be."""
+        """Return when every row that is buffered now is in files. Raises Unavailable when a part of it could not be.
+
+        The work is done by `run`, not by the caller: one who hangs up must not leave a registration half awaited.
+        """
+        targets = self._buffer.last_sequences()
         failures = self._failures
-        async with trio.open_nursery() as nursery:
-            for lane in list(self._buffer.lanes()):
-                nursery.start_soon(self._flush_now, lane.key)
-        if self._failures > failures:
-            raise Unavailable(f"not everything could be flushed: {self._last_error}; what is left stays in the WAL")
-
-    async def _flush_now(self, key: Key) -> None:
-        while self._is_flushing(key):
-            await trio.sleep(TICK_SECONDS / 10)
-        if any(lane.key == key and lane.rows for lane in self._buffer.lanes()):
-            await self._flush(self._buffer.seal(key))
-
-    def _is_flushing(self, key: Key) -> bool:
-        return any(lane.key == key and lane.is_flushing for lane in self._buffer.lanes())
+        while left := {key for key, last in targets.items() if self._buffer.holds(key, last)}:
+            if self._failures > failures:
+                raise Unavailable(f"not everything could be flushed: {self._last_error}; what is left stays in the WAL")
+            self._asked |= left
+            self._asked_came.set()
+            await self._finished_one.wait()
 
     async def _flush(self, sealed: Sealed) -> None:
         self._running += 1
         try:
             async with self._slots:
-                if self._disk_failed is not None:
-                    raise self._disk_failed
                 await self._flush_once(sealed)
         except OSError as error:
             self._failed(sealed, str(error))
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 # The kernel may have dropped what it could not write; asking again would be told a lie.
-                self._disk_failed = DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}")
-                raise self._disk_failed from error
+                raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
         except Unavailable as error:
             self._failed(sealed, error.message)
         except BaseException:
@@ -182,6 +184,8 @@ class Flusher:
             raise
         finally:
             self._running -= 1
+            self._finished_one.set()
+            self._finished_one = trio.Event()
 
     def _failed(self, sealed: Sealed, reason: str) -> None:
         self._buffer.unseal(sealed.key)

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from arc.catalog.commands import Command, RegisterFiles
+from arc.catalog.fsm import ClusterFSM
 from arc.errors import DiskFailed, OutcomeUnknown, Unavailable
 from arc.ingest.buffer import Key, LaneFacts
 from arc.ingest.config import IngestConfig
@@ -85,22 +86,36 @@ async def test_rows_written_during_a_flush_stay_for_the_next_one(tmp_path: Path)
 
 
 async def test_crash_after_the_files_and_before_their_registration_neither_loses_nor_doubles(tmp_path: Path) -> None:
-    async with open_write_path(tmp_path) as path:
-        await path.intake.write(write(values(100)))
+    fsm = ClusterFSM()
 
-        def crash(command: Command) -> None:
-            if isinstance(command, RegisterFiles):
-                raise KeyboardInterrupt
+    def crash(command: Command) -> None:
+        if isinstance(command, RegisterFiles):
+            raise KeyboardInterrupt
 
-        path.proposer.before = crash
-        with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(BaseExceptionGroup):
+        async with open_write_path(tmp_path, fsm=fsm) as path:
+            await path.intake.write(write(values(100)))
+            path.proposer.before = crash
             await path.flusher.flush_all()
-        fsm = path.fsm
     assert list((tmp_path / "data").rglob("*.parquet"))
     async with open_write_path(tmp_path, fsm=fsm) as path:
         assert path.rows() == 100
         await path.flusher.flush_all()
         assert path.rows() == 100
+
+
+async def test_caller_that_hangs_up_does_not_leave_a_flush_half_done(tmp_path: Path) -> None:
+    """Cancelled between the commit of its registration and the release of its rows, a flush would begin again."""
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(100)))
+        with trio.CancelScope() as caller:
+            path.proposer.after = lambda command: caller.cancel()
+            await path.flusher.flush_all()
+        assert caller.cancelled_caught
+        await path.intake.write(write(values(5, start=10**9)))
+        await path.flusher.flush_all()
+        assert path.rows() == 105
+        assert sum(file.rows for file in path.fsm.catalog.files("db", "cpu")) == 105
 
 
 async def test_lost_answer_to_a_registration_that_committed_counts_as_done(tmp_path: Path) -> None:
@@ -143,11 +158,12 @@ async def test_failing_disk_stops_the_flusher(tmp_path: Path) -> None:
         def write_durable(self, path: str, data: Bytes) -> None:
             raise OSError(errno.EIO, "input/output error")
 
-    async with open_write_path(tmp_path) as path:
-        path.flusher._disk = Failing(tmp_path)
-        await path.intake.write(write(values(100)))
-        with pytest.RaisesGroup(DiskFailed):
-            await path.flusher.flush_all()
+    with pytest.RaisesGroup(pytest.RaisesGroup(DiskFailed)):
+        async with open_write_path(tmp_path) as path:
+            path.flusher._disk = Failing(tmp_path)
+            await path.intake.write(write(values(100)))
+            with pytest.raises(Unavailable):
+                await path.flusher.flush_all()
 
 
 async def test_wal_shrinks_only_below_what_is_in_files(tmp_path: Path) -> None:
@@ -155,7 +171,10 @@ async def test_wal_shrinks_only_below_what_is_in_files(tmp_path: Path) -> None:
         await path.intake.write(write(values(3, measurement="slow")))
         for n in range(40):
             await path.intake.write(write(values(2000, start=n)))
-        await path.flusher._flush_now(Key("db", "cpu"))
+        path.flusher._asked.add(Key("db", "cpu"))
+        path.flusher._asked_came.set()
+        while path.flusher.statistics().flushes_total == 0:
+            await path.flusher._finished_one.wait()
         assert path.wal.segments()[0].first_index == 1, "the slow measurement's record must stay"
         fsm = path.fsm
     async with open_write_path(tmp_path, fsm=fsm) as path:

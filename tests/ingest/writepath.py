@@ -156,5 +156,6 @@ async def open_write_path(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(intake.run)
+        await nursery.start(flusher.run)
         yield WritePath(fsm, proposer, wal, buffer, keys, intake, flusher, disk)
         nursery.cancel_scope.cancel()
