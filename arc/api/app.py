@@ -1,8 +1,8 @@
 """The HTTP application: one thin ASGI callable in front of two ways to serve.
 
-Stream routes (writes, imports, queries) are plain ASGI, because they come by the thousand or carry gigabytes and Quart's
-price per request would be most of theirs. Everything else is a view behind Quart-Trio. Both ways share the route table,
-the gate, the limits and the translation of errors, so a client cannot tell them apart.
+Stream routes (writes, imports, queries) are plain ASGI, because they come by the thousand or carry gigabytes and
+Quart's price per request would be most of theirs. Everything else is a view behind Quart-Trio. Both ways share the
+route table, the gate, the limits and the translation of errors, so a client cannot tell them apart.
 
 READ FIRST of this package: `routes` (the table's row), then this file, then `write` and `query`.
 """

@@ -1,8 +1,8 @@
 """Who is calling: finds the token wherever clients put it, and asks the catalog whose it is.
 
 Permissions are not decided here but in the route table (`arc.api.routes`). A right token is always let in; only wrong
-ones are counted against an address. Guessing 256 random bits is hopeless anyway, and an agent with an old token must not
-lock out its neighbours behind the same address; the limit keeps a storm of failures from costing log and CPU.
+ones are counted against an address. Guessing 256 random bits is hopeless anyway, and an agent with an old token must
+not lock out its neighbours behind the same address; the limit keeps a storm of failures from costing log and CPU.
 """
 
 from __future__ import annotations

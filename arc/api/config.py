@@ -1,4 +1,4 @@
-"""What an operator may set about the HTTP server and its tokens. Values only; nothing here reads a file or an environment."""
+"""What an operator may set about the HTTP server and its tokens: values only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases and the measurements in them, as the catalog knows them. Writing makes databases too; this is for people."""
+"""Databases and the measurements in them, as the catalog knows them. Writing makes databases too."""
 
 from __future__ import annotations
 

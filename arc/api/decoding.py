@@ -17,7 +17,7 @@ INLINE_BYTES_MAX = 256 * 1024
 """Largest body decoded on the event loop: 1–3 ms of line protocol with the compiled parser."""
 
 GROWTH_GUESS = 16
-"""What a compressed body is first taken to grow to. Metrics compress 5 to 12 times; who grows more pays a second pass."""
+"""What a compressed body is first taken to grow to. Metrics shrink 5 to 12 times; who shrank more pays twice."""
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -33,7 +33,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeJob:
-    """Everything that decoding needs. ``measurement`` and ``tags`` are for Arrow, ``precision`` is for line protocol."""
+    """Everything that decoding needs. ``measurement`` and ``tags`` are Arrow's, ``precision`` is line protocol's."""
 
     form: Format
     body: bytes

@@ -133,7 +133,7 @@ class Decoders(Protocol):
     def arrow(
         self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None
     ) -> tuple[str | None, Request]:
-        """One Arrow IPC stream, and the database its metadata names. ``measurement`` and ``tags`` override the metadata."""
+        """One Arrow IPC stream, and the database its metadata names, which the other arguments override."""
         ...
 
 

@@ -3,8 +3,8 @@
 The families of `arc.errors` carry their status and a sentence for people; anything else is a bug of ours: it is logged
 whole under an incident id, and the client sees the id and nothing of the inside.
 
-The body has ``error``, ``message`` (the same text) and ``code`` because every client reads another of the three; InfluxDB
-clients also read the header ``X-Influxdb-Error`` (ecosystem 1.2, 2).
+The body has ``error``, ``message`` (the same text) and ``code`` because every client reads another of the three;
+InfluxDB clients also read the header ``X-Influxdb-Error`` (ecosystem 1.2, 2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INFLUX_PATHS = frozenset({"/write", "/query", "/ping", "/api/v2/write"})
 """Paths whose callers are InfluxDB clients."""
 
 DROPS_ON_4XX = frozenset({"/write"})
-"""Telegraf's v1 output throws a batch away on any 4xx but keeps it on 503 (ecosystem 1.3), so "slow down" must be a 503."""
+"""Telegraf's v1 output drops a batch on any 4xx but keeps it on 503 (ecosystem 1.3), so "slow down" must be a 503."""
 
 REFUSED_LISTED_MAX = 100
 """How many refused lines an answer names; ``refused_total`` always tells how many there were."""

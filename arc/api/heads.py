@@ -1,4 +1,4 @@
-"""The head of a request, read once: method, path, query, headers, client. The same for raw handlers and for Quart's views."""
+"""The head of a request: method, path, query, headers, client. Raw handlers and Quart's views read the same."""
 
 from __future__ import annotations
 

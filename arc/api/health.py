@@ -1,4 +1,4 @@
-"""Is the process alive, and may work be sent to it: for people, load balancers, orchestrators and clients' handshakes."""
+"""Is the process alive, and may work be sent to it: for people, load balancers and clients' handshakes."""
 
 from __future__ import annotations
 

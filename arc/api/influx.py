@@ -64,8 +64,8 @@ class Influx:
     async def query(self, call: Call) -> Reply:
         """Raises InvalidRequest, Forbidden.
 
-        Making a database needs only ``write`` here: a write to an unknown one makes it as well, and Telegraf's token has
-        no more. Listing needs ``read``.
+        Making a database needs only ``write`` here: a write to an unknown one makes it as well, and Telegraf's token
+        has no more. Listing needs ``read``.
         """
         statement = call.head.query().get("q") or _form_field(call.body, "q")
         if not statement:

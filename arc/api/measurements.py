@@ -1,4 +1,4 @@
-"""`GET /api/v1/measurements`: every measurement with the files behind it, read from the manifest and not from a listing."""
+"""`GET /api/v1/measurements`: every measurement and the files behind it, from the manifest and not from a listing."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Numbers and recent log events: Prometheus text, its JSON twins, and the last events in memory.
 
-All of them read the same statistics trees; nothing is counted here. The registry is made for one scrape, so a simulation
-with many nodes in one process never mixes them up.
+All of them read the same statistics trees; nothing is counted here. The registry is made for one scrape, so a
+simulation with many nodes in one process never mixes them up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -16,7 +17,7 @@ from arc.api.deps import Deps
 from arc.api.observed import ApiStatistics
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
-from arc.api.routes import Answer, Call, Parameter, Route
+from arc.api.routes import Answer, Call, Parameter, Route, Schema
 from arc.api.schemas import ANYTHING, INTEGER, STRING, TIMESTAMP, array, json_answer, obj
 from arc.errors import InvalidRequest
 from arc.telemetry import LEVELS, Distribution, Event, Level, Sample, flatten, rfc3339_ms
@@ -41,10 +42,10 @@ class Metrics:
         flat = obj({"timestamp": TIMESTAMP})
         level = Parameter(name="level", place="query", about="This level and above.",
                           schema={"type": "string", "enum": [*LEVELS, "warn"]})  # fmt: skip
-        limit = Parameter(name="limit", place="query", about="At most this many.",
-                          schema={"type": "integer", "minimum": 1, "maximum": LOGS_LIMIT_MAX, "default": 100})  # fmt: skip
-        minutes = Parameter(name="since_minutes", place="query", about="Not older than this.",
-                            schema={"type": "integer", "minimum": 1, "maximum": MINUTES_MAX, "default": 60})  # fmt: skip
+        limit = Parameter(name="limit", place="query", about="At most this many.", schema=_whole(LOGS_LIMIT_MAX, 100))
+        minutes = Parameter(
+            name="since_minutes", place="query", about="Not older than this.", schema=_whole(MINUTES_MAX, 60)
+        )
         logs = obj({"timestamp": TIMESTAMP, "count": INTEGER, "limit": INTEGER, "level_filter": STRING,
                     "since_minutes": INTEGER, "logs": array(ANYTHING)})  # fmt: skip
         return (
@@ -128,6 +129,10 @@ class Metrics:
 
     def _time(self) -> str:
         return rfc3339_ms(self._deps.clock.wall_us())
+
+
+def _whole(high: int, default: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": high, "default": default}
 
 
 class _Collector:

@@ -9,7 +9,7 @@ from arc.telemetry import Distribution, Histogram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpStatistics:
-    """Requests answered. ``responses_total`` is by class of status: ``2xx`` … ``5xx``, and ``cut`` for broken streams."""
+    """Requests answered. ``responses_total`` is by class of status, ``2xx`` … ``5xx``, and ``cut`` for cut ones."""
 
     requests_total: int
     success_total: int

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the route table as an OpenAPI 3.1 document. What is not in the table is neither served nor described."""
+"""`/openapi.json`: the route table as an OpenAPI 3.1 document. What is not in it is neither served nor described."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from arc.api.bodies import json_object, text, whole_number
 from arc.api.deps import Deps
 from arc.api.errors import ClientGone
 from arc.api.exchange import Exchange
-from arc.api.heads import Head
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.results import choose_encoder, send_result, wants_csv

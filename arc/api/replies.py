@@ -19,7 +19,7 @@ SECURITY: Headers = (
     (b"permissions-policy", b"geolocation=(), microphone=(), camera=()"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-"""For browsers. An empty 204 does without: it has no content to protect, and every header costs the hot path a check."""
+"""For browsers. An empty 204 does without: it has nothing to protect, and every header costs the hot path a check."""
 
 HSTS: Headers = ((b"strict-transport-security", b"max-age=31536000"),)
 """Only when this process itself speaks TLS."""
@@ -65,7 +65,7 @@ def common_headers(head: Head, *, cors_origin: str, tls: bool, empty: bool) -> H
 
 
 def preflight() -> Reply:
-    """The answer to a browser that asks whether it may call (Fetch standard); the origin is among the common headers."""
+    """The answer to a browser that asks whether it may call (Fetch standard); common headers name the origin."""
     return Reply(
         204,
         headers=(

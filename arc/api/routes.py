@@ -1,8 +1,8 @@
 """One row per endpoint: where it is, who may call it, who serves it, and what its documentation says.
 
-The same row mounts the route, guards it and describes it in `/openapi.json`, so that none of the three can be forgotten.
-A row is served either by a *view* (Quart: parameters in the path, small JSON in and out) or by a *stream* handler (plain
-ASGI: large bodies in, large results out, thousands of times a second).
+The same row mounts the route, guards it and describes it in `/openapi.json`, so that none of the three can be
+forgotten. A row is served either by a *view* (Quart: parameters in the path, small JSON in and out) or by a *stream*
+handler (plain ASGI: large bodies in, large results out, thousands of times a second).
 """
 
 from __future__ import annotations

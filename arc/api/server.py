@@ -4,27 +4,23 @@ Hypercorn's own loop would let one connection's bug end the whole server and wai
 nothing. Here every connection lives in a scope of its own: what goes wrong in it is logged and closes it alone, and a
 stop ends it at the latest when its grace is over.
 
-Settings that are not defaults: no ``server`` header; no access log (metrics count, `/api/v1/logs` tells); HTTP/1.1 only,
-because Hypercorn cannot abort one HTTP/2 stream and a cut answer must be seen as cut; connections are not closed after a
-number of requests.
+Settings that are not defaults: no ``server`` header; no access log (metrics count, `/api/v1/logs` tells); HTTP/1.1
+only, because Hypercorn cannot abort one HTTP/2 stream and a cut answer must be seen as cut; connections are not
+closed after a number of requests.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, LifespanState
 
 from arc.api.app import Api
 from arc.api.config import ServerConfig
+from arc.api.connection import INBOX_MESSAGES_MAX, Connection
 from arc.ports import Network
 from arc.telemetry import Log
 
@@ -32,9 +28,6 @@ TLS_HANDSHAKE_SECONDS = 30.0
 
 TCP_USER_TIMEOUT = 18
 """Linux, tcp(7): how long (ms) sent bytes may stay unacknowledged, or the peer's window closed."""
-
-READ_AHEAD_MESSAGES = 4
-"""Pieces of a body (64 KiB each) that wait for a slow handler before the client is made to wait."""
 
 
 def hypercorn_config(config: ServerConfig, log: Log) -> HypercornConfig:
@@ -48,7 +41,7 @@ def hypercorn_config(config: ServerConfig, log: Log) -> HypercornConfig:
     found.h11_max_incomplete_size = config.max_header_bytes
     found.keep_alive_timeout = config.keep_alive_seconds
     found.keep_alive_max_requests = sys.maxsize
-    found.max_app_queue_size = READ_AHEAD_MESSAGES
+    found.max_app_queue_size = INBOX_MESSAGES_MAX
     found.graceful_timeout = config.shutdown_seconds
     found.ssl_handshake_timeout = TLS_HANDSHAKE_SECONDS
     if config.tls_enabled:
@@ -141,9 +134,10 @@ class _Server:
         spoken: Any = stream
         if self._tls is not None:
             spoken = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
-        state = ConnectionState(cast(LifespanState, {}))
-        app = cast(Any, ASGIWrapper(cast(Any, self._app)))
-        await _Connection(app, self._hypercorn, cast(Any, self._context), cast(Any, state), spoken)
+        await Connection(cast(Any, self._app), self._hypercorn, self._context, spoken, self._report).run()
+
+    def _report(self, error: BaseException) -> None:
+        self._log.error("http_server_error", reason=error)
 
     async def stop(self, grace_seconds: float) -> None:
         """Close idle connections now, the others when their answer is sent or the grace is over."""
@@ -154,63 +148,11 @@ class _Server:
                 await self._changed.wait()
 
     async def abort(self) -> None:
-        """End what is still open. Closing the socket frees a send that waits for its client; it heeds no cancellation."""
+        """End what is still open. A send that waits for its client heeds no cancellation: the socket is closed."""
         with trio.CancelScope(shield=True):
             for scope, stream in list(self._open.items()):
                 scope.cancel()
                 await trio.aclose_forcefully(stream)
-
-
-class _Connection(TCPServer):
-    """Hypercorn's connection with one idle watcher for its whole life, where Hypercorn starts a task per request."""
-
-    def __init__(self, app: Any, config: HypercornConfig, context: Any, state: Any, stream: Any) -> None:
-        super().__init__(app, config, context, state, stream)
-        self._idle = _IdleWatcher(config.keep_alive_timeout, context)
-        self.idle_task = cast(Any, self._idle)
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        # Hypercorn would keep the connection's memory for the rest of the idle time after the client has gone.
-        self._idle.finish()
-
-    async def _idle_timeout(self) -> None:
-        with trio.CancelScope(shield=True):
-            await self._initiate_server_close()
-
-
-class _IdleWatcher:
-    """Stands in for Hypercorn's `TrioSingleTask`: ``restart`` when the connection becomes idle, ``stop`` when busy."""
-
-    def __init__(self, idle_seconds: float, context: Any) -> None:
-        self._idle_seconds = idle_seconds
-        self._context = context
-        self._scope = trio.CancelScope()
-        self._is_idle = False
-        self._is_running = False
-        self._is_finished = False
-
-    async def restart(self, task_group: Any, close: Callable[[], Awaitable[None]]) -> None:
-        self._is_idle = True
-        self._scope.deadline = trio.current_time() + self._idle_seconds
-        if not self._is_running:
-            self._is_running = True
-            task_group.spawn(self._watch, close)
-
-    async def stop(self) -> None:
-        self._is_idle = False
-        self._scope.deadline = math.inf
-
-    def finish(self) -> None:
-        self._is_finished = True
-        self._scope.cancel()
-
-    async def _watch(self, close: Callable[[], Awaitable[None]]) -> None:
-        with self._scope:
-            await self._context.terminated.wait()
-        # When the server stops in the middle of a request, Hypercorn itself closes the connection after the answer.
-        if self._is_idle and not self._is_finished:
-            await close()
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -220,7 +162,7 @@ def _split(error: BaseException) -> tuple[BaseException | None, BaseException | 
 
 
 def _bridge(log: Log) -> type:
-    """Hypercorn's logger class, speaking to ours. Its informational chatter is dropped; it only reports what escaped."""
+    """Hypercorn's logger class, speaking to ours; its informational chatter is dropped."""
 
     class Bridge:
         def __init__(self, config: HypercornConfig) -> None:
@@ -229,21 +171,14 @@ def _bridge(log: Log) -> type:
         async def access(self, request: object, response: object, request_time: float) -> None:
             pass
 
-        async def exception(self, message: str, *args: object, **kwargs: object) -> None:
-            log.error("http_server_error", reason=message, error=sys.exc_info()[1])
-
-        async def error(self, message: str, *args: object, **kwargs: object) -> None:
-            log.error("http_server_error", reason=message)
-
         async def warning(self, message: str, *args: object, **kwargs: object) -> None:
             log.warning("http_server_warning", reason=message)
 
-        critical = error
+        error = critical = exception = warning
 
         async def info(self, message: str, *args: object, **kwargs: object) -> None:
             pass
 
         debug = info
-        log = info
 
     return Bridge

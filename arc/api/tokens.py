@@ -70,7 +70,8 @@ class Tokens:
             Route(
                 method="GET", path=base, name="list_tokens", tag="tokens", permission=admin, summary="All tokens",
                 view=self.list,
-                answers={200: json_answer("By id.", obj({"success": BOOLEAN, "tokens": array(_TOKEN), "count": INTEGER}))},
+                answers={200: json_answer("By id.", obj(
+                    {"success": BOOLEAN, "tokens": array(_TOKEN), "count": INTEGER}))},
             ),
             Route(
                 method="POST", path=base, name="create_token", tag="tokens", permission=admin, summary="Make a token",
@@ -137,7 +138,7 @@ class Tokens:
         return json_reply(200, {"success": True, "token": _shown(self._find(call))})
 
     async def create(self, call: Call) -> Reply:
-        """Absent or null permissions mean read and write; an empty list means none. Raises Conflict for a taken name."""
+        """Absent or null permissions mean read and write, an empty list none. Raises Conflict for a taken name."""
         document = json_object(call.body)
         permissions = optional_texts(document, "permissions")
         command_time = self._deps.clock.wall_us()

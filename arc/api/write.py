@@ -2,8 +2,8 @@
 
 204 means that every row of the request is durable and visible to queries (DURABILITY 2). 400 ``partial_write`` means
 that the named rows were refused and all others are stored. Every other answer means that nothing was stored, but for
-code ``outcome_unknown``, which says what it is. The store itself runs in the intake's task, not in this one, so a client
-that hangs up changes nothing.
+code ``outcome_unknown``, which says what it is. The store itself runs in the intake's task, not in this one, so a
+client that hangs up changes nothing.
 """
 
 from __future__ import annotations

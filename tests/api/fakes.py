@@ -1,4 +1,5 @@
-"""The rest of the node as the API sees it: a real catalog, a real decoder where there is one, and recorders for the rest."""
+"""The rest of the node as the API sees it: a real catalog, a real decoder where there is one, and recorders for the
+rest."""
 
 from __future__ import annotations
 
