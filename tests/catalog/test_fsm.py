@@ -128,6 +128,14 @@ histories = st.tuples(st.booleans(), st.lists(commands, max_size=25)).map(
 )
 
 
+def register(*entries: FileEntry, mark: int | None = None) -> RegisterFiles:
+    return RegisterFiles(files=entries, flushed=() if mark is None else (FlushMark("a", "cpu", mark),), epoch=1)
+
+
+def replace_by_nothing(entry: FileEntry) -> ReplaceFiles:
+    return ReplaceFiles(remove=((entry.path, entry.sha256),), lease=WRITER, epoch=1)
+
+
 def run(history: list[Command], machine: ClusterFSM | None = None) -> tuple[ClusterFSM, list[Applied]]:
     machine = machine if machine is not None else ClusterFSM()
     return machine, [machine.apply(machine.catalog.index + 1, command) for command in history]
@@ -261,6 +269,42 @@ def test_entries_that_are_no_commands_move_the_index_alone() -> None:
     machine.skip(9)
     assert machine.catalog.index == 9
     assert machine.catalog.same_facts(before)
+
+
+LIFE: tuple[Command, ...] = (
+    *PREFACE,
+    register(file("a", first=1, last=5, database="a"), file("b", hour=2, database="a"), mark=5),
+    register(file("c", first=6, last=6, database="a"), mark=6),
+    register(file("imported", database="a")),
+    RegisterFiles(files=(file("d", database="a", measurement="disk io"),), epoch=1),
+    replace_by_nothing(file("d", database="a", measurement="disk io")),
+    DeclareColumns(database="b", measurement="cpu", columns=(ColumnSchema("t", "tag"),), created_us=2),
+    RegisterFiles(files=(), flushed=(FlushMark("b", "cpu", 8), FlushMark("a", "disk io", 8)), epoch=1),
+    RegisterFiles(files=(file("e", hour=5, database="b"),), epoch=1),
+    CreateToken(name="t1", hash="h1", permissions=("read",), created_us=1),
+    CreateToken(name="t2", hash="h2", permissions=(), created_us=1, expires_us=9),
+    DeleteToken(id=2),
+    DropDatabase(name="b", up_to=9),
+    CreateDatabase(name="b", created_us=3),
+    AssignLease(lease=WRITER, node=NodeId("n2"), expect_epoch=1),
+    Once(client="c", sequence=1, action=CreateToken(name="t3", hash="h3", created_us=1)),
+    WidenColumn(database="a", measurement="cpu", column="x"),
+)
+"""A history in which everything happens and is accepted, for what random ones meet too seldom."""
+
+
+def test_a_full_life_is_told_snapshotted_and_restored_at_every_step() -> None:
+    machine, observer = ClusterFSM(), ClusterFSM()
+    for command in LIFE:
+        before = machine.catalog
+        applied = machine.apply(before.index + 1, command)
+        assert applied.result.ok, (command, applied.result)
+        assert in_order(applied.events) == in_order(difference(before, machine.catalog))
+        restored = snapshot.decode(list(snapshot.encode(machine.catalog)))
+        assert restored == machine.catalog
+        assert in_order(difference(observer.restore(restored), restored)) == in_order(applied.events)
+    assert machine.catalog.databases["a"].created_us == 1
+    assert machine.catalog.mark("b", "cpu") == 9
 
 
 # ---- at most once

@@ -1,6 +1,6 @@
 """A catalog of many files: work must not grow with the files that a command does not touch.
 
-Counts instead of seconds where it can be: the machine is shared. The figures for a million files are in benchmarks.
+Counts instead of seconds where it can be, and generous seconds elsewhere: the machine is shared.
 """
 
 from __future__ import annotations

@@ -107,7 +107,10 @@ async def test_wait_index_returns_once_the_index_is_reached() -> None:
 async def test_giving_up_on_an_index_leaves_nothing_behind() -> None:
     """Clients choose the index they wait for; what they ask must not stay in memory."""
     feed = Feed()
-    for index in (10**9, 10**12):
-        with trio.move_on_after(0):
-            await feed.wait_index(index)
+    async with trio.open_nursery() as nursery:
+        for index in (10**9, 10**9, 10**12):
+            nursery.start_soon(feed.wait_index, index)
+        await trio.testing.wait_all_tasks_blocked()
+        assert feed.statistics().waiting == 3
+        nursery.cancel_scope.cancel()
     assert feed._waiting == {}

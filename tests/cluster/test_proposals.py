@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pytest
 import trio
@@ -23,15 +24,22 @@ from arc.ids import NodeId
 from arc.telemetry import Log
 from tests.fakes import InlineWorkers, MemoryDisk, make_ports
 
+T = TypeVar("T")
+
 LOG = Log([], lambda: 0)
 
 
 class Node:
     """The parts around one run of the proposals."""
 
-    def __init__(self, disk: MemoryDisk | None = None, config: ProposalsConfig | None = None) -> None:
+    def __init__(
+        self,
+        disk: MemoryDisk | None = None,
+        config: ProposalsConfig | None = None,
+        workers: InlineWorkers | None = None,
+    ) -> None:
         self.disk = disk if disk is not None else MemoryDisk()
-        self.workers = InlineWorkers()
+        self.workers = workers if workers is not None else InlineWorkers()
         self.fsm = ClusterFSM()
         self.feed = Feed()
         ports = make_ports(disk=self.disk, workers=self.workers)
@@ -228,6 +236,29 @@ async def test_a_cancelled_proposer_loses_his_answer_and_nothing_else() -> None:
         assert set(again.fsm.catalog.databases) == {"written", "next"}
 
 
+async def test_a_stop_in_the_middle_of_a_batch_lets_it_end() -> None:
+    """What was written must be applied and answered, whenever the cancellation comes."""
+
+    class StopsAtTheFirstCommit(InlineWorkers):
+        async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
+            if getattr(fn, "__name__", "") == "commit":
+                nursery.cancel_scope.cancel()
+            return await super().run(fn, *args, abandon_on_cancel=abandon_on_cancel)
+
+    node = Node(workers=StopsAtTheFirstCommit())
+    results: list[Result] = []
+
+    async def propose() -> None:
+        results.append(await node.create("a"))
+
+    async with trio.open_nursery() as proposers, trio.open_nursery() as nursery:
+        await nursery.start(node.proposals.run)
+        proposers.start_soon(propose)
+        await trio.sleep_forever()
+    assert [result.ok for result in results] == [True]
+    assert "a" in node.fsm.catalog.databases
+
+
 async def test_too_many_waiting_proposals_are_refused() -> None:
     async with running(Node(config=ProposalsConfig(waiting_max=2))) as node, trio.open_nursery() as nursery:
         with node.workers.held():
@@ -300,6 +331,18 @@ async def test_damaged_snapshots_without_a_log_to_replay_refuse_to_start() -> No
     for path in disk.walk("raft/snapshots"):
         disk.flip(path, 20)
     with pytest.raises(Corrupt):
+        await Node(disk).proposals.run()
+
+
+async def test_a_compacted_log_without_its_snapshots_refuses_to_start() -> None:
+    async with running(Node(config=ProposalsConfig(snapshot_entries=20, segment_bytes=16384))) as node:
+        for number in range(45):
+            await node.create(f"d{number}")
+            await trio.testing.wait_all_tasks_blocked()
+        disk = node.disk.copy()
+    for path in disk.walk("raft/snapshots"):
+        disk.remove(path)
+    with pytest.raises(Corrupt, match="in no snapshot"):
         await Node(disk).proposals.run()
 
 

@@ -83,7 +83,7 @@ def test_missing_and_shortened_parts_are_noticed(size: int | None) -> None:
         disk.remove(path)
     else:
         disk.truncate(path, size)
-    with pytest.raises(Corrupt):
+    with pytest.raises(Corrupt, match=path):
         store(disk).load()
 
 
