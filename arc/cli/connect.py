@@ -28,13 +28,25 @@ def open_client(endpoint: str, token: str, *, answer_seconds: float = ANSWER_SEC
     headers = {"User-Agent": f"arc-cli/{__version__} ({platform.system().lower()}/{platform.machine()})"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    url = endpoint if "://" in endpoint else f"http://{endpoint}"
     return httpx.Client(
-        base_url=url,
+        base_url=_address(endpoint),
         headers=headers,
         timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS),
         mounts=dict.fromkeys(LOOPBACK),
     )
+
+
+def _address(endpoint: str) -> httpx.URL:
+    """``host:port`` is short for ``http://host:port``. Raises Failure."""
+    import httpx
+
+    try:
+        url = httpx.URL(endpoint if "://" in endpoint else f"http://{endpoint}")
+    except httpx.InvalidURL as error:
+        raise _bad_endpoint(endpoint, str(error)) from error
+    if url.scheme not in ("http", "https") or not url.host or "%" in url.host:
+        raise _bad_endpoint(endpoint, "it needs http or https, and a host")
+    return url
 
 
 @contextmanager
@@ -59,8 +71,6 @@ def reaching(endpoint: str) -> Iterator[None]:
             code="timeout",
         ) from error
     except httpx.TransportError as error:
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-            raise _bad_endpoint(endpoint, error) from error
         raise Failure(
             f"the connection to {endpoint} broke off: {_reason(error)}",
             effect="What came so far is not the whole answer.",
@@ -68,11 +78,9 @@ def reaching(endpoint: str) -> Iterator[None]:
             exit_code=UNREACHABLE,
             code="cut_off",
         ) from error
-    except httpx.InvalidURL as error:
-        raise _bad_endpoint(endpoint, error) from error
 
 
-def _bad_endpoint(endpoint: str, error: Exception) -> Failure:
+def _bad_endpoint(endpoint: str, error: str) -> Failure:
     return Failure(
         f"{endpoint!r} is not the address of a node: {error}",
         next_step="Write it like http://127.0.0.1:8000.",

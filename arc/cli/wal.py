@@ -215,7 +215,7 @@ def _state(one: Inspection, *, last: bool) -> str:
         return f"damaged at {one.damage.offset}: {one.damage.reason}"
     if one.closed:
         return "closed"
-    return "open" if last else "full"
+    return "open" if last else "not closed"
 
 
 def _row(one: Inspection, *, last: bool) -> tuple[object, ...]:
