@@ -71,11 +71,29 @@ def apply(state: Access, index: int, command: AccessCommand) -> Step[Access]:
         case RevokeToken():
             changed = replace(token, enabled=False)
         case DeleteToken():
+            _require_other_admin(state, token, None)
             left = Access(without_item(state.tokens, token.id), state.next_id)
             return Step(state=left, events=(TokensChanged((token.id,)),))
     if changed == token:
         return Step(state=state, value=token.id)
+    _require_other_admin(state, token, changed)
     return _with_token(state, changed, state.next_id)
+
+
+def _require_other_admin(state: Access, before: TokenRecord, after: TokenRecord | None) -> None:
+    """Refuse to take the last way in: the first start's token is not made again while any token exists."""
+    if not _is_lasting_admin(before) or (after is not None and _is_lasting_admin(after)):
+        return
+    if not any(_is_lasting_admin(token) for token in state.tokens.values() if token.id != before.id):
+        raise Refusal(
+            "conflict",
+            f"token {before.name!r} is the last enabled admin token that does not expire; make another one first, "
+            "or nobody could administer this server",
+        )
+
+
+def _is_lasting_admin(token: TokenRecord) -> bool:
+    return token.enabled and "admin" in token.permissions and token.expires_us is None
 
 
 def _create(state: Access, command: CreateToken) -> Step[Access]:

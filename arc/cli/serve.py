@@ -6,6 +6,7 @@ folder. What a node is stands in `arc.node`.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -63,6 +64,7 @@ def _run(config: Config, screen: Screen) -> None:
     from arc.system import lock_folder
 
     _allow_many_files()
+    _calm_interpreter()
     with lock_folder(Path(config.node.data_dir)):
         trio.run(_serve, config, screen)
 
@@ -71,6 +73,15 @@ def _allow_many_files() -> None:
     """Connections and files of queries are bounded by settings; the shell's soft limit of 1024 would come first."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _calm_interpreter() -> None:
+    """A catalog is millions of objects in no cycles: walking them all for garbage would stall the node for nothing.
+
+    The switch interval is how long a busy thread may keep the interpreter from the event loop.
+    """
+    gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(0.0005)
 
 
 async def _serve(config: Config, screen: Screen) -> None:
@@ -89,6 +100,8 @@ async def _serve(config: Config, screen: Screen) -> None:
 
         def on_started(started: Started) -> None:
             recovery.close()
+            gc.collect()
+            gc.freeze()
             _announce(started, screen)
 
         async with trio.open_nursery() as nursery:

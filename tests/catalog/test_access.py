@@ -141,3 +141,28 @@ def test_revoking_keeps_the_record_and_twice_changes_nothing() -> None:
 )
 def test_a_token_that_is_not_there_cannot_be_changed(command: UpdateToken) -> None:
     assert refused(ClusterFSM(), command).code == "not_found"
+
+
+def admin(name: str, **facts: object) -> CreateToken:
+    given: dict[str, object] = dict(name=name, hash=f"hash of {name}", permissions=("admin",), created_us=0)
+    return CreateToken(**(given | facts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        DeleteToken(id=1),
+        RevokeToken(id=1),
+        UpdateToken(id=1, enabled=False),
+        UpdateToken(id=1, permissions=("read",)),
+        UpdateToken(id=1, expires_us=5),
+    ],
+)
+def test_the_last_way_in_cannot_be_closed(command: UpdateToken) -> None:
+    """Neither a reader's token nor an admin's that will expire is another way in."""
+    machine = ClusterFSM()
+    for token in (admin("first"), admin("guest", permissions=("read",)), admin("soon over", expires_us=9)):
+        do(machine, token)
+    assert refused(machine, command).code == "conflict"
+    do(machine, admin("second"))
+    do(machine, command)
