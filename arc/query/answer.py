@@ -16,6 +16,9 @@ from arc.query.times import rfc3339_us
 class Rows(Protocol):
     """Where batches come from: `engine.Run`, or a table that is there already."""
 
+    considered: int
+    """Rows of the files and batches that pruning left over; known once `open` has returned."""
+
     def open(self) -> pa.Schema:
         """Plan the query."""
         ...
@@ -37,6 +40,7 @@ class TableRows:
     """Rows that need no engine: answers about the catalog, counts from the manifest."""
 
     def __init__(self, table: pa.Table) -> None:
+        self.considered = 0
         self._schema = table.schema
         self._batches = [batch for batch in table.to_batches() if batch.num_rows]
 
@@ -69,7 +73,6 @@ class Answer:
         self.schema = schema
         self.row_count = 0
         self.planned_ms = 0.0
-        self.rows_considered = 0
         self._rows = rows
         self._steps = steps
         self._clock = clock
@@ -89,7 +92,7 @@ class Answer:
             "total_ms": round(total, 3),
             "planner_ms": round(self.planned_ms, 3),
             "execution_ms": round(total - self.planned_ms, 3),
-            "rows_scanned": self.rows_considered,
+            "rows_scanned": self._rows.considered,
             "latency_ms": round(total, 3),
         }
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import duckdb
 import orjson
@@ -22,7 +23,7 @@ from arc.errors import InvalidRequest
 from arc.query.buffered import as_table
 from arc.query.config import QueryConfig
 from arc.query.lexer import quote_default, tokens
-from arc.query.mistakes import clean, translate
+from arc.query.mistakes import clean, is_fatal, translate
 from arc.query.names import UNKNOWN_TABLE, TableName
 from arc.query.relation import files_within, quote_text, relation_sql
 from arc.query.show import parse_show
@@ -38,6 +39,14 @@ PARENTHESES_MAX = 4_000
 one."""
 
 
+class Bound(NamedTuple):
+    """A statement ready to run: its text, the tables to register for it, and how many rows they and the files hold."""
+
+    sql: str
+    tables: dict[str, pa.Table]
+    considered: int
+
+
 class Engine:
     """The query engine of a node. Raises InvalidRequest, Overloaded, Unavailable in place of DuckDB's errors."""
 
@@ -48,6 +57,7 @@ class Engine:
         self._config = config
         self._roots = tuple(roots)
         self._native_path = native_path
+        self._cores = cores
         self._duckdb = _open_sandbox(config, self._roots, cores)
         self._parser = _open_parser()
 
@@ -85,15 +95,15 @@ class Engine:
         """
         return Run(self, statement, snapshot, token=token, counting=counting)
 
-    def bind(self, statement: Statement, snapshot: Snapshot, *, token: str) -> tuple[str, dict[str, pa.Table]]:
-        """The text to run, every internal relation replaced by its table expression, and the rows to register for
-        it."""
+    def bind(self, statement: Statement, snapshot: Snapshot, *, token: str) -> Bound:
+        """Put files and rows in the place of the internal relations. Raises InvalidRequest for a table that is gone."""
         document = orjson.dumps({"error": False, "statements": [statement.tree]}).decode()
         with self._parser.cursor() as cursor:
             (sql,) = _one_row(cursor.execute("SELECT json_deserialize_sql(?)", [document]))
         tables: dict[str, pa.Table] = {}
         names: dict[TableName, str] = {}
         expressions: dict[str, str] = {}
+        considered = 0
         for use in statement.uses:
             held = snapshot.tables.get(use.table)
             if held is None:
@@ -101,11 +111,13 @@ class Engine:
             if held.buffered and use.table not in names:
                 names[use.table] = f"{token}_b{len(names):04d}"
                 tables[names[use.table]] = as_table(held.schema, held.buffered)
-            files = [self._native_path(entry.path) for entry in files_within(held.files, use.min_us, use.max_us)]
-            expressions[use.relation] = relation_sql(held.schema, files, names.get(use.table))
+            files = files_within(held.files, use.min_us, use.max_us)
+            considered += sum(entry.rows for entry in files) + sum(batch.num_rows for batch in held.buffered)
+            paths = [self._native_path(entry.path) for entry in files]
+            expressions[use.relation] = relation_sql(held.schema, paths, names.get(use.table))
         text, replaced = re.subn(rf"{re.escape(token)}_\d{{4}}", lambda found: expressions[found.group()], sql)
         assert replaced == len(statement.uses), (replaced, statement.uses)
-        return text, tables
+        return Bound(text, tables, considered)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the one instance."""
@@ -113,6 +125,9 @@ class Engine:
 
     def translate(self, error: BaseException, token: str) -> Exception:
         """What to raise in place of an error of DuckDB."""
+        if is_fatal(error):
+            # DuckDB refuses all further work in an instance that met a bug. The old one goes with its last cursor.
+            self._duckdb = _open_sandbox(self._config, self._roots, self._cores)
         return translate(error, roots=self._roots, token=token)
 
     def clean(self, text: str, token: str) -> str:
@@ -129,19 +144,22 @@ class Run:
         self._snapshot = snapshot
         self._token = token
         self._counting = counting
+        self.considered = 0
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._reader: pa.RecordBatchReader | None = None
 
     def open(self) -> pa.Schema:
         """Plan the query. Raises InvalidRequest, Overloaded, Unavailable, Interrupted."""
-        sql, tables = self._engine.bind(self._statement, self._snapshot, token=self._token)
+        bound = self._engine.bind(self._statement, self._snapshot, token=self._token)
+        self.considered = bound.considered
+        sql = bound.sql
         if self._counting:
             sql = f"SELECT count(*) AS estimated_rows FROM ({sql})"
         elif self._statement.explain:
             sql = f"{self._statement.explain} {sql}"
         try:
             self._cursor = self._engine.cursor()
-            for name, table in tables.items():
+            for name, table in bound.tables.items():
                 self._cursor.register(name, table)
             # Not `execute`: that one copies the whole result before the first batch.
             self._reader = self._cursor.sql(sql).to_arrow_reader(BATCH_ROWS)

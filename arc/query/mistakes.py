@@ -26,11 +26,15 @@ class Interrupted(Exception):
     """DuckDB stopped because it was told to. Whoever told it knows why."""
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Whether DuckDB met a bug of its own, after which the instance is of no use."""
+    return _sort(str(error)).upper() in ("FATAL", "INTERNAL")
+
+
 def translate(error: BaseException, *, roots: tuple[str, ...], token: str) -> Exception:
     """What to raise instead of an error of the engine."""
     message = str(error)
-    found = _SORT.match(message)
-    sort = found.group(1) if found else ""
+    sort = _sort(message)
     if sort.upper() == "INTERRUPT":
         return Interrupted()
     if sort == "Out of Memory":
@@ -55,3 +59,8 @@ def clean(message: str, *, roots: tuple[str, ...], token: str) -> str:
         message = message.replace(root.rstrip("/") + "/", "").replace(root, "")
     message = re.sub(rf'"?{re.escape(token)}_b?\d{{4}}"?', "the table", message) if token else message
     return message[:_MESSAGE_CHARS_MAX]
+
+
+def _sort(message: str) -> str:
+    found = _SORT.match(message)
+    return found.group(1) if found else ""

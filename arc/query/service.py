@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import trio
 from arc.catalog.fsm import Catalog
 from arc.errors import Conflict, Overloaded, TimedOut
 from arc.ports import Ports
+from arc.query import results_json, results_msgpack
 from arc.query.admission import TOO_MANY, Admission
 from arc.query.answer import Answer, Rows, TableRows
 from arc.query.config import QueryConfig
@@ -98,6 +100,11 @@ class QueryService:
             async for batch in answer.batches():
                 total += int(batch.column(0)[0].as_py())
             return total
+
+    async def warm(self) -> None:
+        """Load what the first query would otherwise wait for: compiled kernels (seconds in a fresh installation)."""
+        await self._ports.workers.run(results_json.warm)
+        await self._ports.workers.run(results_msgpack.warm)
 
     def running(self) -> Sequence[RunningQuery]:
         """Queries in the queue and under way, oldest first."""
@@ -183,7 +190,8 @@ class QueryService:
             catalog = self._take_snapshot(()).catalog
             planned = await steps.run(lambda: self._plan(sql, database, catalog, token))
             if not isinstance(planned, Statement):
-                table = answer_show(planned, catalog=catalog, database=database)
+                # Also on a worker: the catalog version is immutable, and its statistics may be those of many files.
+                table = await steps.run(partial(answer_show, planned, catalog=catalog, database=database))
                 async with self._answer(TableRows(table), query_id, steps, started) as answer:
                     yield answer
                 return
@@ -193,7 +201,6 @@ class QueryService:
                 async with self._answer(
                     self._rows(planned, snapshot, token, counting), query_id, steps, started
                 ) as answer:
-                    answer.rows_considered = sum(held.rows for held in snapshot.tables.values())
                     yield answer
             finally:
                 snapshot.release()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import duckdb
 import pytest
 
 from arc.errors import InvalidRequest
+from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.service import QueryService
+from arc.query.show import answer_show
 from arc.query.statement import analyse
-from tests.query.conftest import Store, rows
+from tests.query.conftest import Store, make_service, rows
 
 SECRET = "the-secret-is-out"
 
@@ -215,14 +219,30 @@ ATTACKS = [
 ]
 
 
-@pytest.fixture
-def victim(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("attacks")
+    (root / "files").mkdir()
+    store = Store(root)
     store.measurement("default", "cpu", host="tag", u="float", n="integer")
     store.measurement("default", "mem", host="tag", u="float")
     store.file("default", "cpu", [0], host=["a"], u=[1.0], n=[1])
     (store.root / "secret.csv").write_text(SECRET)
     (store.root / "files" / "secret.csv").write_text(SECRET)
     return store
+
+
+@pytest.fixture(scope="module")
+def engine(victim: Store) -> Iterator[Engine]:
+    """One for all: an attack that changed it would show in the statements behind it."""
+    engine = Engine(QueryConfig(threads=2), roots=[str(victim.root / "files")], native_path=victim.native_path)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def service(victim: Store, engine: Engine) -> QueryService:
+    return make_service(victim, engine)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack[:60].encode("ascii", "replace").decode())
@@ -235,8 +255,6 @@ def test_an_attack_is_refused_before_it_reaches_the_engine(victim: Store, engine
         if parsed.show is None:
             analyse(parsed, database="default", catalog=victim.catalog, token="arc_t", now_us=0)  # type: ignore[arg-type]
         else:
-            from arc.query.show import answer_show
-
             answer_show(parsed.show, catalog=victim.catalog, database="default")  # type: ignore[arg-type]
     assert SECRET not in caught.value.message
     assert not (victim.root / "out").exists()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import duckdb
 import pytest
 import trio
 
-from arc.errors import Conflict, InvalidRequest, NotFound, Overloaded, TimedOut, Unavailable
+from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, Overloaded, TimedOut, Unavailable
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.results_json import JsonEncoder
@@ -219,3 +220,29 @@ async def test_a_plan_shows_no_path_and_no_internal_name(store: Store, service: 
     plan = str(table.to_pylist())
     assert "PARQUET" in plan.upper()
     assert str(store.root) not in plan and "arc_0" not in plan
+
+
+async def test_an_engine_that_met_a_bug_of_its_own_is_replaced(
+    service: QueryService, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = engine.cursor()
+
+    class Failing:
+        def cursor(self) -> Failing:
+            return self
+
+        def sql(self, text: str) -> None:
+            raise duckdb.InternalException("INTERNAL Error: database has been invalidated")
+
+        def close(self) -> None:
+            pass
+
+        def interrupt(self) -> None:
+            pass
+
+    monkeypatch.setattr(engine, "_duckdb", Failing())
+    with pytest.raises(ArcError, match="engine failed") as caught:
+        await rows(service, "SELECT 1")
+    assert caught.value.code == "engine_failed" and not isinstance(caught.value, InvalidRequest)
+    assert await rows(service, "SELECT 1") == [(1,)]
+    broken.close()
