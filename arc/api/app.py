@@ -110,7 +110,7 @@ class Api:
         if head.path in self._unlimited:
             await self._view(scope, exchange, receive, send)
             return
-        with self._slots.take():
+        with self._slots:
             route = self._stream_route(head)
             if route is None:
                 await self._view(scope, exchange, receive, send)

@@ -94,11 +94,13 @@ class Connection(TCPServer):
         except trio.WouldBlock:
             await self.send_lock.acquire()
         try:
-            # A send that is cut in the middle would garble a TLS stream; who must end it closes the socket.
-            with trio.CancelScope(shield=True):
-                await self.stream.send_all(data)
+            await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self.protocol.handle(Closed())
+        except trio.Cancelled:
+            # Nobody knows how much of it went out: nothing else may follow.
+            await trio.aclose_forcefully(self.stream)
+            raise
         finally:
             self.send_lock.release()
 

@@ -6,8 +6,8 @@ arriving is given up. What is being read is charged to the memory budget before 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 
 import trio
 
@@ -37,17 +37,15 @@ class Slots:
         self.taken = 0
         self.refused = 0
 
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold one slot. Raises Overloaded."""
+    def __enter__(self) -> None:
+        """Hold one slot for the time of the block. Raises Overloaded."""
         if self.taken >= self._limit:
             self.refused += 1
             raise Overloaded(f"{self._limit} requests are under way already; try again shortly")
         self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
+
+    def __exit__(self, *failure: object) -> None:
+        self.taken -= 1
 
 
 class Body:
@@ -72,7 +70,7 @@ class Body:
         reserved = declared or 0
         chunks: list[bytes] = []
         size = 0
-        with trio.move_on_after(self._stall_seconds) as stall:
+        with trio.CancelScope(deadline=trio.current_time() + self._stall_seconds) as stall:
             while not self.complete:
                 chunk = await self._next()
                 if not chunk:

@@ -73,7 +73,7 @@ async def serve(
             await (trio.Event() if stopping is None else stopping).wait()
             await server.stop(config.shutdown_seconds)
         finally:
-            await server.abort()
+            server.abort()
             nursery.cancel_scope.cancel()
     log.info("http_stopped")
 
@@ -88,7 +88,7 @@ class _Server:
         self._hypercorn = hypercorn_config(config, log)
         self._context = WorkerContext(None)
         self._tls = self._hypercorn.create_ssl_context()
-        self._open: dict[trio.CancelScope, trio.abc.Stream] = {}
+        self._open: set[trio.CancelScope] = set()
         self._changed = trio.Event()
 
     async def serve_application(self) -> None:
@@ -114,7 +114,7 @@ class _Server:
             return
         # Shielded, so that closing the listener leaves those who are being served alone; `stop` ends them in time.
         with trio.CancelScope(shield=True) as scope:
-            self._open[scope] = stream
+            self._open.add(scope)
             try:
                 await self._speak(stream)
             except (Exception, BaseExceptionGroup) as error:
@@ -124,7 +124,7 @@ class _Server:
                 if scope.cancel_called:
                     raise
             finally:
-                del self._open[scope]
+                self._open.discard(scope)
                 self._changed.set()
 
     async def _speak(self, stream: trio.abc.Stream) -> None:
@@ -147,12 +147,10 @@ class _Server:
                 self._changed = trio.Event()
                 await self._changed.wait()
 
-    async def abort(self) -> None:
-        """End what is still open. A send that waits for its client heeds no cancellation: the socket is closed."""
-        with trio.CancelScope(shield=True):
-            for scope, stream in list(self._open.items()):
-                scope.cancel()
-                await trio.aclose_forcefully(stream)
+    def abort(self) -> None:
+        """End what is still open."""
+        for scope in self._open:
+            scope.cancel()
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -10,6 +10,7 @@ from arc.api.cluster_status import ClusterStatus
 from arc.api.databases import Databases
 from arc.api.deps import Deps
 from arc.api.health import Health
+from arc.api.imports import Imports
 from arc.api.influx import Influx
 from arc.api.measurements import Measurements
 from arc.api.metrics import Metrics
@@ -39,6 +40,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         own_route(document),
         *Metrics(deps, api_statistics).routes(),
         *writes.routes(),
+        *Imports(deps).routes(),
         *Queries(deps).routes(),
         *QueryList(deps).routes(),
         *Databases(deps).routes(),

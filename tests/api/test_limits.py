@@ -98,9 +98,9 @@ async def test_a_refused_upload_is_read_on_for_a_bounded_time(autojump_clock: tr
 def test_slots_are_given_back_also_after_failures() -> None:
     slots = Slots(1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), slots.take():
+        with pytest.raises(ZeroDivisionError), slots:
             raise ZeroDivisionError
-    with slots.take(), pytest.raises(Overloaded), slots.take():
+    with slots, pytest.raises(Overloaded), slots:
         pass
     assert (slots.taken, slots.refused) == (0, 1)
 
