@@ -285,10 +285,12 @@ def _show(screen: Screen, title: str, columns: object, rows: object, statement: 
 
 @contextmanager
 def _ended(node: Node) -> Iterator[None]:
-    """However the demo ends, its node ends too."""
+    """However the demo ends, its node ends too: SIGTERM is made to unwind as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, before)
         if node.process is not None and node.process.poll() is None:
             node.kill()
 

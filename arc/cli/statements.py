@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 _TOKEN = re.compile(
-    r"""'(?:[^']|'')*+'?+    # text, perhaps not closed yet
-      | "(?:[^"]|"")*+"?+    # a name
+    r"""'[^']*+'?+           # text, perhaps not closed yet; a doubled quote is two texts side by side
+      | "[^"]*+"?+           # a name
       | --[^\n]*+            # a comment to the end of the line
       | /\*(?:(?!\*/).)*+(?:\*/)?+
       | ;

@@ -138,7 +138,7 @@ def _count(found: Look, payload: memoryview, path: str, number: int, offset: int
     try:
         header, columns = decode_header(payload)
         batch = decode_columns(columns)
-        batch.validate()
+        batch.validate(full=True)
         if batch.num_rows != header.rows:
             raise ValueError(f"says {header.rows} rows and has {batch.num_rows}")
     except (ValueError, pa.ArrowInvalid) as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from arc.cli import lines, sources
-from arc.cli.exits import ERROR, Failure
+from arc.cli.exits import ERROR, Failure, explain
 from arc.cli.options import DEFAULT_ENDPOINT, Database, Endpoint, Json, Token, screen_of
 from arc.cli.screen import Screen, counted
 from arc.cli.sending import REFUSED_KEPT_MAX, Outcome, RefusedLine, Sender
@@ -34,7 +34,7 @@ SPOOL_BYTES = 64 << 20
 
 REFUSED_SHOWN = 20
 
-MAYBE_STORED = frozenset({"timeout", "cut_off", "outcome_unknown"})
+MAYBE_STORED = frozenset({"timeout", "cut_off", "outcome_unknown", "interrupted"})
 """Codes of failures after which a request may have been stored."""
 
 
@@ -121,11 +121,12 @@ def write(
                 _send_lines(sender, source, key, tally, strict=strict, repeatable=bool(idempotency_key))
             else:
                 _send_whole(sender, source, key, tally, form=found)
-        except Failure as failure:
+        except (Failure, KeyboardInterrupt) as error:
+            failure = explain(error)
             failure.effect = _effect(tally, found, failure)
             if source.is_file or idempotency_key:
                 failure.next_step += f" Repeat it with --idempotency-key {key} within an hour: nothing is stored twice."
-            raise
+            raise failure from error
     _report(screen, tally, database=db, form=found, seconds=time.monotonic() - started)
     if tally.refused_total:
         raise typer.Exit(ERROR)

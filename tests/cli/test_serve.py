@@ -106,6 +106,25 @@ def test_sigterm_ends_in_order_and_nothing_is_lost(start: Start, run: Run, tmp_p
     assert again.end(signal.SIGINT) == 0
 
 
+def test_the_second_signal_ends_at_once_what_the_first_lets_finish(start: Start) -> None:
+    """A request whose body never comes may hold an orderly stop for server.shutdown_seconds."""
+    served = start().wait_ready()
+    with socket.create_connection(("127.0.0.1", served.port)) as held:
+        held.sendall(
+            b"POST /api/v1/write/line-protocol HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            b"Expect: 100-continue\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
+        )
+        assert held.recv(100).startswith(b"HTTP/1.1 100"), "the handler waits for the body"
+        served.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while served.process.poll() is None and time.monotonic() < deadline:
+            if "node_stopping" in served.said():
+                served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
+        assert served.process.poll() == -signal.SIGTERM
+    assert "node_stopped" not in served.said()
+
+
 def test_a_second_node_on_the_same_folder_is_refused_and_the_first_goes_on(start: Start, run: Run) -> None:
     served = start(token="").wait_ready()
     first = start()

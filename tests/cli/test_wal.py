@@ -116,7 +116,9 @@ def test_damage_is_exit_code_5_with_file_and_offset(
     assert listed.exit_code == 5
     assert document(listed)["success"] is False
     assert f"{document(listed)['problems'][0]['path']} at offset" in named
-    assert run("wal", "inspect", "--data-dir", str(folder), "--records").exit_code == 0
+    shown = run("wal", "inspect", "--data-dir", str(folder), "--records")
+    assert shown.exit_code == 0
+    assert "unreadable: wal/" in shown.stdout or f"damaged at {offset // BLOCK_BYTES * BLOCK_BYTES}" in shown.stdout
 
 
 def test_a_segment_that_is_gone_is_damage(run: Run, folder: Path) -> None:
@@ -132,6 +134,19 @@ def test_a_record_whose_columns_cannot_be_read_is_damage_though_its_checksum_fit
     found = run("wal", "verify", "--data-dir", str(tmp_path / "data"))
     assert found.exit_code == 5
     assert "record 1:" in found.stderr
+
+
+def test_a_record_whose_columns_point_outside_of_themselves_is_damage(run: Run, tmp_path: Path) -> None:
+    outside = pa.DictionaryArray.from_buffers(
+        pa.dictionary(pa.int32(), pa.utf8()), 2, [None, pa.array([0, 99], pa.int32()).buffers()[1]], pa.array(["a"])
+    )
+    batch = pa.record_batch({"host": outside})
+    header, _ = record.decode_header(memoryview(payload(1, "cpu", 2)))
+    journal = Journal.open(SystemDisk(tmp_path / "data"), "wal", segment_bytes=SEGMENT_BYTES)
+    journal.append([record.encode(header, record.encode_columns(batch))], 1)
+    found = run("wal", "verify", "--data-dir", str(tmp_path / "data"))
+    assert found.exit_code == 5
+    assert f"wal/000000000001.log at offset {BLOCK_BYTES}: record 1:" in found.stderr
 
 
 def test_a_broken_checkpoint_of_keys_is_damage(run: Run, folder: Path) -> None:

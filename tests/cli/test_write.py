@@ -136,6 +136,24 @@ def test_it_gives_up_after_a_while_and_says_from_where_to_go_on(run: Run, node: 
     assert "--idempotency-key arc-" in found.stderr
 
 
+def test_an_interrupt_says_how_far_it_came(
+    run: Run, node: FakeNode, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sends = Sender.send
+
+    def send(self: Sender, body: object, key: str, *, first_line: int = 1) -> object:
+        if first_line > 20:
+            raise KeyboardInterrupt
+        return sends(self, body, key, first_line=first_line)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Sender, "send", send)
+    Path("rows.lp").write_bytes(b"m v=1\n" * 40)
+    found = run("write", "rows.lp", "--endpoint", node.endpoint)
+    assert found.exit_code == 130
+    assert "Lines 1 to 20 were answered" in found.stderr
+    assert "--idempotency-key arc-" in found.stderr
+
+
 def test_a_lost_answer_is_asked_for_again_with_the_same_key(run: Run, node: FakeNode) -> None:
     node.script(Answer(status=400, document={"error": "x"}, cut=True), STORED)
     found = run("write", "-", "--endpoint", node.endpoint, "--json", input=b"m v=1\n")
