@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,6 +144,52 @@ def test_every_cut_of_a_body_is_left_to_the_definition() -> None:
         assert check(body)
         for length in range(len(body)):
             assert decode_columns(mp_kernel, body[:length], NOW) is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        b"\xd0\x7f\xd0\x80\xd0\xff",
+        b"\xd1\x7f\xff\xd1\x80\x00\xd1\x00\x01",
+        b"\xd2\x7f\xff\xff\xff\xd2\x80\x00\x00\x00\x05",
+        b"\xcc\x05\xcd\x00\x05\xce\x00\x00\x00\x05",
+        b"\xcf\0\0\0\0\0\0\0\x05\xd3\0\0\0\0\0\0\0\x05\xd3\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\xd9\x01a\xda\x00\x01b\xdb\x00\x00\x00\x01c",
+    ],
+)
+def test_values_written_wider_than_needed_go_the_fast_way(array: bytes) -> None:
+    assert check(b"\x82\xa1m\xa1a\xa7columns\x81\xa1v\xdc\x00\x03" + array)
+
+
+def test_the_first_time_tells_the_unit_of_all() -> None:
+    assert check(body_of({"time": [1_700_000_000, 1_700_000_000_000], "v": [1, 2]}))
+
+
+ELEMENTS = {
+    "single": b"\xca\x3f\xc0\0\0",
+    "double": b"\xcb\x3f\xf8\0\0\0\0\0\0",
+    "uint16": b"\xcd\x01\x00",
+    "uint64": b"\xcf\0\0\0\0\0\0\0\x05",
+    "int32": b"\xd2\xff\xff\xff\xff",
+}
+
+
+@pytest.mark.parametrize("element", ELEMENTS.values(), ids=ELEMENTS.keys())
+@pytest.mark.parametrize("as_float", [False, True])
+def test_numbers_are_never_read_beyond_the_body(element: bytes, as_float: bool) -> None:
+    for size in range(len(element) * 2 + 1):
+        data = np.frombuffer((element * 2)[:size], np.uint8)
+        out, valid = np.zeros(2, np.uint64), np.ones(2, np.uint8)
+        end, _ = mp_kernel.scan_numbers(data, 0, 2, out, valid, as_float)
+        assert end == (size if size == len(element) * 2 else -1)
+
+
+@pytest.mark.parametrize("element", [b"\xa5hello", b"\xd9\x05hello", b"\xda\x00\x05hello", b"\xdb\0\0\0\x05hello"])
+def test_texts_are_never_read_beyond_the_body(element: bytes) -> None:
+    for size in range(len(element) * 2 + 1):
+        data = np.frombuffer((element * 2)[:size], np.uint8)
+        end, _, total = mp_kernel.scan_texts(data, 0, 2, np.zeros(3, np.int32), np.ones(2, np.uint8))
+        assert (end, total) == ((size, 10) if size == len(element) * 2 else (-1, 0))
 
 
 def test_the_decoder_answers_alike_before_and_after_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
