@@ -1,8 +1,13 @@
-"""The result of one query while it is being read: its schema, its batches, its bytes."""
+"""The result of one query while it is being read: its schema, its batches, its bytes.
+
+A visit to a worker costs more than a small query, so a small result is there whole after the first visit, and is
+encoded without another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import pyarrow as pa
@@ -12,12 +17,18 @@ from arc.query.results import Encoder, Encoding, Summary
 from arc.query.steps import Steps
 from arc.query.times import rfc3339_us
 
+SMALL_CELLS = 4_096
+SMALL_BYTES = 64 * 1024
+"""A result below both is encoded on the event loop, in well under a millisecond."""
+
 
 class Rows(Protocol):
     """Where batches come from: `engine.Run`, or a table that is there already."""
 
     considered: int
     """Rows of the files and batches that pruning left over; known once `open` has returned."""
+    closed: bool
+    """Nothing is held (any more)."""
 
     def open(self) -> pa.Schema:
         """Plan the query."""
@@ -32,7 +43,7 @@ class Rows(Protocol):
         ...
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything. A second call does nothing."""
         ...
 
 
@@ -41,6 +52,7 @@ class TableRows:
 
     def __init__(self, table: pa.Table) -> None:
         self.considered = 0
+        self.closed = True
         self._schema = table.schema
         self._batches = [batch for batch in table.to_batches() if batch.num_rows]
 
@@ -59,6 +71,27 @@ class TableRows:
         """Nothing is held."""
 
 
+class Beginning:
+    """The first visit to the worker: plans the query and gets its first batch, and the end too if that is near."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.schema = pa.schema([])
+        self.batches: deque[pa.RecordBatch] = deque()
+        self.ended = False
+
+    def fetch(self) -> None:
+        """Raises what the query raises."""
+        self.schema = self._rows.open()
+        while not self.ended and (not self.batches or _is_small(self.batches)):
+            batch = self._rows.next()
+            if batch is None:
+                self.ended = True
+                self._rows.close()
+            else:
+                self.batches.append(batch)
+
+
 class Answer:
     """One result, read once, either as `batches` or as `encoded` bytes. Valid inside ``QueryService.open`` only.
 
@@ -67,17 +100,18 @@ class Answer:
     """
 
     def __init__(
-        self, *, query_id: str, schema: pa.Schema, rows: Rows, steps: Steps, clock: Clock, started: float
+        self, *, query_id: str, beginning: Beginning, rows: Rows, steps: Steps, clock: Clock, started: float
     ) -> None:
         self.query_id = query_id
-        self.schema = schema
+        self.schema = beginning.schema
         self.row_count = 0
-        self.planned_ms = 0.0
+        self.planned_ms = (clock.now() - started) * 1000
+        self._ready = beginning.batches
+        self._ended = beginning.ended
         self._rows = rows
         self._steps = steps
         self._clock = clock
         self._started = started
-        self._first: list[pa.RecordBatch | None] = []
         self._taken = False
 
     @property
@@ -96,20 +130,19 @@ class Answer:
             "latency_ms": round(total, 3),
         }
 
-    async def fetch_first(self) -> None:
-        """Get the first batch. Raises what the query raises."""
-        self._first.append(await self._steps.run(self._rows.next, self._rows))
-
     def batches(self) -> Batches:
-        """The batches as DuckDB made them. Raises TimedOut, Conflict (cancelled), Overloaded, InvalidRequest while
-        reading."""
+        """The batches as DuckDB made them.
+
+        Raises TimedOut, Conflict (cancelled), Overloaded, InvalidRequest while reading.
+        """
         self._take()
         return Batches(self._step)
 
     def encoded(self, encoder: Encoder, *, profile: bool = False) -> Chunks:
         """The result as bytes. When this raises, the connection must be cut: see `results`."""
         self._take()
-        return Chunks(self, Encoding(encoder, self.schema, self._next), self._steps, self._rows, profile=profile)
+        encoding = Encoding(encoder, self.schema, self._next)
+        return Chunks(encoding, self._in_place if self._is_whole() else self._on_worker, self, profile=profile)
 
     def summary(self, *, profile: bool) -> Summary:
         """The result's own figures, at its end."""
@@ -124,15 +157,34 @@ class Answer:
         assert not self._taken, "an answer is read once"
         self._taken = True
 
+    def _is_whole(self) -> bool:
+        return self._ended and _is_small(self._ready)
+
     def _next(self) -> pa.RecordBatch | None:
-        """On a worker: the next batch, counted."""
-        batch = self._first.pop() if self._first else self._rows.next()
+        """The next batch, counted. On a worker, unless it is there already."""
+        if self._ended and not self._ready:
+            return None
+        batch = self._ready.popleft() if self._ready else self._rows.next()
+        self._ended = self._ended or batch is None
         if batch is not None:
             self.row_count += batch.num_rows
         return batch
 
     async def _step(self) -> pa.RecordBatch | None:
-        return self._next() if self._first else await self._steps.run(self._next, self._rows)
+        return self._next() if self._ready or self._ended else await self._steps.run(self._next, self._rows)
+
+    async def _on_worker(self, encode: Callable[[], bytes]) -> bytes:
+        return await self._steps.run(encode, self._rows)
+
+    async def _in_place(self, encode: Callable[[], bytes]) -> bytes:
+        self._steps.check()
+        return encode()
+
+
+def _is_small(batches: deque[pa.RecordBatch]) -> bool:
+    cells = sum(batch.num_rows * batch.num_columns for batch in batches)
+    size: int = sum(batch.nbytes for batch in batches)
+    return cells <= SMALL_CELLS and size <= SMALL_BYTES
 
 
 class Batches:
@@ -152,16 +204,24 @@ class Batches:
 
 
 class Chunks:
-    """Iterates over encoded bytes, each chunk from one visit to a worker. An iterator, not a generator: nothing to
-    finalize."""
+    """Iterates over encoded bytes, each chunk from one visit to a worker.
 
-    def __init__(self, answer: Answer, encoding: Encoding, steps: Steps, rows: Rows, *, profile: bool) -> None:
-        self._answer = answer
+    An iterator and not a generator: nothing has to be finalized when it is dropped half-way.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        answer: Answer,
+        *,
+        profile: bool,
+    ) -> None:
         self._encoding = encoding
-        self._steps = steps
-        self._rows = rows
+        self._run = run
+        self._answer = answer
         self._profile = profile
-        self._tail: list[bytes] | None = None
+        self._tail: deque[bytes] | None = None
 
     def __aiter__(self) -> Chunks:
         return self
@@ -169,17 +229,16 @@ class Chunks:
     async def __anext__(self) -> bytes:
         while True:
             if self._tail is None and not self._encoding.ended:
-                chunk = await self._steps.run(self._encoding.chunk, self._rows)
+                chunk = await self._run(self._encoding.chunk)
             else:
-                chunk = await self._next_of_tail()
+                chunk = self._next_of_tail()
             if chunk:
                 return chunk
 
-    async def _next_of_tail(self) -> bytes:
+    def _next_of_tail(self) -> bytes:
         if self._tail is None:
-            summary = self._answer.summary(profile=self._profile)
-            pieces: Sequence[bytes] = await self._steps.run(lambda: self._encoding.tail(summary))
-            self._tail = list(reversed(pieces))
+            # Some keys and an end marker: no work for a worker, whatever the format.
+            self._tail = deque(self._encoding.tail(self._answer.summary(profile=self._profile)))
         if not self._tail:
             raise StopAsyncIteration
-        return self._tail.pop()
+        return self._tail.popleft()

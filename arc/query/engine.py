@@ -145,6 +145,7 @@ class Run:
         self._token = token
         self._counting = counting
         self.considered = 0
+        self.closed = False
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._reader: pa.RecordBatchReader | None = None
 
@@ -194,6 +195,7 @@ class Run:
         cursor, self._cursor = self._cursor, None
         if cursor is not None:
             cursor.close()
+        self.closed = True
 
     def _without_paths(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A plan names the files it reads."""

@@ -20,7 +20,7 @@ from arc.errors import Conflict, Overloaded, TimedOut
 from arc.ports import Ports
 from arc.query import results_json, results_msgpack
 from arc.query.admission import TOO_MANY, Admission
-from arc.query.answer import Answer, Rows, TableRows
+from arc.query.answer import Answer, Beginning, Rows, TableRows
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.registry import QueryStatistics, Registry, RunningQuery, Status
@@ -207,17 +207,22 @@ class QueryService:
 
     @asynccontextmanager
     async def _answer(self, rows: Rows, query_id: str, steps: Steps, started: float) -> AsyncIterator[Answer]:
-        clock = self._ports.clock
+        beginning = Beginning(rows)
         try:
-            schema = await steps.run(rows.open, rows)
-            answer = Answer(query_id=query_id, schema=schema, rows=rows, steps=steps, clock=clock, started=started)
-            answer.planned_ms = (clock.now() - started) * 1000
-            await answer.fetch_first()
-            yield answer
+            await steps.run(beginning.fetch, rows)
+            yield Answer(
+                query_id=query_id,
+                beginning=beginning,
+                rows=rows,
+                steps=steps,
+                clock=self._ports.clock,
+                started=started,
+            )
         finally:
-            # Closing waits for the engine's threads, so it is no work for this one, and it must not be left undone.
-            with trio.CancelScope(shield=True):
-                await self._ports.workers.run(rows.close)
+            if not rows.closed:
+                # Closing waits for the engine's threads, so it is no work for this one, and it must not be left undone.
+                with trio.CancelScope(shield=True):
+                    await self._ports.workers.run(rows.close)
 
     def _plan(self, sql: str, database: str, catalog: Catalog, token: str) -> Statement | Show:
         """On a worker: parse and check."""

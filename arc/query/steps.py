@@ -48,18 +48,18 @@ class Steps:
 
     async def wait(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Await something that is no work of the engine, under the same deadline and cancellation."""
-        self._raise_if_stopped()
+        self.check()
         outcome: list[T] = []
         with self._limit():
             outcome.append(await wait())
         # What was got is handed out even when a cancel came at the same moment: the owner must be able to give it back.
         if not outcome:
-            self._raise_if_stopped()
+            self.check()
         return outcome[0]
 
     async def run(self, step: Callable[[], T], target: Interruptible | None = None) -> T:
         """Run a blocking step. Raises what it raises, TimedOut, or Conflict."""
-        self._raise_if_stopped()
+        self.check()
         outcome: list[T] = []
         with self._limit():
             try:
@@ -69,17 +69,18 @@ class Steps:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 raise Unavailable("the query was interrupted because the node stops", code="stopping") from error
         if not outcome:
-            self._raise_if_stopped()
+            self.check()
         return outcome[0]
 
     def _limit(self) -> trio.CancelScope:
         self._scope = trio.CancelScope(deadline=self._deadline)
         return self._scope
 
-    def _raise_if_stopped(self) -> None:
+    def check(self) -> None:
+        """Raises Conflict or TimedOut when the query was stopped, or its time is over."""
         if self.cancelled:
             raise Conflict("the query was cancelled", code="query_cancelled")
-        if self._scope is not None and self._scope.cancelled_caught:
+        if trio.current_time() >= self._deadline:
             raise TimedOut(f"Query timed out after {self._timeout_seconds:g} s", code="query_timeout")
 
 
