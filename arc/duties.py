@@ -1,7 +1,7 @@
 """What holding a lease obliges: one nursery per lease, opened when it is granted and cancelled when it is gone.
 
-The writer's duty is the write path: the WAL, the buffer above it, the intake and the flush, all under the epoch that the lease was
-granted with. Nothing is decided here; parts are built, handed their neighbours and started in order.
+The writer's duty is the write path: the WAL, the buffer above it, the intake and the flush, all under the epoch that
+the lease was granted with. Nothing is decided here; parts are built, handed their neighbours and started in order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from arc.storage.wal.log import WalLog, WalStatistics, load_keys
 from arc.telemetry import Log
 
 SPACE_TICK_SECONDS = 1.0
-"""How often free disk space is looked at: at 1 GB/s the reserve of 256 MiB is gone in a quarter of it, and the log refuses too."""
+"""How often free disk space is looked at: at 1 GB/s the reserve of 256 MiB is gone in a quarter of it, and the log
+refuses too.
+"""
 
 
 class Report(Protocol):

@@ -1,8 +1,9 @@
-"""READ FIRST. A node from birth to orderly end: one nursery, every part built here and handed its neighbours. No decisions.
+"""READ FIRST. A node from birth to orderly end: one nursery, every part built here and handed its neighbours. No
+decisions.
 
-Order of birth: identity, catalog (its log is replayed), lease, HTTP (answers "not ready" meanwhile), WAL and buffer, intake. Order of
-death: no new writes, HTTP finishes what it has, the buffer goes to files, the logs are marked as ended. A disk that fails takes the
-nursery down, and the process with it; what was acknowledged is on disk by then.
+Order of birth: identity, catalog (its log is replayed), lease, HTTP (answers "not ready" meanwhile), WAL and buffer,
+intake. Order of death: no new writes, HTTP finishes what it has, the buffer goes to files, the logs are marked as
+ended. A disk that fails takes the nursery down, and the process with it; what was acknowledged is on disk by then.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ async def run_node(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: trio.Event,
 ) -> None:
-    """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (the port is taken)."""
+    """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (the port is
+    taken).
+    """
     node = await ports.workers.run(_identity, ports, config.node.id)
     log = log.bind(node=node)
     log.info("node_starting", version=version, data=ports.disk.native_path(""))
@@ -191,9 +194,7 @@ async def run_node(
         http_stopped = trio.Event()
 
         async def http(*, task_status: trio.TaskStatus[int]) -> None:
-            await serve(
-                api, config.server, network=ports.network, log=log, stopping=http_stop, task_status=task_status
-            )
+            await serve(api, config.server, network=ports.network, log=log, stopping=http_stop, task_status=task_status)
             http_stopped.set()
 
         port = await nursery.start(http)

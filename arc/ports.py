@@ -1,10 +1,10 @@
 """The five ways out of the program: Clock, Rng, Network, Disk, Workers.
 
-Everything a node knows of the world enters here, so that a simulator can be the world. Sleeping and deadlines
-belong to Trio, whose clock the simulator replaces as a whole; `Clock` only tells the time.
+Everything a node knows of the world enters here, so that a simulator can be the world. Sleeping and deadlines belong
+to Trio, whose clock the simulator replaces as a whole; `Clock` only tells the time.
 
-`Disk` blocks: its methods run in a worker thread through `Workers.run`, which is also where a simulator makes them slow.
-A path is always relative to the node's data directory and uses forward slashes.
+`Disk` blocks: its methods run in a worker thread through `Workers.run`, which is also where a simulator makes them
+slow. A path is always relative to the node's data directory and uses forward slashes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class LogFile(Protocol):
         ...
 
     def write_durable(self, offset: int, chunks: Sequence[Buffer]) -> int:
-        """Write the chunks one after another at a block boundary, zero-padded to whole blocks. Returns bytes used on disk.
+        """Write the chunks one after another at a block boundary, zero-padded to whole blocks. Returns bytes used on
+        disk.
 
         Raises OSError; after that nothing is known about the written range, and the caller must stop.
         """
@@ -99,7 +100,9 @@ class Disk(Protocol):
         ...
 
     def write_durable(self, path: str, data: Buffer) -> None:
-        """Install a file whole or not at all: temporary name, fsync, rename, fsync of the folder. Replaces an older one."""
+        """Install a file whole or not at all: temporary name, fsync, rename, fsync of the folder. Replaces an older
+        one.
+        """
         ...
 
     def rename(self, old: str, new: str) -> None:

@@ -1,6 +1,7 @@
 """The production ports: this machine's clock, chance, files, sockets and threads.
 
-The only module of `arc` that touches the operating system. Nothing here decides anything; a simulator replaces all of it.
+The only module of `arc` that touches the operating system. Nothing here decides anything; a simulator replaces all of
+it.
 """
 
 from __future__ import annotations
@@ -57,9 +58,11 @@ class SystemRng:
 
 
 class SystemLogFile:
-    """A log file written past the page cache (O_DIRECT | O_DSYNC) where the file system can, else pwrite + fdatasync.
+    """A log file written past the page cache (O_DIRECT | O_DSYNC) where the file system can, else pwrite +
+    fdatasync.
 
-    Direct writes to preallocated blocks cost a fraction of append + fdatasync: no page cache, no size change to journal.
+    Direct writes to preallocated blocks cost a fraction of append + fdatasync: no page cache, no size change to
+    journal.
     """
 
     def __init__(self, path: str) -> None:

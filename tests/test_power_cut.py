@@ -1,8 +1,10 @@
-"""The power goes at every single disk step of a busy little life, and every acknowledged row is there once afterwards.
+"""The power goes at every single disk step of a busy little life, and every acknowledged row is there once
+afterwards.
 
-A recording disk keeps a copy of itself before each step that changes it, and for log writes also copies in which only a part of the
-write arrived. Each copy is then a machine that lost power there: a node boots from it, and what it shows is compared with what had
-been acknowledged at that moment. The whole node below HTTP takes part: proposals, catalog, WAL, intake, flush, registrar, replay.
+A recording disk keeps a copy of itself before each step that changes it, and for log writes also copies in which only
+a part of the write arrived. Each copy is then a machine that lost power there: a node boots from it, and what it
+shows is compared with what had been acknowledged at that moment. The whole node below HTTP takes part: proposals,
+catalog, WAL, intake, flush, registrar, replay.
 """
 
 from __future__ import annotations

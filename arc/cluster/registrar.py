@@ -1,7 +1,7 @@
 """The one door for files into the manifest: flush, compaction, retention and delete come through here.
 
-A registration is asked for until its outcome is known. A lost answer is settled by looking: files are named once and for ever, so the
-catalog either has exactly these or has none of them.
+A registration is asked for until its outcome is known. A lost answer is settled by looking: files are named once and
+for ever, so the catalog either has exactly these or has none of them.
 """
 
 from __future__ import annotations

@@ -162,7 +162,9 @@ class Buffer:
             )
 
     def seal(self, key: Key) -> Sealed:
-        """Close what is there now for one flush; rows that come later are not part of it. One flush at a time per key."""
+        """Close what is there now for one flush; rows that come later are not part of it. One flush at a time per
+        key.
+        """
         lane = self._lanes[key]
         assert lane.sealed == 0 and lane.chunks
         lane.sealed = len(lane.chunks)

@@ -1,8 +1,8 @@
 """What every decoder returns: columns of one measurement, not yet settled against the catalog's schema.
 
-A decoder knows the bytes of its format and nothing else. It never guesses between two types: when one request brings the
-field ``v`` as an integer in one row and as a float in another, it returns two columns of that name, each null where the other
-one speaks. Deciding which of them is right needs the catalog, and is `schema.settle`'s work.
+A decoder knows the bytes of its format and nothing else. It never guesses between two types: when one request brings
+the field ``v`` as an integer in one row and as a float in another, it returns two columns of that name, each null
+where the other one speaks. Deciding which of them is right needs the catalog, and is `schema.settle`'s work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ TIME_TYPE = pa.timestamp("us", tz="UTC")
 
 
 class Kind(Enum):
-    """What a column is: one of the five field types, or a tag. The value is the name shown to users and kept in the catalog."""
+    """What a column is: one of the five field types, or a tag. The value is the name shown to users and kept in the
+    catalog.
+    """
 
     FLOAT = "float"
     INTEGER = "integer"
@@ -46,7 +48,8 @@ _ARROW: dict[Kind, pa.DataType] = {
 class Column:
     """One column: ``values`` has one entry per row of its batch, null where the row does not have it.
 
-    ``values`` is of ``kind.arrow``; a tag is ``utf8`` or ``dictionary<int32, utf8>`` without duplicate dictionary values.
+    ``values`` is of ``kind.arrow``; a tag is ``utf8`` or ``dictionary<int32, utf8>`` without duplicate dictionary
+    values.
     """
 
     name: str
@@ -58,9 +61,9 @@ class Column:
 class Decoded:
     """All rows of one measurement in one request, in the order they came.
 
-    ``time`` is int64 microseconds without nulls. Several columns may share a name if their kinds differ (at most one is non-null
-    in any row). ``lines`` is an int32 array with the 1-based line (or item) number of each row, for error messages; None when row
-    number and line number are the same thing.
+    ``time`` is int64 microseconds without nulls. Several columns may share a name if their kinds differ (at most one
+    is non-null in any row). ``lines`` is an int32 array with the 1-based line (or item) number of each row, for error
+    messages; None when row number and line number are the same thing.
     """
 
     measurement: str
@@ -76,7 +79,9 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One line (or item) that was not stored, and why. ``text`` is the start of the offending line, at most 120 characters."""
+    """One line (or item) that was not stored, and why. ``text`` is the start of the offending line, at most 120
+    characters.
+    """
 
     line: int
     text: str

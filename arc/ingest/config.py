@@ -9,10 +9,12 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestConfig:
-    """Section ``[ingest]``: when a measurement's buffer becomes files, and how much memory rows on their way may take.
+    """Section ``[ingest]``: when a measurement's buffer becomes files, and how much memory rows on their way may
+    take.
 
-    Whichever of rows, bytes and age comes first flushes. Rows are durable in the WAL and visible to queries before they are flushed,
-    so waiting costs nothing; a small age, on the other hand, makes small files, which every later query and compaction pays for.
+    Whichever of rows, bytes and age comes first flushes. Rows are durable in the WAL and visible to queries before
+    they are flushed, so waiting costs nothing; a small age, on the other hand, makes small files, which every later
+    query and compaction pays for.
     """
 
     flush_rows: int = 1_000_000

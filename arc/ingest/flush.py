@@ -1,8 +1,8 @@
 """Buffer to Parquet, exactly once: seal, encode, store, register, forget, release.
 
-Files become visible and the flush mark moves in one catalog command, so a crash anywhere leaves either the rows in the WAL or the
-rows in files. A flush that cannot be registered now is retried until it is; rows wait in memory and in the WAL meanwhile, the
-memory budget pushes back on writers, and nothing is dropped.
+Files become visible and the flush mark moves in one catalog command, so a crash anywhere leaves either the rows in
+the WAL or the rows in files. A flush that cannot be registered now is retried until it is; rows wait in memory and in
+the WAL meanwhile, the memory budget pushes back on writers, and nothing is dropped.
 
 What is due is decided by the pure `due`; the rest acts on it.
 """
@@ -74,8 +74,8 @@ class FlushStatistics:
 def due(lanes: Iterable[LaneFacts], config: IngestConfig, *, now: float, wal_is_full: bool) -> list[Key]:
     """The measurements to flush now, most urgent first.
 
-    Rows, bytes and age are the operator's limits. When the WAL holds too much, the measurement with its oldest record is due too,
-    since that one alone keeps the whole log.
+    Rows, bytes and age are the operator's limits. When the WAL holds too much, the measurement with its oldest record
+    is due too, since that one alone keeps the whole log.
     """
     ready = [lane for lane in lanes if lane.rows and not lane.is_flushing]
     urgent = {min(ready, key=lambda lane: lane.first).key} if wal_is_full and ready else set()

@@ -1,10 +1,12 @@
 """The door for rows: settle, log, wait until durable, make visible, answer.
 
-A write becomes an *entry*. One task takes all waiting entries, numbers their records and appends them to the WAL as one durable
-group; a second one waits until the records are durable everywhere they must be and lets the rows into the buffer, in sequence order.
-Both belong to the intake and not to the request: a client that hangs up cancels only its own waiting, and what was logged goes its way.
+A write becomes an *entry*. One task takes all waiting entries, numbers their records and appends them to the WAL as
+one durable group; a second one waits until the records are durable everywhere they must be and lets the rows into the
+buffer, in sequence order. Both belong to the intake and not to the request: a client that hangs up cancels only its
+own waiting, and what was logged goes its way.
 
-An entry's records are always in one group, which the WAL keeps or drops whole; so a request is stored whole or not at all.
+An entry's records are always in one group, which the WAL keeps or drops whole; so a request is stored whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -178,8 +180,9 @@ class Intake:
     async def write(self, request: WriteRequest) -> Written:
         """Store a request durably and make it visible.
 
-        Raises AllRefused (nothing stored: no row fits, or one does not and the request is strict), Overloaded and Unavailable
-        (nothing stored), OutcomeUnknown (it may be stored; only a retry with the same idempotency key is safe).
+        Raises AllRefused (nothing stored: no row fits, or one does not and the request is strict), Overloaded and
+        Unavailable (nothing stored), OutcomeUnknown (it may be stored; only a retry with the same idempotency key is
+        safe).
         """
         if self._closed_because is not None:
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")

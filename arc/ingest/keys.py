@@ -44,7 +44,8 @@ class IdempotencyKeys:
         self._expire(now_us)
         if len(self._known) >= self._keys_max:
             raise Overloaded(
-                f"{self._keys_max} idempotency keys are remembered, the most that are kept; retry when older ones expire, "
+                f"{self._keys_max} idempotency keys are remembered, the most that are kept; "
+                "retry when older ones expire, "
                 "or raise wal.idempotency_keys_max",
                 retry_after_seconds=5,
             )

@@ -1,7 +1,8 @@
 """After a start: what the WAL holds and no file does goes back into the buffer.
 
-A record at or below its measurement's flush mark is in files already and is skipped, so replaying is idempotent: run twice, crash
-in the middle, run again, and every row is there once. Segment by segment on a worker, with progress, since the log may be long.
+A record at or below its measurement's flush mark is in files already and is skipped, so replaying is idempotent: run
+twice, crash in the middle, run again, and every row is there once. Segment by segment on a worker, with progress,
+since the log may be long.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All batches of one request against one version of the catalog, asking for what it lacks until nothing is missing.
 
-`schema.settle` says what one batch needs; here the catalog is asked to grant it. Everything is settled again after each grant, so that
-what goes into the log was checked against a single version, with no await in between.
+`schema.settle` says what one batch needs; here the catalog is asked to grant it. Everything is settled again after
+each grant, so that what goes into the log was checked against a single version, with no await in between.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Settlement:
     async def settle(self, request: WriteRequest) -> Agreed:
         """Fit the request, extending the schema where that is allowed.
 
-        Raises AllRefused when no row fits (or one does not, and the request is strict), Unavailable when the schema will not hold still.
+        Raises AllRefused when no row fits (or one does not, and the request is strict), Unavailable when the schema
+        will not hold still.
         """
         named, misnamed = _check_names(request.decoded.batches)
         for _ in range(TRIES_MAX):

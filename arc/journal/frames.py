@@ -1,14 +1,18 @@
 """The bytes of a journal segment, and the rule that tells a torn tail from a damaged middle.
 
-A segment is a header block followed by *groups*. A group is what one durable write wrote: a header, then its records, each
-with a length and a CRC32C that continues the one before it, padded with zeros to whole 4 KiB blocks. The next group is written
-only after this one is durable, and no acknowledged block is ever written again. From that order follows the rule:
+A segment is a header block followed by *groups*. A group is what one durable write wrote: a header, then its records,
+each with a length and a CRC32C that continues the one before it, padded with zeros to whole 4 KiB blocks. The next
+group is written only after this one is durable, and no acknowledged block is ever written again. From that order
+follows the rule:
 
-* a bad group with **no** valid group after it was in flight at the crash: nobody was told it is stored, so it is dropped;
-* a bad group **with** a valid group after it was durable once: bytes that were promised are gone, and the reader must stop.
+* a bad group with **no** valid group after it was in flight at the crash: nobody was told it is stored, so it is
+  dropped;
+* a bad group **with** a valid group after it was durable once: bytes that were promised are gone, and the reader must
+  stop.
 
 Segments are recycled, so old groups lie behind the new ones. Every group header carries its segment's number and is
-checksummed with it, which is how yesterday's records are known as such (the idea is PostgreSQL's and RocksDB's recycled logs).
+checksummed with it, which is how yesterday's records are known as such (the idea is PostgreSQL's and RocksDB's
+recycled logs).
 
 This module does no input or output and keeps no state.
 """

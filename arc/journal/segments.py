@@ -1,8 +1,8 @@
 """A journal on a disk: segments in a folder, opened with proof, appended durably, released from the old end.
 
 Every method blocks and is called from one worker at a time; the owner is a Trio task elsewhere. After an OSError from
-`append` the journal is unusable on purpose: what the kernel kept of a failed write is unknown, and a second fsync would lie
-("fsyncgate"). The owner stops the node.
+`append` the journal is unusable on purpose: what the kernel kept of a failed write is unknown, and a second fsync
+would lie ("fsyncgate"). The owner stops the node.
 
 It deliberately knows nothing of what a record means.
 """
@@ -46,7 +46,9 @@ class Inspection:
 class Journal:
     """Numbered records on disk. ``append`` returns when they would survive a power cut."""
 
-    def __init__(self, disk: Disk, folder: str, segment_bytes: int, segments: list[SegmentInfo], spares: list[str]) -> None:
+    def __init__(
+        self, disk: Disk, folder: str, segment_bytes: int, segments: list[SegmentInfo], spares: list[str]
+    ) -> None:
         self._disk = disk
         self._folder = folder
         self._segment_bytes = segment_bytes
@@ -60,7 +62,8 @@ class Journal:
     def open(cls, disk: Disk, folder: str, *, segment_bytes: int, first_index: int = 1) -> Journal:
         """Open the journal in ``folder``, creating it empty with ``first_index`` as its first number.
 
-        A torn tail is left out and remembered in ``dropped_tail``. Raises Corrupt where stored records are damaged or missing.
+        A torn tail is left out and remembered in ``dropped_tail``. Raises Corrupt where stored records are damaged or
+        missing.
         """
         assert segment_bytes % BLOCK_BYTES == 0 and segment_bytes >= 4 * BLOCK_BYTES
         disk.make_dirs(folder)
@@ -96,8 +99,9 @@ class Journal:
     def append(self, payloads: Sequence[Buffer], first_index: int) -> None:
         """Write records ``first_index`` … as one group, durable on return.
 
-        Raises Overloaded when the disk has no room for another segment: nothing was written, and a later append may work. Raises
-        DiskFailed when a write or sync failed: what is on disk is unknown, and the journal refuses everything from then on.
+        Raises Overloaded when the disk has no room for another segment: nothing was written, and a later append may
+        work. Raises DiskFailed when a write or sync failed: what is on disk is unknown, and the journal refuses
+        everything from then on.
         """
         assert payloads and first_index == self.next_index, (first_index, self.next_index)
         if self._failed:
@@ -121,7 +125,9 @@ class Journal:
         )
 
     def read(self, start_index: int) -> Iterator[tuple[int, memoryview]]:
-        """Yield (number, payload) from ``start_index`` on. Payloads are valid while referenced. Raises Corrupt, ValueError."""
+        """Yield (number, payload) from ``start_index`` on. Payloads are valid while referenced. Raises Corrupt,
+        ValueError.
+        """
         if start_index < self.first_index:
             raise ValueError(f"record {start_index} is gone; the log begins at {self.first_index}")
         for segment in self.segments():
@@ -129,7 +135,9 @@ class Journal:
                 yield from self.read_segment(segment, start_index)
 
     def read_segment(self, segment: SegmentInfo, start_index: int) -> Iterator[tuple[int, memoryview]]:
-        """Yield (number, payload) of one segment. A payload is a view of the file: copy what must outlive a `release`."""
+        """Yield (number, payload) of one segment. A payload is a view of the file: copy what must outlive a
+        `release`.
+        """
         _, scan = look(self._disk, segment.path)
         for group in scan.groups:
             for index, payload in enumerate(group.records, group.first_index):
@@ -137,7 +145,9 @@ class Journal:
                     yield index, payload
 
     def release(self, below_index: int) -> int:
-        """Give back whole segments whose records are all below ``below_index``; the active one stays. Returns how many."""
+        """Give back whole segments whose records are all below ``below_index``; the active one stays. Returns how
+        many.
+        """
         released = 0
         while len(self._segments) > 1 and self._segments[0].next_index <= below_index:
             oldest = self._segments[0]
@@ -186,7 +196,6 @@ class Journal:
         self._disk.rename(draft, path)
         self._active = handle
         self._segments.append(SegmentInfo(number, path, first_index, first_index, BLOCK_BYTES, size))
-
 
     def _create(self, draft: str, size: int) -> LogFile:
         try:

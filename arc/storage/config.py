@@ -10,10 +10,14 @@ class WalConfig:
     """Section ``[wal]``, the write-ahead log. There is no setting that answers a write before the disk has it."""
 
     segment_bytes: int = 64 << 20
-    """Large enough that rotation is rare (one per second at 64 MB/s), small enough that little is kept for one slow measurement."""
+    """Large enough that rotation is rare (one per second at 64 MB/s), small enough that little is kept for one slow
+    measurement.
+    """
 
     group_bytes: int = 8 << 20
-    """One durable write takes at most this much: about 5 ms of a disk, so that a small write never waits long behind big ones."""
+    """One durable write takes at most this much: about 5 ms of a disk, so that a small write never waits long behind
+    big ones.
+    """
 
     max_bytes: int = 2 << 30
     """When the log holds more than this, the measurements that hold its oldest records are flushed, however young."""
@@ -30,7 +34,9 @@ class StorageConfig:
     """Section ``[storage]``: Parquet files and what is left over from crashes."""
 
     reserve_bytes: int = 256 << 20
-    """Writes are refused with 503 while less than this is free: flush and the catalog's log still need room to make space."""
+    """Writes are refused with 503 while less than this is free: flush and the catalog's log still need room to make
+    space.
+    """
 
     orphan_grace_seconds: float = 86_400.0
     """Files that the manifest does not know are moved to ``quarantine/`` and removed from there after this time."""

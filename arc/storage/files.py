@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class FileEntry:
     """One immutable file of the manifest; its identity is ``path`` plus ``sha256``.
 
-    ``min_time_us`` and ``max_time_us`` are inclusive bounds of the rows' time (microseconds since 1970 UTC). ``first_sequence`` and
-    ``last_sequence`` bound the WAL records whose rows are in the file. ``columns`` names the columns really present in the file.
+    ``min_time_us`` and ``max_time_us`` are inclusive bounds of the rows' time (microseconds since 1970 UTC).
+    ``first_sequence`` and ``last_sequence`` bound the WAL records whose rows are in the file. ``columns`` names the
+    columns really present in the file.
     """
 
     path: str

@@ -1,8 +1,8 @@
 """The Parquet files on this node's disk against the manifest: what is missing, what nobody knows, what may go.
 
-The manifest is right and the disk follows it. A file the manifest does not know is left over from a crash before its registration;
-its rows are in the WAL. It is moved to quarantine, not deleted, and goes for good after a grace. A file of the manifest is never
-removed here, whatever the disk looks like.
+The manifest is right and the disk follows it. A file the manifest does not know is left over from a crash before its
+registration; its rows are in the WAL. It is moved to quarantine, not deleted, and goes for good after a grace. A file
+of the manifest is never removed here, whatever the disk looks like.
 
 `drift` is the pure comparison; `FileKeeper` acts on it and counts the queries that use a file.
 """

@@ -1,8 +1,9 @@
 """Rows to Parquet bytes: split by hour, sort by (tags, time), encode.
 
-The order is the largest lever on later queries: one series lies in one run, so a query for it reads one row group's worth instead of
-all. The encoding is chosen per column kind: dictionary for tags, delta for integers and time, plain with lz4 for the rest; statistics
-only where a query prunes by them (time and the two leading tags), since min/max of every dictionary column costs more than it saves.
+The order is the largest lever on later queries: one series lies in one run, so a query for it reads one row group's
+worth instead of all. The encoding is chosen per column kind: dictionary for tags, delta for integers and time, plain
+with lz4 for the rest; statistics only where a query prunes by them (time and the two leading tags), since min/max of
+every dictionary column costs more than it saves.
 
 Pure: bytes out, no file is touched here.
 """
@@ -39,7 +40,9 @@ class EncodedFile:
 
 
 def encode_hours(batches: tuple[pa.RecordBatch, ...], metadata: dict[str, str]) -> list[EncodedFile]:
-    """Encode all rows of one measurement, one file per UTC hour, hours in order. ``metadata`` goes into every footer."""
+    """Encode all rows of one measurement, one file per UTC hour, hours in order. ``metadata`` goes into every
+    footer.
+    """
     table = merge(batches)
     times = table.column("time").chunk(0).cast(pa.int64()).to_numpy()
     order, times = _order(table, times)
@@ -55,7 +58,9 @@ def encode_hours(batches: tuple[pa.RecordBatch, ...], metadata: dict[str, str]) 
 
 
 def merge(batches: tuple[pa.RecordBatch, ...]) -> pa.Table:
-    """One table with one chunk per column; a column that a batch lacks is null there, an int that became float is widened."""
+    """One table with one chunk per column; a column that a batch lacks is null there, an int that became float is
+    widened.
+    """
     tables = [pa.Table.from_batches([batch]) for batch in batches]
     merged = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
     return merged.select(["time", *(name for name in merged.column_names if name != "time")])
@@ -66,7 +71,8 @@ def _order(table: pa.Table, times: np.ndarray) -> tuple[np.ndarray | None, np.nd
     hours = times // HOUR_US
     first = int(hours.min())
     series, series_count = _series(table)
-    # One packed key sorts several times faster than three: hour | series | microsecond within the hour (32 bits are enough).
+    # One packed key sorts several times faster than three: hour | series | microsecond within the hour (32 bits are
+    # enough).
     hour_count = int(hours.max()) - first + 1
     if hour_count * series_count < 1 << 31:
         packed = ((hours - first) * series_count + series) << 32 | times % HOUR_US

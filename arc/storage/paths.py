@@ -1,8 +1,9 @@
 """Where a file lies and what it is called.
 
-``database/measurement/YYYY/MM/DD/HH/<epoch>-<sequence>-<node>.parquet`` by the UTC hour of the rows' own time. Epoch, sequence and
-node together can never repeat: the epoch is granted once by the catalog, the sequence counts within it, and the node's name settles
-the rest when two clusters share a bucket. Compaction and delete write new names with a suffix; nothing is ever overwritten.
+``database/measurement/YYYY/MM/DD/HH/<epoch>-<sequence>-<node>.parquet`` by the UTC hour of the rows' own time. Epoch,
+sequence and node together can never repeat: the epoch is granted once by the catalog, the sequence counts within it,
+and the node's name settles the rest when two clusters share a bucket. Compaction and delete write new names with a
+suffix; nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def hour_of(time_us: int) -> int:
 def hour_folder(database: str, measurement: str, hour: int) -> str:
     """``database/measurement/YYYY/MM/DD/HH``."""
     start = _EPOCH + timedelta(hours=hour)
-    return f"{quote_part(database)}/{quote_part(measurement)}/{start.year:04d}/{start.month:02d}/{start.day:02d}/{start.hour:02d}"
+    folders = (quote_part(database), quote_part(measurement), f"{start.year:04d}", f"{start:%m/%d/%H}")
+    return "/".join(folders)
 
 
 def file_path(database: str, measurement: str, hour: int, *, node: str, epoch: int, sequence: int) -> str:

@@ -72,7 +72,9 @@ def test_batches_with_other_columns_and_widened_integers_fit_one_file() -> None:
 
 def test_many_tags_of_many_values_do_not_overflow_the_packed_order() -> None:
     count = 3000
-    tags = [pa.array([f"{(n * (7919 + 2 * k)) % (count - k)}" for n in range(count)]).dictionary_encode() for k in range(6)]
+    tags = [
+        pa.array([f"{(n * (7919 + 2 * k)) % (count - k)}" for n in range(count)]).dictionary_encode() for k in range(6)
+    ]
     times = pa.array([n * 5_000_000 for n in range(count)], UTC)
     rows = pa.RecordBatch.from_arrays([times, *tags], names=["time", *"abcdef"])
     files = parquet.encode_hours((rows,), {})

@@ -1,8 +1,10 @@
-"""The write-ahead log of one node: a journal of records, shared between the task that appends and the one that releases.
+"""The write-ahead log of one node: a journal of records, shared between the task that appends and the one that
+releases.
 
 A lock orders the two, so that the journal sees one caller at a time. Reading for replay happens before either starts.
 
-Idempotency keys whose records leave with a segment are kept in a checkpoint file that is durable before the segment goes.
+Idempotency keys whose records leave with a segment are kept in a checkpoint file that is durable before the segment
+goes.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class WalLog:
 
     @classmethod
     def open(cls, disk: Disk, workers: Workers, config: WalConfig, *, first_sequence: int) -> WalLog:
-        """Open or create the log; blocking. ``first_sequence`` is one above all that is known to be stored. Raises Corrupt."""
+        """Open or create the log; blocking. ``first_sequence`` is one above all that is known to be stored. Raises
+        Corrupt.
+        """
         journal = Journal.open(disk, FOLDER, segment_bytes=config.segment_bytes, first_index=first_sequence)
         return cls(journal, disk, workers)
 
@@ -92,7 +96,9 @@ class WalLog:
         self._bytes += sum(map(len, records))
 
     async def release(self, below: int, keys: Sequence[StoredKey]) -> int:
-        """Give back segments with only records below ``below``; ``keys`` are the living ones among them. Returns how many."""
+        """Give back segments with only records below ``below``; ``keys`` are the living ones among them. Returns how
+        many.
+        """
         segments = self._journal.segments()
         if len(segments) < 2 or segments[0].next_index > below:
             return 0
@@ -107,7 +113,9 @@ class WalLog:
         return self._journal.segments()
 
     def read_segment(self, segment: SegmentInfo, start: int) -> list[tuple[record.RecordHeader, bytes]]:
-        """The records of one segment from sequence ``start`` on; blocking. Raises Corrupt for a record that cannot be read."""
+        """The records of one segment from sequence ``start`` on; blocking. Raises Corrupt for a record that cannot
+        be read.
+        """
         found = []
         for sequence, payload in self._journal.read_segment(segment, start):
             try:

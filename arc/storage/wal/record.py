@@ -1,8 +1,9 @@
 """One WAL record: an accepted batch with everything needed to store it again.
 
-A record is self-contained: database, measurement, the settled columns as an Arrow IPC stream with their schema, the position, and
-the idempotency key of its request. A request that touches several measurements becomes several records in ONE journal group, which
-the journal keeps or drops as a whole; ``parts_left`` lets a reader of the stream keep them together too.
+A record is self-contained: database, measurement, the settled columns as an Arrow IPC stream with their schema, the
+position, and the idempotency key of its request. A request that touches several measurements becomes several records
+in ONE journal group, which the journal keeps or drops as a whole; ``parts_left`` lets a reader of the stream keep
+them together too.
 
 The journal below numbers and checksums records; this module only says what is inside one. It does no input or output.
 """
