@@ -16,7 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import ingest
+from benchmarks import flush, ingest, liveness, output, queries
 from benchmarks.measure import Benchmark, Row, Run, table
 from benchmarks.servers import InfluxDB, VictoriaMetrics, version_of
 
@@ -27,6 +27,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "msgpack": ingest.msgpack,
     "arrow": ingest.arrow,
     "log-cost": ingest.log_cost,
+    "flush": flush.flush,
+    "queries": queries.queries,
+    "one-series": queries.one_series,
+    "rows-out": output.rows_out,
+    "stall": liveness.stall,
+    "replay": liveness.replay,
+    "idle": liveness.idle,
 }
 
 
