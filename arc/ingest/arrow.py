@@ -222,8 +222,10 @@ def one_array(chunked: pa.ChunkedArray) -> pa.Array:
 
 
 def column(name: str, given: pa.Array, is_tag: bool, bytes_max: int) -> Column:
-    """A validated array as a column of its kind. Raises InvalidRequest, and TooLarge when its text would pass
-    ``bytes_max``."""
+    """A validated array as a column of its kind.
+
+    Raises InvalidRequest, and TooLarge when its text would pass ``bytes_max``.
+    """
     kind = kind_of(name, given.type, is_tag=is_tag)
     if isinstance(given, pa.DictionaryArray):
         if is_tag:
@@ -240,8 +242,7 @@ def column(name: str, given: pa.Array, is_tag: bool, bytes_max: int) -> Column:
 
 
 def _clean_dictionary(given: pa.DictionaryArray, bytes_max: int) -> pa.DictionaryArray:
-    """Codes of int32 into utf8 values that are all different and not null, whatever the sender's dictionary looks
-    like."""
+    """Codes of int32 into utf8 values, all different and not null, whatever the sender's dictionary is like."""
     values = _plain_text(given.dictionary, "dictionary", bytes_max)
     indices = given.indices if given.indices.type == pa.int32() else given.indices.cast(pa.int32())
     if values.null_count or pc.count_distinct(values).as_py() != len(values):
@@ -251,8 +252,10 @@ def _clean_dictionary(given: pa.DictionaryArray, bytes_max: int) -> pa.Dictionar
 
 
 def _plain_text(given: pa.Array, name: str, bytes_max: int) -> pa.Array:
-    """The same as utf8. Views of one long text may overlap, so their lengths are added up before they are copied
-    apart."""
+    """The same as utf8.
+
+    Views of one long text may overlap, so their lengths are added up before they are copied apart.
+    """
     if pa.types.is_string(given.type):
         return given
     if pa.types.is_string_view(given.type):
@@ -314,8 +317,7 @@ def _root(metadata: memoryview) -> int:
 
 
 def _field(metadata: memoryview, table: int, number: int) -> int:
-    """Position of a table's field, 0 when it is absent (flatbuffers: the table points back to its list of field
-    offsets)."""
+    """Position of a table's field, 0 when absent; a table points back to its list of field offsets."""
     (back,) = struct.unpack_from("<i", metadata, table)
     listing = table - back
     if listing < 0:

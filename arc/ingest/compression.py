@@ -26,8 +26,10 @@ PIECE_BYTES = 1 << 16
 """Input is handed over in pieces, because what is left of one is copied after every chunk and at every member's end."""
 
 GZIP_MEMBERS_MAX = 10_000
-"""Members of one gzip body; block-wise writers (BGZF) make one for every 64 KiB. Without a bound, empty ones cost
-seconds."""
+"""Members of one gzip body; block-wise writers (BGZF) make one for every 64 KiB.
+
+Without a bound, empty ones cost seconds.
+"""
 
 _GZIP_WBITS = 31
 

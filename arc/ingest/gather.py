@@ -44,8 +44,10 @@ class Gatherer:
         rows.add(line, time_us, tags, fields)
 
     def batches(self) -> tuple[Decoded, ...]:
-        """Everything gathered, measurements in order of appearance. Raises values.Unfit when a value has no column
-        type."""
+        """Everything gathered, measurements in order of appearance.
+
+        Raises values.Unfit when a value has no column type.
+        """
         return tuple(self._joined(name, parts) for name, parts in self._parts.items())
 
     def _of(self, measurement: str) -> list[Decoded | _Rows]:

@@ -31,8 +31,10 @@ TAG_TYPE = pa.dictionary(pa.int32(), pa.utf8())
 
 TIME_US_MIN = -62_135_596_800_000_000
 TIME_US_MAX = 253_402_300_799_999_999
-"""The years 1 to 9999, which every client, date library and folder name can say. Seconds mistaken for nanoseconds are
-not."""
+"""The years 1 to 9999, which every client, date library and folder name can say.
+
+Seconds mistaken for nanoseconds are not.
+"""
 
 _PLANS_MAX = 1024
 _TEXT_CHARS_MAX = 120
@@ -232,8 +234,10 @@ class _Settling:
         )
 
     def _targets(self) -> dict[str, list[Column]]:
-        """Stored name -> the columns of the request that go there. Columns whose name is impossible refuse their rows
-        here."""
+        """Stored name -> the columns of the request that go there.
+
+        Columns whose name is impossible refuse their rows here.
+        """
         columns = [column for column in self._decoded.columns if column.values.null_count < self._decoded.rows]
         stored: dict[tuple[str, Kind], str] = {}
         folded: dict[str, str] = {}

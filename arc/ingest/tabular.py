@@ -34,8 +34,7 @@ TIME_FORMATS = {
     "epoch_us": Unit.MICROSECONDS,
     "epoch_ns": Unit.NANOSECONDS,
 }
-"""Names of time formats; the empty one guesses the unit of numbers and reads RFC 3339, ``YYYY-MM-DD HH:MM:SS.f`` and
-dates."""
+"""The empty format guesses the unit of numbers and reads RFC 3339, ``YYYY-MM-DD HH:MM:SS.f`` and dates."""
 
 COLUMNS_MAX = 4096
 """Columns of one file."""
@@ -166,8 +165,10 @@ def _header(body: bytes, delimiter: str) -> list[str]:
 
 
 def _texts(body: bytes, names: list[str], delimiter: str) -> pa.Table:
-    """Every cell as text. Rows shorter than the header, which the fast reader knows only as errors, are padded by the
-    slow one."""
+    """Every cell as text.
+
+    Rows shorter than the header, which the fast reader knows only as errors, are padded by the slow one.
+    """
     ragged: list[int] = []
 
     def on_bad_row(row: pa.csv.InvalidRow) -> str:

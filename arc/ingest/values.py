@@ -47,8 +47,10 @@ def column(name: str, values: Sequence[object]) -> Column:
 
 
 def columns(name: str, values: Sequence[object]) -> list[Column]:
-    """One column per kind, in the order the kinds appear; each is null where another speaks. Raises Unfit for other
-    types."""
+    """One column per kind, in the order the kinds appear; each is null where another speaks.
+
+    Raises Unfit for other types.
+    """
     types = dict.fromkeys(map(type, values))  # a set that keeps its order
     types.pop(type(None), None)
     if len(types) == 1 and int not in types:

@@ -1,5 +1,4 @@
-"""MessagePack bodies: every form Arc's clients send, every way one can be wrong, and small bodies that promise too
-much."""
+"""MessagePack: every form clients send, every way one can be wrong, small bodies that promise too much."""
 
 from __future__ import annotations
 
