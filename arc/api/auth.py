@@ -65,22 +65,24 @@ class Gate:
         self.requests += 1
         token = find_token(head)
         if token is None:
-            raise self._failure(head, "Authentication required")
+            # Nothing was guessed, so nothing counts against the address.
+            raise Unauthenticated("Authentication required")
         if token.source == "p" and not self._warned_query_token:
             self._warned_query_token = True
             self._log.warning("token_in_url", hint="tokens in ?p= end up in access logs; use the Authorization header")
         try:
             record = authenticate(self._catalog().token_by_hash, token.text, self._clock.wall_us())
         except Unauthenticated as error:
-            # These exact words are what arcli and the SDK look for.
-            raise self._failure(head, "Invalid or expired token") from error
+            raise self._failure(head, token) from error
         return Principal(token_id=record.id, name=record.name, permissions=frozenset(record.permissions))
 
-    def _failure(self, head: Head, message: str) -> Unauthenticated | TooManyRequests:
+    def _failure(self, head: Head, token: FoundToken) -> Unauthenticated | TooManyRequests:
         self.failed += 1
         wait = self._failures.failed(client_key(head.client), self._clock.now())
         if wait is None:
-            return Unauthenticated(message)
+            # Bounded by the limiter; the token itself is never logged, not even a part of it.
+            self._log.warning("token_refused", client=head.client, path=head.path, source=token.source)
+            return Unauthenticated("Invalid or expired token")
         self.limited += 1
         return TooManyRequests("too many failed authentication attempts", retry_after_seconds=wait)
 

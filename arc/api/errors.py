@@ -156,6 +156,10 @@ def _document(message: str, code: str) -> dict[str, object]:
 def _influx(message: str, head: Head) -> Headers:
     if head.path not in INFLUX_PATHS:
         return ()
-    # A header cannot carry line breaks or anything beyond Latin-1; the body has the exact text.
-    text = " ".join(message.split())[:HEADER_TEXT_MAX].encode("ascii", "replace")
-    return ((b"x-influxdb-error", text),)
+    return ((b"x-influxdb-error", header_text(message)),)
+
+
+def header_text(message: str) -> bytes:
+    """What a header can carry of a message: printable ASCII in one line. The message may quote a client's bytes."""
+    line = " ".join(message.split())[:HEADER_TEXT_MAX]
+    return "".join(char if " " <= char <= "~" else "?" for char in line).encode("ascii")

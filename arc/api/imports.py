@@ -129,9 +129,9 @@ class Imports:
             raise
         self.counts.records += decoded.rows
         duration_ms = round((self._deps.clock.now() - started) * 1000)
-        result = await self._deps.workers.run(_summary, decoded, target, bool(extra))
         if stored.refused:
             raise PartialWrite(written=stored.rows, refused=stored.refused, position=str(stored.position))
+        result = await self._deps.workers.run(_summary, decoded, target, bool(extra))
         return json_reply(200, {"status": "ok", "result": {**result, **extra, "duration_ms": duration_ms}})
 
     async def _read(self, exchange: Exchange, decode: Decode, held: ExitStack) -> Request:
@@ -292,17 +292,10 @@ def _summary(decoded: Request, target: Target, is_lines: bool) -> dict[str, obje
         "measurement": target.measurement,
         "rows_imported": decoded.rows,
         "partitions_created": len(np.unique(time // HOUR_US)),
-        "time_range_min": _shown(int(time.min())),
-        "time_range_max": _shown(int(time.max())),
+        "time_range_min": rfc3339_ms(int(time.min())),
+        "time_range_max": rfc3339_ms(int(time.max())),
         "columns": ["time", *(column.name for column in batch.columns)],
     }
-
-
-def _shown(time_us: int) -> str:
-    try:
-        return rfc3339_ms(time_us)
-    except OverflowError:  # beyond year 9999 there is no RFC 3339
-        return f"{time_us} us"
 
 
 def _query(name: str, about: str, schema: Schema, required: bool = False) -> Parameter:

@@ -8,7 +8,7 @@ from arc.api.deps import Deps
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.routes import Call, Parameter, RequestBody, Route
-from arc.api.schemas import BOOLEAN, INTEGER, STRING, TIMESTAMP, array, json_answer, nullable, obj
+from arc.api.schemas import BOOLEAN, ERROR, INTEGER, STRING, TIMESTAMP, array, json_answer, nullable, obj
 from arc.catalog.access import TokenRecord
 from arc.catalog.commands import CreateToken, DeleteToken, RevokeToken, RotateToken, UpdateToken
 from arc.errors import InvalidRequest, NotFound, Unauthenticated
@@ -65,6 +65,7 @@ class Tokens:
                 answers={
                     200: json_answer("Valid.", valid),
                     401: json_answer("Not valid.", obj({"valid": BOOLEAN, "error": STRING})),
+                    404: json_answer("Authentication is off.", ERROR),
                 },
             ),
             Route(

@@ -151,3 +151,20 @@ def test_the_limiter_remembers_a_bounded_number_of_addresses(monkeypatch: pytest
         limiter.failed(address, 0.0)
     assert limiter.failed("d", 0.0) is not None
     assert limiter.failed("a", 0.0) is None, "the oldest was forgotten"
+
+
+async def test_a_missing_token_is_no_guess_and_is_never_limited() -> None:
+    world = World(auth=AuthConfig(failed_per_minute=1))
+    async with world.client(None) as client:
+        assert {(await client.get("/api/v1/databases")).status_code for _ in range(5)} == {401}
+
+
+async def test_a_wrong_token_is_logged_without_a_letter_of_it() -> None:
+    world = World(auth=AuthConfig(failed_per_minute=2))
+    async with world.client("wrong-secret") as client:
+        for _ in range(5):
+            await client.get("/api/v1/databases")
+    events = world.logged("token_refused")
+    assert len(events) == 2
+    assert events[0]["source"] == "bearer"
+    assert "wrong" not in str(events)

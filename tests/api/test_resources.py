@@ -137,8 +137,10 @@ async def test_a_token_lives_from_making_to_deleting() -> None:
 async def test_absent_permissions_mean_read_and_write_and_an_empty_list_means_none() -> None:
     world = World()
     async with world.client() as admin:
-        for wish, got in (({}, ["read", "write"]), ({"permissions": None}, ["read", "write"]), ({"permissions": []}, []),
-                          ({"permissions": ["admin", "read"]}, ["read", "admin"])):  # fmt: skip
+        for wish, got in (
+            ({}, ["read", "write"]), ({"permissions": None}, ["read", "write"]), ({"permissions": []}, []),
+            ({"permissions": ["admin", "read"]}, ["read", "admin"]),
+        ):  # fmt: skip
             made = (
                 await admin.post("/api/v1/auth/tokens", json={"name": f"t{len(world.catalog.tokens)}", **wish})
             ).json()

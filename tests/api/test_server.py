@@ -47,6 +47,15 @@ def http(port: int, token: str = WRITER) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {token}"})
 
 
+def request(path: str, token: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+WRITE = request("/write", WRITER, b"cpu v=1 1\n")
+QUERY = request("/api/v1/query", READER, b'{"sql":"SELECT 1"}')
+
+
 async def read_all(stream: trio.SocketStream) -> bytes:
     found = b""
     with trio.fail_after(5):
@@ -59,9 +68,7 @@ async def test_a_connection_is_kept_for_many_requests() -> None:
     world = World(server=local())
     async with serving(world) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
         for nth in range(1, 4):
-            await stream.send_all(
-                f"POST /write HTTP/1.1\r\nHost: x\r\nAuthorization: Token {WRITER}\r\nContent-Length: 10\r\n\r\ncpu v=1 1\n".encode()
-            )
+            await stream.send_all(WRITE)
             with trio.fail_after(5):
                 answer = await stream.receive_some()
             assert answer.startswith(b"HTTP/1.1 204")
@@ -129,9 +136,7 @@ async def test_a_client_that_hangs_up_stops_its_query() -> None:
     world.replace(queries=queries)
     async with serving(world) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        body = b'{"sql":"SELECT 1"}'
-        head = f"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nAuthorization: Token {READER}\r\nContent-Length: {len(body)}\r\n\r\n"
-        await stream.send_all(head.encode() + body)
+        await stream.send_all(QUERY)
         with trio.fail_after(5):
             await queries.opened.wait()
             await stream.aclose()
@@ -143,9 +148,7 @@ async def test_a_client_that_hangs_up_does_not_stop_its_write() -> None:
     world.ingest.wait = trio.Event()
     async with serving(world) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        await stream.send_all(
-            f"POST /write HTTP/1.1\r\nHost: x\r\nAuthorization: Token {WRITER}\r\nContent-Length: 10\r\n\r\ncpu v=1 1\n".encode()
-        )
+        await stream.send_all(WRITE)
         with trio.fail_after(5):
             await world.ingest.entered.wait()
             await stream.aclose()
@@ -188,9 +191,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
         start = partial(serve, world.api, world.deps.server, network=SystemNetwork(), log=world.log, stopping=stopping)
         port = await nursery.start(start)
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        body = b'{"sql":"SELECT 1"}'
-        head = f"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nAuthorization: Token {READER}\r\nContent-Length: {len(body)}\r\n\r\n"
-        await stream.send_all(head.encode() + body)
+        await stream.send_all(QUERY)
         await stream.receive_some(1)
         stopping.set()
         with trio.fail_after(5):

@@ -7,7 +7,10 @@ import gzip
 import msgpack
 import pyarrow as pa
 import pytest
+import trio
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arc.api.config import ServerConfig
 from arc.api.decoding import INLINE_BYTES_MAX
@@ -18,6 +21,11 @@ from tests.api.fakes import START_US, WRITER, World
 INFLUX = ("/write", "/api/v2/write")
 LINES = (*INFLUX, "/api/v1/write/line-protocol")
 ROW = msgpack.packb({"m": "cpu", "columns": {"time": [1], "v": [1.5]}})
+
+
+def mangled(seed: bytes, place: int, patch: bytes) -> bytes:
+    place %= len(seed) + 1
+    return seed[:place] + patch + seed[place + len(patch) :]
 
 
 def arrow_body(metadata: dict[str, str]) -> bytes:
@@ -276,3 +284,28 @@ async def test_a_flush_is_for_admins() -> None:
     async with world.client() as client:
         answer = await client.post("/api/v1/write/line-protocol/flush")
     assert (answer.status_code, answer.json()["status"], world.node.flushes) == (200, "success", 1)
+
+
+FUZZED = World()
+SEEDS = (
+    b"cpu,host=a v=1 1\n",
+    ROW,
+    gzip.compress(ROW),
+    arrow_body({"arc.measurement": "cpu"}),
+    b"PAR1",
+    b"time,v\n1,2\n",
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([*LINES, "/api/v1/write/msgpack", "/api/v1/write/arrow", "/api/v1/import/csv?db=a&measurement=b",
+                     "/api/v1/import/parquet?db=a&measurement=b", "/api/v1/query"]),
+    st.binary(max_size=200) | st.builds(mangled, st.sampled_from(SEEDS), st.integers(0, 400), st.binary(max_size=4)),
+)  # fmt: skip
+def test_no_body_is_a_bug(path: str, body: bytes) -> None:
+    async def send() -> int:
+        async with FUZZED.client() as client:
+            return (await client.post(path, content=body)).status_code
+
+    assert trio.run(send) in (200, 204, 400, 413, 422)
