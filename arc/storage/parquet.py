@@ -88,20 +88,30 @@ def _series(table: pa.Table) -> tuple[np.ndarray, int]:
     """Number the rows' tag sets in tag order: equal numbers mean equal tags. Returns the numbers and their bound."""
     numbers = np.zeros(len(table), np.int64)
     count = 1
+    # Numbers are kept below a few times the rows, so that closing their gaps is one pass over flags and not a sort of all rows.
+    dense_max = 8 * len(table) + 1024
     for column in table.columns:
         if not pa.types.is_dictionary(column.type):
             continue
         ranks, distinct = _ranks(column.chunk(0))
-        if count * distinct > 1 << 31:
-            numbers, count = _densify(numbers)
+        if count * distinct > dense_max:
+            numbers, count = _densify(numbers, count, dense_max)
         numbers = numbers * distinct + ranks
         count *= distinct
-    return (numbers, count) if count <= len(table) else _densify(numbers)
+        if count > 1 << 31:
+            numbers, count = _densify(numbers, count, dense_max)
+    return (numbers, count) if count <= len(table) else _densify(numbers, count, dense_max)
 
 
-def _densify(numbers: np.ndarray) -> tuple[np.ndarray, int]:
-    unique, dense = np.unique(numbers, return_inverse=True)
-    return dense.astype(np.int64), len(unique)
+def _densify(numbers: np.ndarray, count: int, dense_max: int) -> tuple[np.ndarray, int]:
+    """Renumber without gaps, order kept; and how many there are. ``count`` is above every number."""
+    if count > dense_max:
+        unique, dense = np.unique(numbers, return_inverse=True)
+        return dense.astype(np.int64), len(unique)
+    seen = np.zeros(count, np.bool_)
+    seen[numbers] = True
+    places = np.cumsum(seen, dtype=np.int64)
+    return places[numbers] - 1, int(places[-1])
 
 
 def _ranks(tag: pa.DictionaryArray) -> tuple[np.ndarray, int]:
