@@ -13,7 +13,7 @@ import typer
 from arc.cli.connect import answer_body, open_client, reaching, refusal
 from arc.cli.exits import ERROR, USAGE, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.screen import Bar, Screen, counted, progress_bar
+from arc.cli.screen import Bar, Screen, counted, progress_bar, shown
 from arc.cli.write import Precision
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _send(client: httpx.Client, kind: str, name: str, parameters: dict[str, str]
     started = time.monotonic()
     size = os.path.getsize(name)
     result: dict[str, object] = {}
+    refused: list[object] = []
     problem: Failure | None = None
     with (
         open(name, "rb") as file,
@@ -147,6 +148,11 @@ def _send(client: httpx.Client, kind: str, name: str, parameters: dict[str, str]
         result = given if isinstance(given, dict) else {}
     else:
         problem = refusal(answer)
+        body = answer_body(answer)
+        listed = body.get("refused")
+        refused = listed if isinstance(listed, list) else []
+        if isinstance(body.get("written"), int):
+            result = {"rows_imported": body["written"]}  # all but the refused lines are stored
         if answer.status_code in (401, 403, 429, 503):
             raise problem
     seconds = time.monotonic() - started
@@ -154,6 +160,9 @@ def _send(client: httpx.Client, kind: str, name: str, parameters: dict[str, str]
         if problem is not None:
             problem.cause = f"{name}: {problem.cause}"
             screen.fail(problem)
+            for one in refused:
+                if isinstance(one, dict):
+                    screen.line(f"{name}: line {one.get('line')}: {shown(one.get('reason'))}: {shown(one.get('text'))}")
         else:
             rows = result.get("rows_imported")
             count = counted(rows, "row") if isinstance(rows, int) else "stored"
@@ -163,6 +172,7 @@ def _send(client: httpx.Client, kind: str, name: str, parameters: dict[str, str]
         "bytes": size,
         "seconds": round(seconds, 3),
         "result": result or None,
+        "refused": refused,
         "error": None if problem is None else problem.cause,
         "code": None if problem is None else problem.code,
     }

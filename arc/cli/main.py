@@ -6,6 +6,7 @@ that ``arc --help`` stays immediate.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -64,6 +65,17 @@ def build_app() -> typer.Typer:
 
 def main() -> int:
     """Run ``sys.argv``; the exit code. See `arc.cli.exits` for what it means."""
+    code = _run()
+    if "duckdb" in sys.modules:
+        # A node ran here and is over. Its idle worker threads are not: taking the interpreter apart under them serves
+        # nobody, and DuckDB's binding would end the last words with pages about objects that it did not free.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run() -> int:
     try:
         build_app()(prog_name="arc")
     except SystemExit as end:

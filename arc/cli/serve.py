@@ -158,14 +158,18 @@ class _Recovery:
         self._done = self._tenth = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Called once per segment."""
+        """Called once per segment. One segment is read before anybody could look."""
+        if progress.segments < 2:
+            return
         if self._screen.err_is_terminal:
             if self._bar is None:
                 bar = progress_bar(self._screen, "reading the log", progress.segments, unit="segments")
                 self._bar = self._shown.enter_context(bar)
             self._bar.advance(progress.segments_done - self._done)
             self._done = progress.segments_done
-        elif progress.segments > 1 and (tenth := progress.segments_done * 10 // progress.segments) != self._tenth:
+            if self._done == progress.segments:
+                self.close()
+        elif (tenth := progress.segments_done * 10 // progress.segments) != self._tenth:
             self._tenth = tenth
             self._log.info(
                 "recovering", segments_done=progress.segments_done, segments=progress.segments, rows=progress.rows

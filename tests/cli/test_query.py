@@ -182,6 +182,18 @@ def test_one_refused_file_does_not_keep_the_next_one_out(run: Run, node: FakeNod
     assert found.stdout.startswith("b.csv: 2 rows")
 
 
+def test_lines_that_an_import_refused_are_listed_and_the_others_counted(run: Run, node: FakeNode) -> None:
+    Path("a.lp").write_text("m v=1\nbad")
+    listed = [{"line": 2, "reason": "missing fields", "text": "bad"}]
+    node.script(refusal(400, "partial write", "partial_write", written=1, refused=listed, refused_total=1))
+    found = run("import", "lp", "a.lp", "--db", "d", "--endpoint", node.endpoint)
+    assert found.exit_code == 1
+    assert found.stdout == "a.lp: line 2: missing fields: bad\n"
+    listing = document(run("import", "lp", "a.lp", "--db", "d", "--endpoint", node.endpoint, "--json"))["files"][0]
+    assert listing["result"] == {"rows_imported": 1}
+    assert listing["refused"] == listed
+
+
 def test_a_missing_file_keeps_all_files_at_home(run: Run, node: FakeNode) -> None:
     Path("a.lp").write_text("m v=1")
     found = run("import", "lp", "a.lp", "nowhere.lp", "--db", "d", "--endpoint", node.endpoint)

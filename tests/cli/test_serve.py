@@ -98,6 +98,7 @@ def test_sigterm_ends_in_order_and_nothing_is_lost(start: Start, run: Run, tmp_p
     assert written.exit_code == 0, written.stderr
     assert served.end(signal.SIGTERM) == 0
     assert '"message": "stop_requested"' in served.said()
+    assert '"message": "node_stopped"' in served.said().splitlines()[-1]
     assert list((tmp_path / "data").rglob("*.parquet")), "a stop in order leaves files"
     assert document(run("wal", "verify", "--data-dir", "data", "--json"))["success"] is True
 
@@ -160,6 +161,7 @@ def test_damage_is_exit_code_5_with_file_and_offset(start: Start, run: Run, tmp_
     assert again.process.wait(60) == 5
     message = again.said()
     assert "error: wal/000000000001.log at offset 4096" in message
+    assert "next: Keep a copy" in message.splitlines()[-1]
     assert "arc wal verify" in message
     assert "Traceback" not in message
     assert run("wal", "verify", "--data-dir", "data").exit_code == 5
