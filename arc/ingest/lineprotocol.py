@@ -3,18 +3,19 @@ r"""InfluxDB line protocol, exactly: this module is the definition, every faster
 One record is ``measurement[,tag=value…] field=value[,field=value…] [timestamp]`` and ends at a newline. The rules are
 those of InfluxDB 1.x (checked against a real server by ``tests/ingest/test_lineprotocol_oracle.py``):
 
-* A backslash before a comma, a space or (not in a measurement) an equals sign makes that byte part of the name; before
-  anything else it is itself. Quotes mean nothing in names.
+* A backslash before a comma, a space or an equals sign makes that byte part of the name; before anything else it is
+  itself. A measurement may have an equals sign without it. Quotes mean nothing in names.
 * A value is a float, an integer ``1i``, an unsigned ``1u``, a boolean (``t T true True TRUE f F false False FALSE``) or
   a string in double quotes, where ``\"`` and ``\\`` are escapes and newlines are allowed.
 * Blank lines and lines starting with ``#`` are skipped. Spaces may repeat between the three parts; space, tab and NUL
   may stand before a line. When a field comes twice in one line the last one counts.
 
-Where InfluxDB accepts garbage or loses good lines, this parser does not: text behind a closing quote is refused, a
-backslash never hides the newline that ends a line, a comment ends at its newline whatever quotes it has, and bytes that
-are not UTF-8 are refused instead of stored. A carriage return at the end of a line belongs to the line end. The name
-``time``, in any case, is taken by the timestamp. An unclosed string swallows the rest of the body, as in InfluxDB: what
-may be the text of a message is never read as a line.
+Where InfluxDB accepts garbage or loses good lines, this parser does not: text behind a closing quote is refused, and so
+is a tag value that starts with an equals sign; a backslash never hides the newline that ends a line; a comment ends at
+its newline whatever quotes it has; bytes that are not UTF-8 are refused instead of stored. A carriage return at the end
+of a line belongs to the line end. The name ``time``, in any case, is taken by the timestamp. When a field comes twice
+with two types the last one counts, too. An unclosed string swallows the rest of the body, as in InfluxDB: what may be the
+text of a message is never read as a line.
 
 Stored time is microseconds: nanoseconds are divided with floor, so times before 1970 keep their order. Source of the
 grammar: InfluxDB 1.x documentation, "Line protocol reference". Not done here: naming rules and types across lines.
@@ -192,7 +193,6 @@ def _skip_blanks(line: bytes, at: int) -> int:
 
 _MEASUREMENT = re.compile(rb"(?:[^, \\]++|\\[, ]?+)*+")
 _NAME = re.compile(rb"(?:[^,= \\]++|\\[,= ]?+)*+")
-_MEASUREMENT_ESCAPE = re.compile(rb"\\([, ])")
 _NAME_ESCAPE = re.compile(rb"\\([,= ])")
 
 
@@ -205,7 +205,7 @@ def parse_series(line: bytes, at: int) -> tuple[str, tuple[tuple[str, str], ...]
     raw, at = _take(_MEASUREMENT, line, at)
     if not raw:
         raise LineRefused("missing measurement")
-    measurement = unescape_measurement(raw)
+    measurement = unescape_name(raw)
     tags: dict[str, str] = {}
     while line[at : at + 1] == b",":
         raw, at = _take(_NAME, line, at + 1)
@@ -236,13 +236,8 @@ def _take(pattern: re.Pattern[bytes], line: bytes, at: int) -> tuple[bytes, int]
     return found.group(), found.end()
 
 
-def unescape_measurement(raw: bytes) -> str:
-    """The name that a measurement's raw bytes, valid UTF-8, stand for."""
-    return _unescape(_MEASUREMENT_ESCAPE, raw)
-
-
 def unescape_name(raw: bytes) -> str:
-    """The name that the raw bytes of a tag key, tag value or field key stand for."""
+    """The name that the raw bytes of a measurement, tag key, tag value or field key, valid UTF-8, stand for."""
     return _unescape(_NAME_ESCAPE, raw)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from arc.ingest import lp_kernel, lp_tables
 from arc.ingest.columns import Decoded
-from arc.ingest.lineprotocol import TIME_US_MAX, Unit, unescape_measurement, unescape_name
+from arc.ingest.lineprotocol import TIME_US_MAX, Unit, unescape_name
 from arc.ingest.lp_seal import RowBuffers, Sealer
 from arc.ingest.lp_tables import SLACK, Bytes, Ints, Tables
 
@@ -104,9 +104,7 @@ class Scratch:
         head = tables.head
         while len(self._known) < head[lp_tables.N_MEASUREMENTS]:
             row = tables.measurements[len(self._known)]
-            self._known.append(
-                RowBuffers(unescape_measurement(self._text(row[lp_tables.M_OFFSET], row[lp_tables.M_SIZE])))
-            )
+            self._known.append(RowBuffers(unescape_name(self._text(row[lp_tables.M_OFFSET], row[lp_tables.M_SIZE]))))
         for field in range(self._fields_known, int(head[lp_tables.N_FIELDS])):
             row = tables.fields[field]
             start = field * lp_tables.FIELD_NAME_BYTES

@@ -43,7 +43,7 @@ def bits(values: pa.Array) -> list[bytes | None]:
 
 poison = st.text(alphabet='ab,= "\\é#.1i\0\t', min_size=0, max_size=5)
 word = st.sampled_from(
-    ["cpu", "mem", "a", "host", "region", "usage_idle", "x", "k", "time", "Time", "µ", "b\\ c", "d\\,e",
+    ["cpu", "mem", "a", "host", "region", "usage_idle", "x", "k", "x=y", "x\\=y", "time", "Time", "µ", "b\\ c", "d\\,e",
      "f\\\\,g", "eight_88", "a_long_field_key_name_1234", "sixteen_letters_", "a_very_long_name_" * 4, '"', "\\",
      "fifteen_letters"]
 )  # fmt: skip

@@ -60,7 +60,7 @@ GOOD = [
     # escapes in names
     (r"a\,b\ c,k\ =x\,y\=z\  f\=\ \,=1", ("a,b c", {"k ": "x,y=z "}, {"f= ,": ("float", 1.0)}, NOW_US)),
     (r"a=b,k=v f=1", ("a=b", {"k": "v"}, {"f": ("float", 1.0)}, NOW_US)),
-    (r"a\=b f=1", (r"a\=b", {}, {"f": ("float", 1.0)}, NOW_US)),
+    (r"a\=b f=1", ("a=b", {}, {"f": ("float", 1.0)}, NOW_US)),
     (r"a\b,k\k=v\v f\f=1", (r"a\b", {r"k\k": r"v\v"}, {r"f\f": ("float", 1.0)}, NOW_US)),
     (r"a\\,b f=1", (r"a\,b", {}, {"f": ("float", 1.0)}, NOW_US)),
     (r"a,k=\\ v f=1", ("a", {"k": r"\ v"}, {"f": ("float", 1.0)}, NOW_US)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -142,3 +143,22 @@ def test_a_memoryview_is_decoded_in_place(decoder: LineDecoder) -> None:
 def test_an_unknown_precision_is_refused_by_the_compiled_decoder_too(decoder: LineDecoder) -> None:
     with pytest.raises(InvalidRequest, match="precision"):
         decoder.decode(b"m f=1\n" * 100, precision="d", now_us=0)
+
+
+def test_two_spellings_of_one_measurement_are_one_batch(decoder: LineDecoder) -> None:
+    request = check(decoder, b"a=b,t=x f=1 1\na\\=b f=2 2\nc f=3 3\na=b,t=y f=4 4\n")
+    assert [(batch.measurement, batch.rows) for batch in request.batches] == [("a=b", 3), ("c", 1)]
+
+
+def test_calls_from_several_threads_do_not_mix(decoder: LineDecoder) -> None:
+    bodies = [b"".join(b"m%d,h=%d f%d=%d %d\n" % (n % 3, k, n, k, k) for k in range(200)) for n in range(8)]
+    expected = [parse(data, now_us=0) for data in bodies]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda data: decoder.decode(data, now_us=0), bodies)) == expected
+    assert len(decoder._idle) <= lp_fast.IDLE_SCRATCHES_MAX
+
+
+def test_an_unwarmed_decoder_answers_the_same() -> None:
+    data = b"m,a=x f=1 1000\n" * 50 + b"bad\n"
+    assert LineDecoder().decode(data, now_us=0) == parse(data, now_us=0)
