@@ -1,16 +1,17 @@
 """All formats behind one object, which is what the HTTP layer is given.
 
-The compiled line-protocol and MessagePack decoders take seconds to compile at the first start on a machine. `warm` does that on a
-worker; until it is done the interpreted ones answer, equal in everything but speed.
+The compiled line-protocol and MessagePack decoders take seconds to compile at the first start on a machine. `warm`
+does that on a worker; until it is done the interpreted ones answer, equal in everything but speed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from arc.ingest import arrow, compression, msgpack
+from arc.ingest import arrow, compression
 from arc.ingest.columns import Request
 from arc.ingest.lp_fast import LineDecoder
+from arc.ingest.mp_fast import MsgpackDecoder
 
 
 class Formats:
@@ -18,10 +19,12 @@ class Formats:
 
     def __init__(self) -> None:
         self._lines = LineDecoder()
+        self._msgpack = MsgpackDecoder()
 
     def warm(self) -> bool:
         """Compile the fast paths; blocking. Returns whether they are in use from now on."""
-        return self._lines.warm()
+        lines, packed = self._lines.warm(), self._msgpack.warm()
+        return lines and packed
 
     def inflate(self, body: bytes, limit_bytes: int) -> bytes:
         """Undo gzip or zstd, told by the first bytes. Raises TooLarge, InvalidRequest."""
@@ -33,7 +36,7 @@ class Formats:
 
     def msgpack(self, body: bytes, now_us: int) -> Request:
         """MessagePack, all forms. Raises InvalidRequest."""
-        return msgpack.decode(body, now_us=now_us)
+        return self._msgpack.decode(body, now_us=now_us)
 
     def arrow(
         self, body: bytes, measurement: str | None, now_us: int, tags: Sequence[str] | None = None
