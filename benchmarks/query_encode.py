@@ -25,7 +25,7 @@ from arc.query import json_rows, results_json
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.names import TableName
-from arc.query.relation import relation_sql
+from arc.query.relation import parquet_source, relation_sql
 from arc.query.results import Encoder, Encoding, Summary
 from arc.query.results_arrow import ArrowEncoder
 from arc.query.results_csv import CsvEncoder
@@ -110,6 +110,7 @@ def write_files(root: Path, rows: int) -> list[FileEntry]:
                 first_sequence=1,
                 last_sequence=1,
                 created_us=0,
+                columns=tuple(table.column_names),
             )
         )
     return entries
@@ -117,7 +118,7 @@ def write_files(root: Path, rows: int) -> list[FileEntry]:
 
 def scan(plain: duckdb.DuckDBPyConnection, root: Path, entries: list[FileEntry]) -> int:
     """DuckDB's own rows as Arrow batches, dropped at once."""
-    source = relation_sql(SCHEMA, [str(root / entry.path) for entry in entries], None)
+    source = relation_sql(SCHEMA, [parquet_source(entries, [str(root / entry.path) for entry in entries])])
     reader = plain.sql(SQL.replace("cpu", f"{source} AS cpu")).to_arrow_reader(32_768)
     return sum(batch.num_rows for batch in reader)
 

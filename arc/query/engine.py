@@ -25,7 +25,7 @@ from arc.query.config import QueryConfig
 from arc.query.lexer import quote_default, tokens
 from arc.query.mistakes import clean, is_fatal, translate
 from arc.query.names import UNKNOWN_TABLE, TableName
-from arc.query.relation import files_within, quote_text, relation_sql
+from arc.query.relation import files_within, parquet_source, quote_text, registered_source, relation_sql
 from arc.query.show import parse_show
 from arc.query.snapshot import Snapshot
 from arc.query.statement import ONLY_QUERIES, Explain, Parsed, Statement
@@ -113,8 +113,13 @@ class Engine:
                 tables[names[use.table]] = as_table(held.schema, held.buffered)
             files = files_within(held.files, use.min_us, use.max_us)
             considered += sum(entry.rows for entry in files) + sum(batch.num_rows for batch in held.buffered)
-            paths = [self._native_path(entry.path) for entry in files]
-            expressions[use.relation] = relation_sql(held.schema, paths, names.get(use.table))
+            sources = []
+            if files:
+                sources.append(parquet_source(files, [self._native_path(entry.path) for entry in files]))
+            if held.buffered:
+                name = names[use.table]
+                sources.append(registered_source(name, tables[name].column_names))
+            expressions[use.relation] = relation_sql(held.schema, sources)
         text, replaced = re.subn(rf"{re.escape(token)}_\d{{4}}", lambda found: expressions[found.group()], sql)
         assert replaced == len(statement.uses), (replaced, statement.uses)
         return Bound(text, tables, considered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from arc.query.service import QueryService
@@ -127,3 +129,12 @@ def test_ranges_of_one_table_are_covered_by_one() -> None:
     asked = [TableRange("d", "m", 1, 5), TableRange("d", "m", 3, 9), TableRange("d", "n", None, 2)]
     assert merge_ranges(asked) == (TableRange("d", "m", 1, 9), TableRange("d", "n", None, 2))
     assert merge_ranges([*asked, TableRange("d", "m", None, None)])[0] == TableRange("d", "m")
+
+
+async def test_files_whose_columns_are_not_told_are_read_all_the_same(store: Store, service: QueryService) -> None:
+    store.measurement("default", "cpu", host="tag", a="integer", b="float")
+    store.file("default", "cpu", [0], host=["x"], a=[1])
+    store.file("default", "cpu", [1], b=[2.5])
+    store.catalog.entries = [replace(entry, columns=()) for entry in store.catalog.entries]
+    assert await rows(service, "SELECT host, a, b FROM cpu ORDER BY time") == [("x", 1, None), (None, None, 2.5)]
+    assert await rows(service, "SELECT b FROM cpu WHERE time = '1970-01-01'") == [(None,)]
