@@ -22,9 +22,8 @@ from arc.ids import Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
 from arc.ingest.requests import AllRefused, WriteRequest, Written
-from arc.query.answer import Answer
 from arc.query.registry import RunningQuery
-from arc.query.steps import Steps
+from arc.query.results import Encoder, Encoding, Summary
 from arc.security.tokens import hash_token
 from arc.telemetry import Log, RingSink
 
@@ -146,20 +145,16 @@ class FakeAnswers:
         self.cancelled: list[str] = []
 
     @asynccontextmanager
-    async def open(self, sql: str, **asked: object) -> AsyncIterator[Answer]:
+    async def open(self, sql: str, **asked: object) -> AsyncIterator[FakeAnswer]:
         self.asked.append({"sql": sql, **asked})
         if self.error is not None:
             raise self.error
-        rows = _Rows(self._rows, self._batches, self._fail_after)
-        steps = Steps(InlineWorkers(), 300.0)  # type: ignore[arg-type]
-        answer = Answer(
-            query_id="q1", schema=rows.schema, rows=rows, steps=steps, clock=FakeClock(), started=0.0
-        )  # fmt: skip
+        answer = FakeAnswer(_Rows(self._rows, self._batches, self._fail_after))
         self.opened.set()
         try:
             if self._hang:
                 await trio.sleep_forever()
-            await answer.fetch_first()
+            answer.rows.peek()
             yield answer
         finally:
             self.closed.set()
@@ -192,8 +187,27 @@ class FakeAnswers:
         self.cancelled.append(query_id)
 
 
+class FakeAnswer:
+    """What `arc.query.answer.Answer` is to its reader, over the real encoding."""
+
+    query_id = "q1"
+    elapsed_ms = 7
+
+    def __init__(self, rows: _Rows) -> None:
+        self.rows = rows
+
+    async def encoded(self, encoder: Encoder, *, profile: bool = False) -> AsyncIterator[bytes]:
+        encoding = Encoding(encoder, self.rows.schema, self.rows.next)
+        while not encoding.ended:
+            await trio.lowlevel.checkpoint()
+            yield encoding.chunk()
+        summary = Summary(row_count=encoding.row_count, execution_time_ms=7, timestamp="2026-01-01T00:00:00Z")
+        for piece in encoding.tail(summary):
+            yield piece
+
+
 class _Rows:
-    """``batches`` batches of ``rows`` rows."""
+    """``batches`` batches of ``rows`` rows, or a failure after ``fail_after`` of them."""
 
     def __init__(self, rows: int, batches: int, fail_after: int | None) -> None:
         self._batch = pa.record_batch({"n": pa.array(range(rows), pa.int64()), "host": ["server-01"] * rows})
@@ -202,8 +216,9 @@ class _Rows:
         self._fail_after = fail_after
         self._given = 0
 
-    def open(self) -> pa.Schema:
-        return self.schema
+    def peek(self) -> None:
+        if self._fail_after == 0:
+            self.next()
 
     def next(self) -> pa.RecordBatch | None:
         if self._given == self._fail_after:
@@ -213,12 +228,6 @@ class _Rows:
         self._left -= 1
         self._given += 1
         return self._batch
-
-    def interrupt(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class RealDecoders:
