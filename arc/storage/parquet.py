@@ -88,7 +88,7 @@ def _series(table: pa.Table) -> tuple[np.ndarray, int]:
     """Number the rows' tag sets in tag order: equal numbers mean equal tags. Returns the numbers and their bound."""
     numbers = np.zeros(len(table), np.int64)
     count = 1
-    # Numbers are kept below a few times the rows, so that closing their gaps is one pass over flags and not a sort of all rows.
+    # Numbers stay below a few times the rows, so that closing their gaps is a pass over flags, not a sort of all rows.
     dense_max = 8 * len(table) + 1024
     for column in table.columns:
         if not pa.types.is_dictionary(column.type):
