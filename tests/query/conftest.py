@@ -19,6 +19,7 @@ from arc.query.engine import Engine
 from arc.query.service import QueryService
 from arc.query.snapshot import Snapshot, SnapshotTaker, TableRange
 from arc.storage.files import FileEntry
+from arc.storage.paths import file_path, hour_of
 
 T = TypeVar("T")
 
@@ -113,11 +114,11 @@ class Store:
         return self.file_of(database, name, self.batch(database, name, time_us, **columns))
 
     def file_of(self, database: str, name: str, batch: pa.RecordBatch) -> FileEntry:
-        path = f"files/{database}/{name}/{len(self.catalog.entries):06d}.parquet"
-        native = self.root / path
+        times = batch.column("time").cast(pa.int64()).to_pylist()
+        path = file_path(database, name, hour_of(min(times)), node="n1", epoch=1, sequence=len(self.catalog.entries))
+        native = Path(self.native_path(path))
         native.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_batches([batch]), native)
-        times = batch.column("time").cast(pa.int64()).to_pylist()
         entry = FileEntry(
             path=path,
             database=database,
@@ -137,6 +138,10 @@ class Store:
         self.catalog.entries.append(entry)
         return entry
 
+    def lose(self, entry: FileEntry) -> None:
+        """Unlink a file that the manifest still names."""
+        Path(self.native_path(entry.path)).unlink()
+
     def buffered(self, database: str, name: str, time_us: Sequence[int], **columns: Sequence[object]) -> None:
         """Put rows into the buffer only."""
         rows = self.batch(database, name, time_us, **columns)
@@ -152,7 +157,7 @@ class Store:
         return taker(tables)
 
     def native_path(self, path: str) -> str:
-        return str(self.root / path)
+        return str(self.root / "files" / path)
 
 
 def _array(kind: str, values: Sequence[object]) -> pa.Array:

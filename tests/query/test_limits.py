@@ -178,7 +178,7 @@ async def test_a_query_cancelled_in_the_queue_never_runs(store: Store, engine: E
 async def test_a_missing_file_is_named_by_no_path(store: Store, service: QueryService) -> None:
     store.measurement("default", "cpu", u="float")
     entry = store.file("default", "cpu", [0], u=[1.0])
-    (store.root / entry.path).unlink()
+    store.lose(entry)
     with pytest.raises(Unavailable) as caught:
         await rows(service, "SELECT * FROM cpu")
     assert caught.value.code == "file_unreadable"
