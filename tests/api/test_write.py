@@ -173,6 +173,16 @@ async def test_a_bomb_is_refused_at_the_limit_and_its_memory_was_set_aside_befor
         assert answer.status_code == 503, "no room for what it may become"
 
 
+async def test_what_a_compressed_body_grows_to_is_paid_for_before_it_grows() -> None:
+    world = World()
+    body = gzip.compress(b"cpu v=1 1\n")
+    world.ingest.budget = len(body) * 10
+    async with world.client(WRITER) as client:
+        assert (await client.post("/write", content=body)).status_code == 503
+        world.ingest.budget = len(body) * 20
+        assert (await client.post("/write", content=body)).status_code == 204
+
+
 async def test_a_body_that_compresses_unusually_well_is_stored_all_the_same() -> None:
     world = World()
     async with world.client(WRITER) as client:
