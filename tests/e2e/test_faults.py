@@ -117,6 +117,7 @@ def test_a_graceful_stop_leaves_everything_in_files_and_nothing_to_replay(make_s
     server = make_server()
     server.start()
     stored = [0]
+    in_full_swing = threading.Event()
 
     def write_until_refused() -> None:
         with httpx.Client(base_url=server.url, headers=dict(server.http.headers), timeout=30) as http:
@@ -130,11 +131,12 @@ def test_a_graceful_stop_leaves_everything_in_files_and_nothing_to_replay(make_s
                     assert answer.status_code == 503, answer.text
                     return
                 stored[0] += 100
+                if stored[0] >= 1000:
+                    in_full_swing.set()
 
     writer = threading.Thread(target=write_until_refused)
     writer.start()
-    while stored[0] < 1000:
-        assert writer.is_alive()
+    assert in_full_swing.wait(60)
     server.terminate()
     writer.join(30)
 
