@@ -199,6 +199,7 @@ async def run_node(
 
         port = await nursery.start(http)
         nursery.start_soon(ports.workers.run, formats.warm)
+        nursery.start_soon(queries.warm)
         epoch = Epoch(catalog().lease_epoch("writer"))
         recovered = await nursery.start(writer.run, epoch, on_progress)
         state.starting = None
@@ -219,6 +220,7 @@ async def run_node(
         http_stop.set()
         await http_stopped.wait()
         await writer.finish()
+        await ports.workers.run(engine.close)
         nursery.cancel_scope.cancel()
     log.info("node_stopped")
 
