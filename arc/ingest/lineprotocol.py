@@ -14,8 +14,8 @@ Where InfluxDB accepts garbage or loses good lines, this parser does not: text b
 is a tag value that starts with an equals sign; a backslash never hides the newline that ends a line; a comment ends at
 its newline whatever quotes it has; bytes that are not UTF-8 are refused instead of stored. A carriage return at the end
 of a line belongs to the line end. The name ``time``, in any case, is taken by the timestamp. When a field comes twice
-with two types the last one counts, too. An unclosed string swallows the rest of the body, as in InfluxDB: what may be the
-text of a message is never read as a line.
+with two types the last one counts, too. An unclosed string swallows the rest of the body, as in InfluxDB: what may be
+the text of a message is never read as a line.
 
 Stored time is microseconds: nanoseconds are divided with floor, so times before 1970 keep their order. Source of the
 grammar: InfluxDB 1.x documentation, "Line protocol reference". Not done here: naming rules and types across lines.

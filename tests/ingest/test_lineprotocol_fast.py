@@ -23,7 +23,7 @@ from tests.ingest.test_lineprotocol import BAD, GOOD, VALUES
 pytest.importorskip("numba", reason="the compiled kernel needs numba (extra 'fast')")
 
 bounded = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 400
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 200
 )
 
 

@@ -86,7 +86,7 @@ number = st.one_of(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 400)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 200)
 @given(st.data(), template, st.sampled_from(["ns", "ms", "h"]))
 def test_the_library_route_equals_the_exact_parser(data: st.DataObject, shape: tuple, unit: str) -> None:
     """Lines of one shape, with values that are mostly numbers of one type."""
@@ -104,7 +104,7 @@ def test_the_library_route_equals_the_exact_parser(data: st.DataObject, shape: t
         compare(found, parse(text, precision=unit, now_us=NOW_US))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 400)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES <= 200)
 @given(body)
 def test_a_decoder_without_its_kernel_equals_the_exact_parser(text: str) -> None:
     data = text.encode() * 4
