@@ -188,7 +188,6 @@ async def run_node(
                 catalog=catalog,
                 statistics=statistics,
                 version=version,
-                decode_threads=config.ingest.decode_threads,
                 materialised_bytes_max=config.query.materialised_bytes_max,
             )
         )
