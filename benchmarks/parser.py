@@ -1,7 +1,7 @@
 """Line protocol parsers against each other on one core: ours compiled, ours without numba, ours exact, and a C parser.
 
 Run: ``python -m benchmarks.parser [--quick] [--json]``. Every way decodes the same bodies in turn, in one process; a
-rate rate is lines for each second of CPU, median of the repetitions. Ours include everything up to Arrow columns,
+rate is lines for each second of CPU, median of the repetitions. Ours include everything up to Arrow columns,
 which is what a write request costs. The peer, `line-protocol-parser` (C, PyPI), makes Python dicts, no columns; it is
 left out when it is not installed.
 """
