@@ -1,1 +1,2 @@
-"""Measurements of Arc against named peers and measured floors, each pair in the same run. `python -m benchmarks --help`."""
+"""Measurements of Arc against named peers and measured floors, each pair in the same run. `python -m benchmarks
+--help`."""

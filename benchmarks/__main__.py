@@ -1,7 +1,9 @@
-"""``python -m benchmarks``: measure what was asked for, print the table. ``--quick`` for a first look, ``--only`` for a part.
+"""``python -m benchmarks``: measure what was asked for, print the table. ``--quick`` for a first look, ``--only`` for a
+part.
 
-The server has one core and the load another; peers and we take turns. Nothing else should run: on a busy machine the ratios survive
-better than the figures, but neither is worth much. What was measured under which load is printed with the table.
+The server has one core and the load another; peers and we take turns. Nothing else should run: on a busy machine the
+ratios survive better than the figures, but neither is worth much. What was measured under which load is printed with
+the table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What operators feel: the longest silence of the event loop under heavy work, the way back after kill -9, the cost of doing nothing."""
+"""What operators feel: the longest silence of the event loop under heavy work, the way back after kill -9, the cost of
+doing nothing."""
 
 from __future__ import annotations
 

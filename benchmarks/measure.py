@@ -1,7 +1,7 @@
-"""One row of the table: what was done, what we measured, what the peer did in the same run, and whether the target holds.
+"""One row of the table: what was done, what we measured, what the peer did in the same run, whether the target holds.
 
-A figure is a median of repetitions with its spread; a ratio is always ours against theirs so that the target reads as a sentence. Nothing
-here is a test: figures depend on the machine, and a machine is never as quiet as one hopes.
+A figure is a median of repetitions with its spread; a ratio is always ours against theirs so that the target reads as
+a sentence. Nothing here is a test: figures depend on the machine, and a machine is never as quiet as one hopes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The bodies that are sent: made once, always the same (fixed seeds), two hundred different ones in rotation.
 
-*simple*: 1 tag of 100 hosts, 3 floats of three decimals, 74 bytes a line. *wide*: the shape of TSBS's cpu table, 10 tags of 4,000 hosts,
-5 integers and 5 floats, 364 bytes a line. MessagePack columns and Arrow streams carry the values of *simple*.
+*simple*: 1 tag of 100 hosts, 3 floats of three decimals, 74 bytes a line. *wide*: the shape of TSBS's cpu table, 10
+tags of 4,000 hosts, 5 integers and 5 floats, 364 bytes a line. MessagePack columns and Arrow streams carry the values
+of *simple*.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ REGIONS = ("us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1", "
 INTEGERS = ("usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait")
 FLOATS = ("usage_irq", "usage_softirq", "usage_steal", "usage_guest", "usage_guest_nice")
 TAGS = (
-    "hostname", "region", "datacenter", "rack", "os", "arch", "team", "service", "service_version", "service_environment",
+    "hostname", "region", "datacenter", "rack", "os", "arch", "team", "service", "service_version",
+    "service_environment",
 )  # fmt: skip
 
 
@@ -31,8 +33,9 @@ def hosts(count: int, seed: int = 7) -> list[dict[str, str]]:
     for host in range(count):
         region = rng.choice(REGIONS)
         values = (
-            f"host_{host}", region, region + rng.choice("abc"), str(rng.randrange(100)), rng.choice(("Ubuntu16.10", "Ubuntu15.10")),
-            rng.choice(("x64", "x86")), rng.choice(("SF", "NYC", "LON", "CHI")), str(rng.randrange(20)), str(rng.randrange(2)),
+            f"host_{host}", region, region + rng.choice("abc"), str(rng.randrange(100)),
+            rng.choice(("Ubuntu16.10", "Ubuntu15.10")), rng.choice(("x64", "x86")),
+            rng.choice(("SF", "NYC", "LON", "CHI")), str(rng.randrange(20)), str(rng.randrange(2)),
             rng.choice(("production", "staging", "test")),
         )  # fmt: skip
         made.append(dict(zip(TAGS, values, strict=True)))

@@ -1,7 +1,9 @@
-"""Questions: seven in the manner of TSBS over HTTP against bare DuckDB on the very same files, with and without a buffer on top.
+"""Questions: seven in the manner of TSBS over HTTP against bare DuckDB on the very same files, with and without a
+buffer on top.
 
-Ours includes HTTP, authentication, parsing, planning from the manifest and the encoding of the answer; DuckDB's is `sql(...).to_arrow_table()`
-in this process on a connection that lives on. Both may use every core, and they take turns.
+Ours includes HTTP, authentication, parsing, planning from the manifest and the encoding of the answer; DuckDB's is
+`sql(...).to_arrow_table()` in this process on a connection that lives on. Both may use every core, and they take
+turns.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ PRUNED = {
 """Questions about one hour of six: the manifest leaves the other files out."""
 
 WHOLE = {
-    "all hosts by hour, 5 averages": "SELECT date_trunc('hour', time) AS h, hostname, avg(usage_user), avg(usage_system), "
-    "avg(usage_idle), avg(usage_nice), avg(usage_iowait) FROM {cpu} GROUP BY h, hostname",
+    "all hosts by hour, 5 averages": "SELECT date_trunc('hour', time) AS h, hostname, avg(usage_user), "
+    "avg(usage_system), avg(usage_idle), avg(usage_nice), avg(usage_iowait) FROM {cpu} GROUP BY h, hostname",
     "last point of every host": "SELECT hostname, max(time), arg_max(usage_user, time) FROM {cpu} GROUP BY hostname",
     "by region": "SELECT region, avg(usage_user), max(usage_irq) FROM {cpu} GROUP BY region",
 }
@@ -55,17 +57,17 @@ COUNT = "SELECT count(*) FROM {cpu}"
 
 def queries(run: Run) -> list[Row]:
     """The seven, then the freshness of half a million rows that no file has."""
-    with Arc(run, run.folder / "server", pinned=False, settings={"ingest.memory_bytes": "2GiB"}) as server:
-        with server.client() as http:
-            for hour in range(HOURS):
-                fill(http, wide_table(ROWS_PER_HOUR, HOSTS, START_NS + hour * 3_600_000_000_000))
-            http.post("/api/v1/write/line-protocol/flush").raise_for_status()
-            files = sorted((server.folder / "data").rglob("*.parquet"))
-            run.say(f"    {HOURS * ROWS_PER_HOUR:,} rows in {len(files)} files")
-            rows = _against_duckdb(run, http, files)
-            before = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
-            fill(http, wide_table(BUFFERED_ROWS, HOSTS, START_NS + HOURS * 3_600_000_000_000))
-            after = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
+    settings = {"ingest.memory_bytes": "2GiB"}
+    with Arc(run, run.folder / "server", pinned=False, settings=settings) as server, server.client() as http:
+        for hour in range(HOURS):
+            fill(http, wide_table(ROWS_PER_HOUR, HOSTS, START_NS + hour * 3_600_000_000_000))
+        http.post("/api/v1/write/line-protocol/flush").raise_for_status()
+        files = sorted((server.folder / "data").rglob("*.parquet"))
+        run.say(f"    {HOURS * ROWS_PER_HOUR:,} rows in {len(files)} files")
+        rows = _against_duckdb(run, http, files)
+        before = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
+        fill(http, wide_table(BUFFERED_ROWS, HOSTS, START_NS + HOURS * 3_600_000_000_000))
+        after = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
     for name in WHOLE:
         note = f"{HOURS * ROWS_PER_HOUR:,} rows in files; {BUFFERED_ROWS:,} more rows are answered for as well"
         rows.append(

@@ -1,7 +1,7 @@
 """`arc serve` with one more task on its loop: it sleeps 5 ms again and again and notes how late it was woken.
 
-What it notes is what a heartbeat between nodes would suffer: long steps of other tasks and waits for the GIL alike. It begins when a
-file ``measure`` appears in the working directory and writes ``late.txt`` as it goes.
+What it notes is what a heartbeat between nodes would suffer: long steps of other tasks and waits for the GIL alike. It
+begins when a file ``measure`` appears in the working directory and writes ``late.txt`` as it goes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def _with_heartbeat(*arguments: object, **named: object) -> None:
 
 
 async def _beat() -> None:
-    while not os.path.exists("measure"):
+    while not os.path.exists("measure"):  # noqa: ASYNC110, ASYNC240
         await trio.sleep(PERIOD_SECONDS)
     with open("late.txt", "w", buffering=1) as out:  # noqa: ASYNC230
         while True:

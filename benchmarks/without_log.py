@@ -1,4 +1,5 @@
-"""`arc serve` with a write-ahead log that forgets at once: never a product, only the floor that the real one is measured against.
+"""`arc serve` with a write-ahead log that forgets at once: never a product, only the floor that the real one is
+measured against.
 
 Everything else is the product's own code: HTTP, parsing, schema, serialising the record, buffer, flush.
 """

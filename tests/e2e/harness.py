@@ -1,7 +1,7 @@
 """A real node in a real process on a temporary folder: started, killed, stopped and asked over HTTP as anybody would.
 
-Nothing here sleeps for a guessed time: waiting means asking again until a deadline, and a deadline that passes fails with
-what the process wrote. Standard error goes to a file in the folder, so it survives the process.
+Nothing here sleeps for a guessed time: waiting means asking again until a deadline, and a deadline that passes fails
+with what the process wrote. Standard error goes to a file in the folder, so it survives the process.
 """
 
 from __future__ import annotations

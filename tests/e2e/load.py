@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -128,6 +128,8 @@ class Writer:
     refused: int = 0
     requests: int = 0
     surprises: list[str] = field(default_factory=list)
+    told: threading.Event = field(default_factory=threading.Event)
+    """Set when this client was told 204."""
     _next_id: int = 1
     _next_key: int = 1
     _open: tuple[str, Batch] | None = None
@@ -181,6 +183,7 @@ class Writer:
             for measurement, ids in batch.ids.items():
                 self.stored[measurement].update(ids)
             self._open = None
+            self.told.set()
         elif answer.status_code == 503:
             if answer.json()["code"] == "outcome_unknown":
                 self._not_known(batch)
@@ -237,17 +240,19 @@ class Watcher:
             self.complaints.append(f"{measurement}: saw {distinct} rows where {known} were acknowledged before")
 
 
-def run_for(url: str, workers: Sequence[Writer | Watcher], seconds: float, then: object = None) -> None:
-    """Run all at once; after ``seconds`` call ``then`` (the kill) while they are in full swing, or tell them to stop."""
+def run_until_killed(
+    url: str, writers: Sequence[Writer], watcher: Watcher, seconds: float, kill: Callable[[], None]
+) -> None:
+    """Run all at once; ``seconds`` after the first of them was told 204, and in full swing, kill the server."""
     stop = threading.Event()
-    threads = [threading.Thread(target=worker.run, args=(url, stop)) for worker in workers]
+    for writer in writers:
+        writer.told.clear()
+    threads = [threading.Thread(target=worker.run, args=(url, stop)) for worker in (*writers, watcher)]
     for thread in threads:
         thread.start()
+    writers[0].told.wait(30)
     stop.wait(seconds)
-    if callable(then):
-        then()
-    else:
-        stop.set()
+    kill()
     for thread in threads:
         thread.join(60)
     stop.set()

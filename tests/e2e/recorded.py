@@ -1,8 +1,10 @@
-"""Requests as programs send them that cannot be installed here: what goes over the wire, and what they need in the answer.
+"""Requests as programs send them that cannot be installed here: what goes over the wire, and what they need in the
+answer.
 
-The shapes are those of the clients' public sources and of runs against a stub: Telegraf's three outputs, Grafana's data source,
-arcli, arc-mcp, the VS Code extension, Superset's dialects, Launchpad, the OpenTelemetry exporter, Redpanda Connect, the influx shell,
-curl. A row is data; `test_recorded` sends it to a real node as raw as it stands here.
+The shapes are those of the clients' public sources and of runs against a stub: Telegraf's three outputs, Grafana's
+data source, arcli, arc-mcp, the VS Code extension, Superset's dialects, Launchpad, the OpenTelemetry exporter,
+Redpanda Connect, the influx shell, curl. A row is data; `test_recorded` sends it to a real node as raw as it stands
+here.
 """
 
 from __future__ import annotations

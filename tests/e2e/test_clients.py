@@ -1,6 +1,7 @@
 """The clients that people have, unmodified, each in a process of its own against a real node.
 
-A script per client (tests/e2e/clients) makes the calls and prints what came of them; the tests here say what should have.
+A script per client (tests/e2e/clients) makes the calls and prints what came of them; the tests here say what should
+have.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The promise, tried with a hammer: after kill -9 every acknowledged row is there exactly once (DURABILITY 0).
 
-The limits are set low, so that the kills fall into group commits, flushes, registrations and the recycling of segments.
-``make crash`` runs many rounds; a round prints what it did and the seed, and ``ARC_CRASH_SEED`` repeats a run's choices.
+The limits are set low, so that the kills fall into group commits, flushes, registrations and the recycling of
+segments. ``make crash`` runs many rounds; a round prints what it did and the seed, and ``ARC_CRASH_SEED`` repeats a
+run's choices.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import Server
-from tests.e2e.load import Watcher, Writer, arrow_batch, check_exactly_once, line_batch, msgpack_batch, run_for
+from tests.e2e.load import Watcher, Writer, arrow_batch, check_exactly_once, line_batch, msgpack_batch, run_until_killed
 
 SMALL = {
     "ingest.flush_rows": 3000,
@@ -41,8 +42,8 @@ def crash_rounds(server: Server, rounds: int, seed: int) -> None:
     watcher = Watcher(writers=writers, rng=random.Random(rng.random()))
     server.start()
     for number in range(1, rounds + 1):
-        seconds = rng.uniform(0.3, 2.0)
-        run_for(server.url, [*writers, watcher], seconds, then=server.kill9)
+        seconds = rng.uniform(0.0, 2.0)
+        run_until_killed(server.url, writers, watcher, seconds, server.kill9)
         start_again(server, rng)
         acknowledged = check_exactly_once(server, writers)
         print(

@@ -1,7 +1,8 @@
 """Disks that lie, break and fill up, and stops that are orderly: what the node must do, seen from outside.
 
-The rules are DURABILITY 2 and 5 and the module `arc.journal.frames`: a torn tail was never acknowledged and is dropped; a damaged
-middle was, so the node must not start; a write that failed is never tried again by the same process.
+The rules are DURABILITY 2 and 5 and the module `arc.journal.frames`: a torn tail was never acknowledged and is
+dropped; a damaged middle was, so the node must not start; a write that failed is never tried again by the same
+process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every recorded request of every client that cannot be installed here, against a real node, in the order of the table."""
+"""Every recorded request of the clients that cannot be installed here, against a real node, in the table's order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyPI ``influxdb`` (InfluxDB 1.x): Basic auth with the token as password, its handshakes, every precision it can send."""
+"""PyPI ``influxdb`` (InfluxDB 1.x): Basic auth with the token as password, its handshakes, every precision it has."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""PyPI ``influxdb3-python``: writes. Its queries are gRPC Flight, which this server does not speak; they must fail, not hang."""
+"""PyPI ``influxdb3-python``: writes. Its queries are gRPC Flight, which this server does not speak; they must fail, not
+hang."""
 
 from __future__ import annotations
 
-from influxdb_client_3 import InfluxDBClient3, Point, SYNCHRONOUS, WriteOptions, write_client_options
+from influxdb_client_3 import SYNCHRONOUS, InfluxDBClient3, Point, WriteOptions, write_client_options
 from recorder import Recorder, target
 
 START_S = 1_767_225_600

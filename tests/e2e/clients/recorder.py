@@ -1,7 +1,7 @@
 """Calls one client by one and prints what came of each as one JSON object, for the test that started this process.
 
-A script here runs as ``python script.py URL TOKEN DATABASE`` beside nothing but the client it drives, so that what is tested is the
-client as its users have it: its own event loop, its own threads, its own import of everything.
+A script here runs as ``python script.py URL TOKEN DATABASE`` beside nothing but the client it drives, so that what is
+tested is the client as its users have it: its own event loop, its own threads, its own import of everything.
 """
 
 from __future__ import annotations
