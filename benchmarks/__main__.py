@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks import flush, ingest, liveness, output, queries
 from benchmarks.measure import Benchmark, Row, Run, table
-from benchmarks.servers import InfluxDB, VictoriaMetrics, version_of
+from benchmarks.servers import Arc, InfluxDB, VictoriaMetrics, version_of
 
 BENCHMARKS: dict[str, Benchmark] = {
     "lines-1k": ingest.lines("simple-1k", 1_000, 2.0, "line protocol, 1 tag + 3 floats, 1,000 lines"),
@@ -52,6 +52,8 @@ def main() -> int:
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )
     rows: list[Row] = []
+    with Arc(run, run.folder / "server", pinned=False) as server:
+        server.settle()
     for name in arguments.only or BENCHMARKS:
         run.say(f"{name} …")
         began = time.monotonic()

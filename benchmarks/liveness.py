@@ -44,7 +44,7 @@ def stall(run: Run) -> list[Row]:
                 read_all(server, "/api/v1/query/arrow")
                 http.get("/health")
             (server.folder / "measure").touch()
-            writes, reads = _work(server, big, run.seconds * 2)
+            writes, reads = _work(server, big, run.seconds * 3)
             late = sorted(float(line) * 1000 for line in (server.folder / "late.txt").read_text().split())
         found.append(late[int(len(late) * 0.999)])
         worst.append(late[-1])
@@ -130,14 +130,7 @@ def _moment(log: str, event: str) -> float:
 def idle(run: Run) -> list[Row]:
     """After the start has settled: processor and memory of a node that nobody asks anything."""
     with Arc(run, run.folder / "server", pinned=False) as server:
-        settled = time.monotonic() + 120
-        last = server.cpu_seconds()
-        while time.monotonic() < settled:
-            time.sleep(2)
-            now = server.cpu_seconds()
-            if now - last < 0.05:
-                break
-            last = now
+        server.settle()
         before = server.cpu_seconds()
         time.sleep(IDLE_SECONDS)
         percent = (server.cpu_seconds() - before) / IDLE_SECONDS * 100

@@ -1,4 +1,4 @@
-"""One row of the table: what was done, what we measured, what the peer did in the same run, whether the target holds.
+"""One row of the table: what was done, what we measured, what the peer did in the same run, whether a target holds.
 
 A figure is a median of repetitions with its spread; a ratio is always ours against theirs so that the target reads as
 a sentence. Nothing here is a test: figures depend on the machine, and a machine is never as quiet as one hopes.
@@ -72,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How this run measures: where its files are, how often, how long, on which cores, and how it tells what it does."""
+    """How this run measures: where its files are, how often and how long, on which cores, how it tells."""
 
     folder: Path
     repetitions: int

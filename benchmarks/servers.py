@@ -133,6 +133,17 @@ class Arc(Process):
         made = {f"ARC_{name.replace('.', '_')}".upper(): str(value) for name, value in self._settings.items()}
         return {"ARC_AUTH_BOOTSTRAP_TOKEN": TOKEN, "PYTHONPATH": str(Path(__file__).parents[1]), **made}
 
+    def settle(self) -> None:
+        """Wait until the start's own work is over: at the first start on a machine the kernels are compiled."""
+        deadline = time.monotonic() + START_SECONDS
+        last = self.cpu_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(2)
+            now = self.cpu_seconds()
+            if now - last < 0.05:
+                return
+            last = now
+
     def client(self, timeout: float = 120) -> httpx.Client:
         """HTTP with the token."""
         return httpx.Client(base_url=self.url, headers={"authorization": self.auth}, timeout=timeout)
@@ -190,10 +201,15 @@ def version_of(peer: type[Process]) -> str | None:
     program = getattr(peer, "program", "")
     if not program or shutil.which(program) is None:
         return None
-    arguments = ["version"] if program == "influxd" else ["-version"]
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    found = re.search(r"v?(\d+\.\d+\.\d+)", done.stdout + done.stderr)
-    return found[1] if found else "unknown version"
+    # Debian builds VictoriaMetrics without its version, so the package is asked as well.
+    commands = ([program, "version"], [program, "-version"], ["dpkg-query", "-W", "-f=${Version}", program])
+    for command in commands:
+        if shutil.which(command[0]) and (command[1] != "version" or program == "influxd"):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+            found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+            if found and not done.returncode:
+                return found[0]
+    return "unknown version"
 
 
 def free_port() -> int:
