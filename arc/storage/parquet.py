@@ -67,21 +67,25 @@ def merge(batches: tuple[pa.RecordBatch, ...]) -> pa.Table:
 
 
 def _order(table: pa.Table, times: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """The permutation to (hour, tags, time), or None when the rows already are in it; and the times in that order."""
+    """The permutation to (hour, tags, time), or None when the rows already are in it; and the times in that order.
+
+    From the least key to the greatest, each pass stable: rows come nearly in time, and numpy sorts 16-bit digits by
+    radix, ten times faster than a comparison sort of the three keys packed into one.
+    """
     hours = times // HOUR_US
     first = int(hours.min())
     series, series_count = _series(table)
-    # One packed key sorts several times faster than three: hour | series | microsecond within the hour (32 bits are
-    # enough).
-    hour_count = int(hours.max()) - first + 1
-    if hour_count * series_count < 1 << 31:
-        packed = ((hours - first) * series_count + series) << 32 | times % HOUR_US
-        order = np.argsort(packed, kind="stable")
-    else:
-        order = np.lexsort((times, series, hours))
-    if np.array_equal(order, np.arange(len(order))):
+    order = np.argsort(times, kind="stable") if bool(np.any(times[1:] < times[:-1])) else None
+    for digit in (*_digits(series, series_count), *_digits(hours - first, int(hours.max()) - first + 1)):
+        order = np.argsort(digit, kind="stable") if order is None else order[np.argsort(digit[order], kind="stable")]
+    if order is None or np.array_equal(order, np.arange(len(order))):
         return None, times
     return order, times[order]
+
+
+def _digits(numbers: np.ndarray, count: int) -> list[np.ndarray]:
+    """Numbers below ``count`` as 16-bit digits, the lowest first; none when all numbers are 0."""
+    return [(numbers >> shift).astype(np.uint16) for shift in range(0, (count - 1).bit_length(), 16)]
 
 
 def _series(table: pa.Table) -> tuple[np.ndarray, int]:
