@@ -48,12 +48,14 @@ GROUND = frozenset({"arc", "arc.errors", "arc.ids", "arc.ports", "arc.telemetry"
 """Words that even floor 0 may use: what can go wrong, names, the ports, how to tell."""
 
 RAFT_ORDER = (
-    {"types", "messages"},
-    {"membership", "log", "progress"},
+    {"types", "messages", "events", "effects", "config"},
+    {"membership", "log", "progress", "durability"},
+    {"recovery", "leading"},
     {"state"},
+    {"lanes", "heartbeat"},
     {"snapshot", "reads"},
-    {"append"},
-    {"election"},
+    {"append", "transfer", "status"},
+    {"change", "election", "invariants"},
     {"core"},
     {"node"},
 )
