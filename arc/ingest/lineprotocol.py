@@ -27,9 +27,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from arc.errors import InvalidRequest
+from arc.errors import InvalidRequest, TooLarge
 from arc.ingest.columns import Kind, Refused, Request
-from arc.ingest.lp_rows import Rows, Value
+from arc.ingest.lp_rows import Rows, Value, cells_max
 
 TIME_US_MAX = (2**63 - 1) // 1000
 """Latest stored time, 2262-04-11: every stored time also fits int64 nanoseconds, InfluxDB's range."""
@@ -76,6 +76,10 @@ class LineRefused(Exception):
     """A line that breaks the grammar; the message is the reason shown to the user. Never leaves the decoders."""
 
 
+REFUSED_MAX = 100_000
+"""Bad lines of one request that are told one by one; a body of nothing else would take many times its size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One understood line. ``time_us`` is None when it has no timestamp; ``tags`` are in the order of the line."""
@@ -89,10 +93,12 @@ class Point:
 def parse(body: bytes | memoryview, *, precision: str = "ns", now_us: int) -> Request:
     """Decode one body. ``precision`` is the unit of its timestamps, ``now_us`` the time of lines without one.
 
-    Raises InvalidRequest when the precision is unknown. Lines that cannot be stored come back in ``refused``.
+    Raises InvalidRequest when the precision is unknown, TooLarge when the lines differ so much in their columns or
+    measurements that their batches would be many times the body. Lines that cannot be stored come back in
+    ``refused``.
     """
     unit = unit_of(precision)
-    rows = Rows(now_us)
+    rows = Rows(now_us, cells_max(len(body)))
     refused: list[Refused] = []
     for number, line in split_lines(bytes(body)):
         take_line(number, line, unit, rows, refused)
@@ -104,6 +110,11 @@ def take_line(number: int, line: bytes, unit: Unit, rows: Rows, refused: list[Re
     try:
         point = parse_line(line, unit)
     except LineRefused as why:
+        if len(refused) >= REFUSED_MAX:
+            raise TooLarge(
+                f"more than {REFUSED_MAX} lines of this request cannot be stored, the last one: {why} (line {number}); "
+                "nothing of it was stored"
+            ) from why
         refused.append(refuse(number, line, str(why)))
     else:
         rows.add(number, point.measurement, point.tags, point.fields, point.time_us)

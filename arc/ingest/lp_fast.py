@@ -14,7 +14,7 @@ import numpy as np
 from arc.ingest.columns import Decoded, Refused, Request
 from arc.ingest.lineprotocol import Unit, parse, take_line, unit_of, without_line_end
 from arc.ingest.lp_library import decode_uniform
-from arc.ingest.lp_rows import Rows, merge
+from arc.ingest.lp_rows import Rows, cells_max, check_cells, check_measurements, count_cells, merge
 
 if TYPE_CHECKING:
     from arc.ingest.lp_scratch import Scratch
@@ -79,13 +79,14 @@ def _decode_compiled(scratch: Scratch, body: bytes | memoryview, unit: Unit, now
     data = np.frombuffer(body, np.uint8)
     data.flags.writeable = False
     broken = lp_kernel.has_high_bytes(data, 0, len(data)) and not _is_utf8(body)
-    pieces, declined = scratch.decode(data, broken, unit, now_us)
+    limit = cells_max(len(body))
+    pieces, declined = scratch.decode(data, broken, unit, now_us, limit)
     if not declined:
-        return Request(_in_order(pieces), ())
-    rows, refused = Rows(now_us), list[Refused]()
+        return Request(_in_order(pieces, limit), ())
+    rows, refused = Rows(now_us, limit), list[Refused]()
     for start, end, number in declined:
         take_line(number, without_line_end(bytes(body[start:end])), unit, rows, refused)
-    return Request(_in_order([*pieces, *rows.batches()]), tuple(refused))
+    return Request(_in_order([*pieces, *rows.batches()], limit), tuple(refused))
 
 
 def _is_utf8(body: bytes | memoryview) -> bool:
@@ -96,15 +97,22 @@ def _is_utf8(body: bytes | memoryview) -> bool:
     return True
 
 
-def _in_order(pieces: list[Decoded]) -> tuple[Decoded, ...]:
-    """One batch for each measurement, in order of first appearance."""
+def _in_order(pieces: list[Decoded], limit: int) -> tuple[Decoded, ...]:
+    """One batch for each measurement, in order of first appearance. Raises TooLarge when they have too many cells."""
     if len(pieces) < 2:
         return tuple(pieces)
     groups: dict[str, list[Decoded]] = {}
     for piece in pieces:
         groups.setdefault(piece.measurement, []).append(piece)
+    check_measurements(len(groups))
+    check_cells(sum(map(_joined_cells, groups.values())), limit)
     batches = [merge(group) for group in groups.values()]
     return tuple(sorted(batches, key=_first_line))
+
+
+def _joined_cells(group: list[Decoded]) -> int:
+    columns = {(column.name, column.kind) for piece in group for column in piece.columns}
+    return count_cells(sum(piece.rows for piece in group), len(columns))
 
 
 def _first_line(batch: Decoded) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from arc.errors import TooLarge
 from arc.ingest.columns import Column, Decoded, Kind
 
 Value = tuple[Kind, float | int | bool | str]
@@ -18,12 +19,49 @@ Value = tuple[Kind, float | int | bool | str]
 
 TAG_TYPE = pa.dictionary(pa.int32(), pa.utf8())
 
+CELLS_FREE = 4_000_000
+"""Cells (rows times columns) that any request may have, beside one for each of its bytes.
+
+Every cell that holds something takes four bytes of the body at least, so only padding can pass this: lines that each
+bring a column of their own, whose nulls would grow with the square of the request.
+"""
+
+
+MEASUREMENTS_MAX = 10_000
+"""Measurements of one request; each costs about a kilobyte however few rows it has."""
+
+
+def check_measurements(count: int) -> None:
+    """Raise TooLarge when a request has too many measurements."""
+    if count > MEASUREMENTS_MAX:
+        raise TooLarge(f"a request has at most {MEASUREMENTS_MAX} measurements")
+
+
+def cells_max(body_bytes: int) -> int:
+    """Cells that a body of this size may become."""
+    return body_bytes + CELLS_FREE
+
+
+def check_cells(cells: int, limit: int) -> None:
+    """Raise TooLarge when rows times columns, over all measurements, pass the limit."""
+    if cells > limit:
+        raise TooLarge("too many different columns for its rows: padded with nulls, the request would grow many times")
+
+
+def count_cells(rows: int, columns: int) -> int:
+    """Cells of a batch; its time counts as a column."""
+    return rows * (columns + 1)
+
 
 class Rows:
-    """Collects rows; a line without a time gets the ``now_us`` given at the start."""
+    """Collects rows; a line without a time gets the ``now_us`` given at the start.
 
-    def __init__(self, now_us: int) -> None:
+    `add` and `batches` raise TooLarge when padding would make more than ``cells_max`` cells.
+    """
+
+    def __init__(self, now_us: int, cells_max: int) -> None:
         self._now_us = now_us
+        self._cells_max = cells_max
         self._tables: dict[str, _Table] = {}
 
     def add(
@@ -37,7 +75,8 @@ class Rows:
         """Take one row. Tag names must differ from each other; a field may have the name of a tag."""
         table = self._tables.get(measurement)
         if table is None:
-            table = self._tables[measurement] = _Table()
+            check_measurements(len(self._tables) + 1)
+            table = self._tables[measurement] = _Table(self._cells_max)
         for name, tag in tags:
             table.put((name, Kind.TAG), tag)
         for name, (kind, value) in fields.items():
@@ -47,21 +86,30 @@ class Rows:
 
     def batches(self) -> tuple[Decoded, ...]:
         """All rows so far, one batch for each measurement, in order of first appearance."""
+        check_cells(sum(table.cells() for table in self._tables.values()), self._cells_max)
         return tuple(table.decoded(measurement) for measurement, table in self._tables.items())
 
 
 class _Table:
     """Rows of one measurement; a cell list may be shorter than the table, the rest of it is null."""
 
-    def __init__(self) -> None:
+    def __init__(self, cells_max: int) -> None:
         self.times: list[int] = []
         self.lines: list[int] = []
+        self._cells_max = cells_max
         self._cells: dict[tuple[str, Kind], list[float | int | bool | str | None]] = {}
 
     def put(self, key: tuple[str, Kind], value: float | int | bool | str) -> None:
-        cells = self._cells.setdefault(key, [])
+        cells = self._cells.get(key)
+        if cells is None:
+            # At once, and not only in the end: by then the padding would be there.
+            check_cells(count_cells(len(self.times) + 1, len(self._cells) + 1), self._cells_max)
+            cells = self._cells[key] = []
         cells.extend([None] * (len(self.times) - len(cells)))
         cells.append(value)
+
+    def cells(self) -> int:
+        return count_cells(len(self.times), len(self._cells))
 
     def decoded(self, measurement: str) -> Decoded:
         rows = len(self.times)

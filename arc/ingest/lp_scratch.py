@@ -14,6 +14,7 @@ import numpy as np
 from arc.ingest import lp_kernel, lp_tables
 from arc.ingest.columns import Decoded
 from arc.ingest.lineprotocol import TIME_US_MAX, Unit, unescape_name
+from arc.ingest.lp_rows import check_cells, check_measurements, count_cells
 from arc.ingest.lp_seal import RowBuffers, Sealer
 from arc.ingest.lp_tables import SLACK, Bytes, Ints, Tables
 
@@ -44,9 +45,18 @@ class Scratch:
         self._buffer_bytes = 0
         self._sealer = Sealer(self._tables)
         self._forgot_at = -1
+        self._cells_left = 0
+        self._seen: set[str] = set()
 
-    def decode(self, body: Bytes, ascii_only: bool, unit: Unit, now_us: int) -> tuple[list[Decoded], list[Declined]]:
-        """Scan a read-only body: pieces of batches in the order of their rows, and lines for the exact parser."""
+    def decode(
+        self, body: Bytes, ascii_only: bool, unit: Unit, now_us: int, cells_max: int
+    ) -> tuple[list[Decoded], list[Declined]]:
+        """Scan a read-only body: pieces of batches in the order of their rows, and lines for the exact parser.
+
+        Raises TooLarge when the pieces have more than ``cells_max`` cells; joined they never have fewer.
+        """
+        self._cells_left = cells_max
+        self._seen.clear()
         head = self._tables.head
         time = np.array([unit.divide, unit.multiply, TIME_US_MAX * unit.divide // unit.multiply, now_us], np.int64)
         pieces: list[Decoded] = []
@@ -90,7 +100,8 @@ class Scratch:
                 declined.extend(Declined(*row) for row in tables.declined[:count].tolist())
                 tables.head[lp_tables.DECLINED] = 0
             if status == lp_tables.NEED_ROWS:
-                self._give_rows(int(tables.head[lp_tables.SUBJECT]), body, pieces)
+                if not self._give_rows(int(tables.head[lp_tables.SUBJECT]), body, pieces):
+                    self._make_room(part, end, base, body, pieces, declined)
             elif status == lp_tables.TABLES_FULL:
                 self._make_room(part, end, base, body, pieces, declined)
             elif status != lp_tables.DECLINED_FULL:
@@ -121,8 +132,8 @@ class Scratch:
         text: bytes = self._tables.arena[offset : offset + size].tobytes()
         return text
 
-    def _give_rows(self, measurement: int, body: Bytes, pieces: list[Decoded]) -> None:
-        """Make room for one more row of a measurement and for all its fields."""
+    def _give_rows(self, measurement: int, body: Bytes, pieces: list[Decoded]) -> bool:
+        """Make room for one more row of a measurement and for all its fields. False when that takes too much memory."""
         self._meet()
         known = self._known[measurement]
         row = self._tables.measurements[measurement]
@@ -130,24 +141,24 @@ class Scratch:
         if rows >= capacity:
             if capacity >= ROWS_MAX:
                 pieces.append(self._seal(measurement, body))
-                return
+                return True
             capacity = max(ROWS_START, 2 * capacity)
         wanted = known.bytes_for(capacity)
         if self._buffer_bytes - known.buffer_bytes + wanted > SCRATCH_BYTES and self._buffer_bytes > 0:
-            self._seal_all(body, pieces)
-            self._forget()
-            return
+            return False
         self._buffer_bytes += wanted - known.buffer_bytes
-        known.resize(capacity, rows)
+        changed = known.resize(capacity, rows)
         row[lp_tables.M_CAPACITY] = capacity
         row[lp_tables.M_SERIES : lp_tables.M_LINES + 1] = [
             known.series.ctypes.data,
             known.times.ctypes.data,
             known.lines.ctypes.data,
         ]
-        for field, (values, kinds) in known.buffers.items():
+        for field in changed:
+            values, kinds = known.buffers[field]
             self._tables.fields[field, lp_tables.F_VALUES] = values.ctypes.data
             self._tables.fields[field, lp_tables.F_KINDS] = kinds.ctypes.data
+        return True
 
     def _make_room(
         self, part: Bytes, end: int, base: int, body: Bytes, pieces: list[Decoded], declined: list[Declined]
@@ -185,4 +196,8 @@ class Scratch:
         rows = int(self._tables.measurements[measurement, lp_tables.M_ROWS])
         batch = self._sealer.seal(self._known[measurement], rows, body)
         self._tables.measurements[measurement, lp_tables.M_ROWS] = 0
+        self._seen.add(batch.measurement)
+        check_measurements(len(self._seen))
+        self._cells_left -= count_cells(rows, len(batch.columns))
+        check_cells(-self._cells_left, 0)
         return batch

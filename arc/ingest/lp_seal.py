@@ -105,11 +105,13 @@ class RowBuffers:
         self._tag_plan: list[tuple[str, int]] = []
         self._field_plan: list[tuple[str, int]] = []
         self._fields = np.empty(0, np.int64)
+        self._unplaced: list[int] = []
 
     def add_field(self, name: str, field: int) -> None:
         """Know a field; its buffers come with the next `resize`."""
         self._names[name] = field
         self.buffers[field] = (np.empty(0, np.int64), np.empty(0, np.uint8))
+        self._unplaced.append(field)
 
     def add_tag(self, name: str, local: int) -> None:
         """Know a tag by its index among the measurement's tags."""
@@ -137,15 +139,22 @@ class RowBuffers:
         """Memory of all buffers at that capacity."""
         return capacity * (16 + 9 * len(self.buffers))
 
-    def resize(self, capacity: int, rows: int) -> None:
-        """Give every buffer that capacity and keep the first rows."""
+    def resize(self, capacity: int, rows: int) -> list[int]:
+        """Give every buffer that capacity and keep the first rows. Returns the fields whose buffers are new.
+
+        With the same capacity only fields that have none yet are looked at: a body where every line brings another
+        field must not cost the square of its fields.
+        """
+        changed = self._unplaced if len(self.times) == capacity else list(self.buffers)
+        self._unplaced = []
         self.buffer_bytes = self.bytes_for(capacity)
         self.series = _grown(self.series, capacity, rows)
         self.lines = _grown(self.lines, capacity, rows)
         self.times = _grown(self.times, capacity, rows)
-        for field, (values, kinds) in self.buffers.items():
-            if len(values) != capacity:
-                self.buffers[field] = (_grown(values, capacity, rows), _grown(kinds, capacity, rows))
+        for field in changed:
+            values, kinds = self.buffers[field]
+            self.buffers[field] = (_grown(values, capacity, rows), _grown(kinds, capacity, rows))
+        return changed
 
 
 def _grown(old: np.ndarray, capacity: int, rows: int) -> np.ndarray:

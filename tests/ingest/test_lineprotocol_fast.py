@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arc.errors import InvalidRequest
+from arc.errors import InvalidRequest, TooLarge
 from arc.ingest import lp_fast
 from arc.ingest.columns import Request
 from arc.ingest.lineprotocol import parse
@@ -162,3 +162,38 @@ def test_calls_from_several_threads_do_not_mix(decoder: LineDecoder) -> None:
 def test_an_unwarmed_decoder_answers_the_same() -> None:
     data = b"m,a=x f=1 1000\n" * 50 + b"bad\n"
     assert LineDecoder().decode(data, now_us=0) == parse(data, now_us=0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\n".join(b"m f%d=1" % n for n in range(6000)),
+        b"\n".join(b"m,t%d=x f=1" % n for n in range(6000)),
+        b"\n".join(b"m%d f=1" % n for n in range(10_001)),
+        b"\n".join(b"m%d f%d=1" % (n % 7, n) for n in range(9000)),
+    ],
+    ids=["field a line", "tag a line", "measurement a line", "field a line in several measurements"],
+)
+def test_lines_that_share_no_column_are_too_large_before_their_padding_is_made(body: bytes) -> None:
+    """60 kB took minutes and gigabytes: the nulls of such a body grow with its square."""
+    decoder = LineDecoder()
+    decoder.warm()
+    for decode in (parse, decoder.decode):
+        with pytest.raises(TooLarge):
+            decode(body, now_us=0)
+
+
+def test_wide_rows_that_share_their_columns_are_fine() -> None:
+    body = b"\n".join(b"m " + b",".join(b"f%d=%d" % (n, row) for n in range(1000)) for row in range(60))
+    decoder = LineDecoder()
+    decoder.warm()
+    compare(decoder.decode(body, now_us=0), parse(body, now_us=0))
+
+
+def test_a_flood_of_bad_lines_is_too_large_whichever_way_it_goes() -> None:
+    body = b"x\n" * 100_001
+    decoder = LineDecoder()
+    decoder.warm()
+    for decode in (parse, decoder.decode):
+        with pytest.raises(TooLarge, match="line 100001"):
+            decode(body, now_us=0)
