@@ -180,6 +180,13 @@ class WriterDuty:
             raise Unavailable(f"this node takes no writes now: {self.closed_because}")
         return await self._intake.write(request)
 
+    async def wait_admitted(self, sequence: int) -> None:
+        """`Intake.wait_admitted`; for ever while there is no intake."""
+        if self._intake is None:
+            await trio.sleep_forever()
+        else:
+            await self._intake.wait_admitted(sequence)
+
     def reserve(self, size_bytes: int) -> AbstractContextManager[None]:
         """Count a request's bytes while it is read and decoded. Raises Overloaded."""
         return self._memory.reserve(size_bytes)

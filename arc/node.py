@@ -26,8 +26,8 @@ from arc.cluster.proposals import ProposalsStatistics, StandaloneProposals
 from arc.cluster.registrar import RegistrarStatistics
 from arc.config import Config
 from arc.duties import WriterDuty
-from arc.errors import Corrupt, InvalidRequest
-from arc.ids import Epoch, NodeId
+from arc.errors import Corrupt, InvalidRequest, Unavailable
+from arc.ids import Epoch, NodeId, Position
 from arc.ingest.buffer import Buffer, BufferStatistics
 from arc.ingest.flush import FlushStatistics
 from arc.ingest.formats import Formats
@@ -45,6 +45,11 @@ from arc.storage.wal.log import WalStatistics
 from arc.telemetry import Log, LogStatistics, RingSink
 
 IDENTITY = "node.json"
+
+SEEN_SECONDS = 5.0
+"""How long a query waits to see what its caller has seen. A healthy node needs milliseconds; a client's patience is
+longer.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +84,9 @@ class NodeStatistics:
 class NodeState:
     """What this node may do now, for readiness checks and the API."""
 
-    def __init__(self, writer: WriterDuty) -> None:
+    def __init__(self, writer: WriterDuty, feed: Feed) -> None:
         self._writer = writer
+        self._feed = feed
         self.starting: str | None = "the node is starting"
         self.stopping = False
 
@@ -91,6 +97,19 @@ class NodeState:
     def refuses_queries(self) -> str | None:
         """Why queries are not answered; None when they are."""
         return self.starting or ("the node is stopping" if self.stopping else None)
+
+    async def wait_seen(self, position: Position | None, index: int | None) -> None:
+        """Return once queries here see that write and that entry of the catalog. Raises Unavailable when not soon."""
+        with trio.move_on_after(SEEN_SECONDS):
+            if index is not None:
+                await self._feed.wait_index(index)
+            if position is not None:
+                await self._writer.wait_admitted(position.sequence)
+            return
+        raise Unavailable(
+            f"this node has not seen position {position} or index {index} within {SEEN_SECONDS:g} s",
+            code="not_seen_yet",
+        )
 
     async def flush_all(self) -> None:
         """Write every buffered row to files. Raises Unavailable."""
@@ -151,7 +170,7 @@ async def run_node(
             take_snapshot=SnapshotTaker(catalog, buffer.snapshot, keeper),
             ports=ports,
         )
-        state = NodeState(writer)
+        state = NodeState(writer, feed)
         formats = Formats()
 
         def statistics() -> NodeStatistics:

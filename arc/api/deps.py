@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from arc.catalog.commands import Command
     from arc.catalog.fsm import Catalog
     from arc.catalog.results import Result
+    from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
     from arc.ports import Clock, Rng, Workers
@@ -105,6 +106,12 @@ class NodeState(Protocol):
 
     def refuses_queries(self) -> str | None:
         """Why queries are not answered now; None when they are."""
+        ...
+
+    async def wait_seen(self, position: Position | None, index: int | None) -> None:
+        """Return once this node's queries see that write and that entry of the catalog. Raises Unavailable if not
+        soon.
+        """
         ...
 
     async def flush_all(self) -> None:

@@ -12,6 +12,7 @@ from arc.api.bodies import json_object, text, whole_number
 from arc.api.deps import Deps
 from arc.api.errors import ClientGone
 from arc.api.exchange import Exchange
+from arc.api.heads import Head
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.results import choose_encoder, send_result, wants_csv
@@ -31,6 +32,7 @@ from arc.api.schemas import (
     obj,
 )
 from arc.errors import InvalidRequest, Unavailable
+from arc.ids import Position
 
 LIMIT_MAX = 1_000_000
 WHERE_CHARS_MAX = 4096
@@ -40,6 +42,9 @@ WARNINGS = ((1_000_000, "high"), (100_000, "medium"), (10_000, "low"))
 """Rows above which an estimate warns, and how it calls that (data plane 1.4)."""
 
 _ORDER = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([A-Za-z_][A-Za-z0-9_.-]*))(?:\s+(ASC|DESC))?\s*', re.IGNORECASE)
+
+_POSITION = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}", re.ASCII)
+_INDEX = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Queries:
@@ -82,7 +87,7 @@ class Queries:
 
     async def estimate(self, call: Call) -> Reply:
         """How many rows a statement would return."""
-        self._require_ready()
+        await self._require_ready(call.head)
         started = self._deps.clock.now()
         database = call.head.header(b"x-arc-database") or None
         rows = await self._deps.queries.estimate(
@@ -109,8 +114,8 @@ class Queries:
         await self._run(exchange, sql, kind)
 
     async def _run(self, exchange: Exchange, sql: str, kind: str) -> None:
-        self._require_ready()
         head = exchange.head
+        await self._require_ready(head)
         encoder = choose_encoder(kind, head, materialised_bytes_max=self._deps.materialised_bytes_max)
         database = head.header(b"x-arc-database") or None
         async with trio.open_nursery() as nursery:
@@ -127,10 +132,16 @@ class Queries:
         if not exchange.finished:
             raise ClientGone
 
-    def _require_ready(self) -> None:
+    async def _require_ready(self, head: Head) -> None:
+        """Wait until this node sees what the caller has seen elsewhere (DURABILITY 6). Raises Unavailable,
+        InvalidRequest.
+        """
         reason = self._deps.node.refuses_queries()
         if reason is not None:
             raise Unavailable(f"queries are not answered now: {reason}", retry_after_seconds=RETRY_SECONDS)
+        position, index = least_seen(head)
+        if position is not None or index is not None:
+            await self._deps.node.wait_seen(position, index)
 
     def routes(self) -> tuple[Route, ...]:
         """The rows of this resource."""
@@ -155,7 +166,13 @@ class Queries:
             Parameter(name="x-arc-arrow-dictionary", place="header", about="Dictionary-encode text.",
                       schema={"type": "string", "enum": ["true", "false", "1", "0"]}),
         )  # fmt: skip
-        common = (DATABASE_HEADER, profile)
+        seen = (
+            Parameter(name="x-arc-min-position", place="header", about="Wait for the write that was answered with it.",
+                      schema={"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}$"}),
+            Parameter(name="x-arc-min-index", place="header", about="Wait for this entry of the catalog.",
+                      schema={"type": "string", "pattern": "^[0-9]{1,18}$"}),
+        )  # fmt: skip
+        common = (DATABASE_HEADER, profile, *seen)
 
         def binary(media: str) -> dict[int, Answer]:
             return {200: Answer(about="The rows.", content={media: BYTES})}
@@ -173,17 +190,17 @@ class Queries:
             Route(
                 method="POST", path="/api/v1/query/arrow", name="query_arrow", tag="query", permission=read,
                 stream=self.arrow, summary="Run SQL, an Arrow IPC stream", body=sql,
-                parameters=(DATABASE_HEADER, *arrow), answers=binary("application/vnd.apache.arrow.stream"),
+                parameters=(DATABASE_HEADER, *arrow, *seen), answers=binary("application/vnd.apache.arrow.stream"),
             ),
             Route(
                 method="POST", path="/api/v1/query/csv", name="query_csv", tag="query", permission=read,
-                stream=self.csv, summary="Run SQL, CSV", body=sql, parameters=(DATABASE_HEADER,),
+                stream=self.csv, summary="Run SQL, CSV", body=sql, parameters=(DATABASE_HEADER, *seen),
                 answers={200: Answer(about="The rows.", content={"text/csv": STRING})},
             ),
             Route(
                 method="POST", path="/api/v1/query/estimate", name="query_estimate", tag="query", permission=read,
                 view=self.estimate, summary="How many rows a statement would return", body=sql,
-                parameters=(DATABASE_HEADER,), answers={200: json_answer("Counted.", estimate)},
+                parameters=(DATABASE_HEADER, *seen), answers={200: json_answer("Counted.", estimate)},
             ),
             Route(
                 method="GET", path="/api/v1/query/{measurement}", name="query_measurement", tag="query",
@@ -202,10 +219,21 @@ class Queries:
                     Parameter(name="where", place="query", about="A condition in SQL.",
                               schema={"type": "string", "maxLength": WHERE_CHARS_MAX}),
                     DATABASE_HEADER,
+                    *seen,
                 ),
                 answers={200: rows},
             ),
         )  # fmt: skip
+
+
+def least_seen(head: Head) -> tuple[Position | None, int | None]:
+    """What ``X-Arc-Min-Position`` and ``X-Arc-Min-Index`` ask for. Raises InvalidRequest."""
+    position, index = head.header(b"x-arc-min-position"), head.header(b"x-arc-min-index")
+    if position and _POSITION.fullmatch(position) is None:
+        raise InvalidRequest(f"X-Arc-Min-Position is what a write answered in X-Arc-Position, not {position[:40]!r}")
+    if index and _INDEX.fullmatch(index) is None:
+        raise InvalidRequest(f"X-Arc-Min-Index is a number, not {index[:40]!r}")
+    return Position.parse(position) if position else None, int(index) if index else None
 
 
 def measurement_sql(*, database: str, measurement: str, where: str, order_by: str, limit: int, offset: int) -> str:

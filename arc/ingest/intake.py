@@ -141,6 +141,7 @@ class Intake:
         self._waiting_came = trio.Event()
         self._logged_came = trio.Event()
         self._closed_because: str | None = "the node is starting"
+        self._admitted_more = trio.Event()
         self.admitted_sequence = log.next_sequence - 1
         self._writes = self._rows = self._refused = self._retries = self._failed = self._groups = 0
 
@@ -171,6 +172,11 @@ class Intake:
     def reserve(self, size_bytes: int) -> AbstractContextManager[None]:
         """Count a request's bytes while it is read and decoded. Raises Overloaded."""
         return self._memory.reserve(size_bytes)
+
+    async def wait_admitted(self, sequence: int) -> None:
+        """Return once the rows of this record are visible here. The caller sets the time limit."""
+        while self.admitted_sequence < sequence:
+            await self._admitted_more.wait()
 
     async def drain(self) -> None:
         """Wait until every write inside is answered."""
@@ -313,6 +319,8 @@ class Intake:
             now = self._clock.now()
             while self._logged and self._last_sequence(self._logged[0]) <= watermark:
                 self._admit(self._logged.popleft(), now)
+            self._admitted_more.set()
+            self._admitted_more = trio.Event()
 
     @staticmethod
     def _last_sequence(entry: _Entry) -> int:

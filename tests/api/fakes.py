@@ -17,7 +17,7 @@ from arc.api.deps import Deps
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
-from arc.errors import Conflict, NotFound, Overloaded, TimedOut
+from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
 from arc.ids import Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
@@ -255,12 +255,17 @@ class FakeNode:
     write_reason: str | None = None
     query_reason: str | None = None
     flushes: int = 0
+    seen: Position = field(default=Position(3, 100))
 
     def refuses_writes(self) -> str | None:
         return self.write_reason
 
     def refuses_queries(self) -> str | None:
         return self.query_reason
+
+    async def wait_seen(self, position: Position | None, index: int | None) -> None:
+        if (position is not None and position > self.seen) or (index or 0) > 10:
+            raise Unavailable("not seen yet", code="not_seen_yet")
 
     async def flush_all(self) -> None:
         self.flushes += 1

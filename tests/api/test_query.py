@@ -56,6 +56,25 @@ async def test_csv_is_given_on_its_own_path_or_when_only_that_is_accepted() -> N
     assert one.headers["content-type"] == "text/csv; charset=utf-8"
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-arc-min-position": "3.100"}, 200),
+        ({"x-arc-min-position": "3.101"}, 503),
+        ({"x-arc-min-index": "10"}, 200),
+        ({"x-arc-min-index": "11"}, 503),
+        ({"x-arc-min-position": "x"}, 400),
+        ({"x-arc-min-index": "-1"}, 400),
+    ],
+)
+async def test_a_query_sees_at_least_what_its_caller_has_seen(headers: dict[str, str], status: int) -> None:
+    async with World().client(READER) as client:
+        for path in PATHS:
+            answer = await client.post(path, json=SQL, headers=headers)
+            assert answer.status_code == status
+            assert ("retry-after" in answer.headers) == (status == 503)
+
+
 async def test_msgpack_and_arrow_are_whole() -> None:
     async with World().client(READER) as client:
         packed = msgpack.unpackb((await client.post("/api/v1/query/msgpack", json=SQL)).content)

@@ -253,3 +253,19 @@ async def test_schema_that_never_holds_still_is_unavailable_and_stores_nothing(t
         with pytest.raises(Unavailable, match="kept changing"):
             await path.intake.write(write(values(1)))
         assert path.wal.next_sequence == 1
+
+
+async def test_a_reader_can_wait_for_a_position_it_was_given(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        seen = []
+
+        async def wait() -> None:
+            await path.intake.wait_admitted(2)
+            seen.append(path.rows())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await path.intake.write(write(values(3)))
+            assert not seen
+            await path.intake.write(write(values(3, start=9)))
+        assert seen == [6]
