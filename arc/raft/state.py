@@ -224,9 +224,13 @@ class State:
 
     @property
     def is_promotable(self) -> bool:
-        """Whether this node may campaign: its own newest configuration says it votes (4.1; M-04)."""
+        """Whether this node may campaign: it votes in its newest configuration, or in the one known to be committed.
+
+        The second half is for a leader that appended its own removal and lost its office before anybody else had the
+        entry: it alone can win then, and finish the removal, for its log is ahead of the remaining voters' (4.2.2).
+        """
         return (
-            is_voter(self.history.current, self.me)
+            (is_voter(self.history.current, self.me) or is_voter(self.history.at(self.commit)[1], self.me))
             and not self.is_damaged
             and self.has_space
             and (self.removed_at == 0 or self.removed_at < self.history.index)
@@ -365,6 +369,8 @@ class State:
         assert self.commit < index <= self.log.last_index, (index, self)  # C-06
         if self.commit < self.history.index <= index:
             self.trace("membership_committed", self.history.index, self.history.current)
+            self.commit = index
+            self.restart_timer(self.timer_from)
         self.commit = index
 
     def compact(self, index: int) -> None:
