@@ -100,6 +100,7 @@ def _send_entries(state: State, leading: Leading, progress: Progress, entries: t
     assert prev_term is not None, (progress, state)
     last = prev_index + len(entries)
     progress.sent(last, sum(map(entry_bytes, entries)))
+    progress.round_sent = leading.round
     progress.commit_told = max(progress.commit_told, min(state.commit, last))
     state.send(Append(progress.peer, state.me, state.term, prev_index, prev_term, entries, state.commit, leading.round))
 

@@ -211,7 +211,7 @@ def _lead(state: State) -> None:
     state.contact_at = state.now
     state.election_at = None
     leading = state.leading = Leading(state.log.last_index + 1, state.now)
-    state.follow_progress()  # K-38: nothing is known of anybody.
+    state.follow_progress(leading.term_start)  # K-38: nothing is known of anybody.
     state.trace("role", state.role, state.term, state.me)
     state.append(Entry(leading.term_start, state.term, EntryKind.NOTHING))
     begin_round(state, leading)

@@ -34,7 +34,8 @@ class Persisted(NamedTuple):
 class WriteRefused(NamedTuple):
     """The disk is full: the entries of this write and of all later ones were not stored, their hard states were.
 
-    The driver keeps a reserve for hard states (they are tiny) and goes on to report those writes as persisted.
+    The driver keeps a reserve for hard states (they are tiny) and goes on to report those writes as persisted. What it
+    holds back for one of these writes it forgets and never sends: an acknowledgement among it would be a lie (K-56).
     """
 
     write_id: int

@@ -65,8 +65,8 @@ def on_heartbeat_reply(state: State, leading: Leading, message: HeartbeatReply) 
         state.trace("stranger", message.sender)
         return
     acknowledged(state, leading, progress, message.round)
-    if progress.pace is Pace.SNAPSHOT:
-        return
+    if progress.pace is Pace.SNAPSHOT or message.round <= progress.round_sent:
+        return  # The last append left after this heartbeat: its own answer may still come.
     progress.is_probe_sent = False
     if progress.pace is Pace.REPLICATE and not progress.is_open(
         state.config.window_messages_max, state.config.window_bytes_max

@@ -52,6 +52,7 @@ class Progress:
         "peer",
         "reading",
         "round_acked",
+        "round_sent",
         "transfer",
     )
 
@@ -64,6 +65,8 @@ class Progress:
         self.must_send = False
         """Send even if there is nothing new: the answer shows where the follower stands."""
         self.round_acked = 0
+        self.round_sent = 0
+        """Round in which the last append was sent: the answer to a later heartbeat should not come before its own."""
         self.contact_at = now
         """A new follower is given one window before its silence counts (Q-05)."""
         self.commit_told = 0

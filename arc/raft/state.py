@@ -352,16 +352,14 @@ class State:
             self.removed_at = 0
         self.restart_timer(self.timer_from)
         if self.leading is not None:
-            self.follow_progress()
+            self.follow_progress(self.log.last_index)  # So the first thing a newcomer is sent is this very entry.
 
-    def follow_progress(self) -> None:
+    def follow_progress(self, next_index: int) -> None:
         """A leader serves exactly the members of the configuration in force (M-02)."""
         leading = self.leading
         assert leading is not None
         known = leading.progress
-        leading.progress = {
-            peer: known.get(peer) or Progress(peer, self.log.last_index + 1, self.now) for peer in self.others
-        }
+        leading.progress = {peer: known.get(peer) or Progress(peer, next_index, self.now) for peer in self.others}
         leading.is_settled = False
 
     def commit_to(self, index: int) -> None:

@@ -1,7 +1,7 @@
 """A small deterministic cluster of bare cores: a heap of events, a bad network, disks that forget what was not synced.
 
-It is the unit tests' tool: a few hundred short seeds. The real simulator is in simulations/. Ghost facts that no node sees
-are checked as they happen: one leader a term (I-01), log matching (I-03), leader completeness (I-04), equal state
+It is the unit tests' tool: a few hundred short seeds. The real simulator is in simulations/. Ghost facts that no node
+sees are checked as they happen: one leader a term (I-01), log matching (I-03), leader completeness (I-04), equal state
 machines (I-05), commits on durable quorums (I-06), nothing said before it is durable (I-12, I-28), reads never stale
 (I-21).
 """
@@ -403,7 +403,11 @@ class Cluster:
                 continue
             entry = host.mirror.log[host.commit - host.mirror.base - 1]
             if host.commit > len(self.committed):
-                assert host.commit == len(self.committed) + 1 and (was_leader or core.is_leader), ("I-15", core, host.commit)
+                assert host.commit == len(self.committed) + 1 and (was_leader or core.is_leader), (
+                    "I-15",
+                    core,
+                    host.commit,
+                )
                 self.committed.append(entry)
                 if host.commit == core.state.commit:
                     self.check_quorum(host, entry)
