@@ -85,6 +85,13 @@ def keep_own_token(case: schemathesis.Case) -> None:
         case.path_parameters["id"] = 2
 
 
+def wait_for_little(case: schemathesis.Case) -> None:
+    """A well-formed position of the far future is waited for, seconds each time: rightly, but not in every example."""
+    for name, near in (("x-arc-min-index", "1"), ("x-arc-min-position", "1.1")):
+        if re.fullmatch(r"[0-9.]+", str(case.headers.get(name, ""))) and not IS_LONG:
+            case.headers[name] = near
+
+
 @pytest.mark.timeout(1800)
 def test_fuzz_of_every_documented_endpoint_finds_no_server_error(fuzzed: Server) -> None:
     """Requests made from /openapi.json: right ones, and ones with one thing wrong."""
@@ -104,6 +111,7 @@ def test_fuzz_of_every_documented_endpoint_finds_no_server_error(fuzzed: Server)
         @given(case=operation.as_strategy())
         def documented(case: schemathesis.Case) -> None:
             keep_own_token(case)
+            wait_for_little(case)
             where = f"{case.method} {case.formatted_path} {case.query} {case.headers} {case.body!r}"
             answer = case.call(base_url=fuzzed.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
             assert answer.status_code < 500 or answer.status_code in (503, 504), f"{answer.status_code} {where}"
