@@ -121,15 +121,19 @@ class Buffer:
         """Bytes held, sealed chunks included."""
         return self._bytes
 
-    def add(self, key: Key, sequence: int, batch: pa.RecordBatch, now: float) -> None:
-        """Make the rows of one WAL record visible. Sequences must come in order."""
+    def add(self, key: Key, sequence: int, batch: pa.RecordBatch, now: float, size_bytes: int) -> None:
+        """Make the rows of one WAL record visible. Sequences must come in order.
+
+        ``size_bytes`` is what the record's columns take in the WAL: close to their memory, and known without asking
+        Arrow, whose answer costs more than the rest of this.
+        """
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(now)
         assert not lane.chunks or sequence > lane.chunks[-1].last, (key, sequence, lane.chunks[-1].last)
         if lane.open_rows == 0:
             lane.opened_at = now
-        chunk = Chunk(first=sequence, last=sequence, batch=batch, size_bytes=batch.nbytes)
+        chunk = Chunk(first=sequence, last=sequence, batch=batch, size_bytes=size_bytes)
         lane.chunks.append(chunk)
         lane.open_rows += batch.num_rows
         lane.open_bytes += chunk.size_bytes

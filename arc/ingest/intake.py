@@ -33,7 +33,7 @@ from arc.ingest.settlement import Agreed, Propose, Settlement
 from arc.ports import Clock, Workers
 from arc.storage.wal import record
 
-INLINE_BYTES_MAX = 1 << 20
+INLINE_CELLS_MAX = 1 << 17
 """Larger batches are serialised on a worker: above it the event loop would notice (about 0.3 ms a MiB)."""
 
 
@@ -218,7 +218,7 @@ class Intake:
         parts = []
         for measurement, settled in agreed.batches:
             batch = settled.batch
-            if batch.nbytes > INLINE_BYTES_MAX:
+            if batch.num_rows * batch.num_columns > INLINE_CELLS_MAX:
                 columns = await self._workers.run(record.encode_columns, batch)
             else:
                 columns = record.encode_columns(batch)
@@ -329,7 +329,7 @@ class Intake:
     def _admit(self, entry: _Entry, now: float) -> None:
         for part in entry.parts:
             assert part.sequence == self.admitted_sequence + 1
-            self._buffer.add(part.key, part.sequence, part.batch, now)
+            self._buffer.add(part.key, part.sequence, part.batch, now, part.columns.size)
             self.admitted_sequence = part.sequence
         self._memory.give_back(entry.size_bytes)
         if entry.idempotency_key:

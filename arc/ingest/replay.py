@@ -67,12 +67,13 @@ async def replay(
     for done, segment in enumerate(segments, 1):
         found = await workers.run(_read, log, segment, catalog)
         rows = 0
-        for header, batch in found:
+        for header, batch, size_bytes in found:
             if header.key:
                 keys.remember(header.database, header.key, Remembered(header.position, header.rows, header.wall_us))
             if batch is not None:
                 rows += batch.num_rows
-                buffer.add(Key(header.database, header.measurement), header.position.sequence, batch, clock.now())
+                lane = Key(header.database, header.measurement)
+                buffer.add(lane, header.position.sequence, batch, clock.now(), size_bytes)
         progress = Progress(
             segments_done=done,
             segments=len(segments),
@@ -86,9 +87,9 @@ async def replay(
 
 def _read(
     log: ReadLog, segment: SegmentInfo, catalog: Catalog
-) -> list[tuple[record.RecordHeader, pa.RecordBatch | None]]:
+) -> list[tuple[record.RecordHeader, pa.RecordBatch | None, int]]:
     """The records of a segment; without columns where the flush mark has passed them."""
-    found: list[tuple[record.RecordHeader, pa.RecordBatch | None]] = []
+    found: list[tuple[record.RecordHeader, pa.RecordBatch | None, int]] = []
     for header, columns in log.read_segment(segment, 0):
         batch = None
         if header.position.sequence > catalog.mark(header.database, header.measurement):
@@ -97,5 +98,5 @@ def _read(
             except pa.ArrowInvalid as error:
                 message = f"the columns of record {header.position} cannot be read: {error}"
                 raise Corrupt(message, path=segment.path, offset=0) from error
-        found.append((header, batch))
+        found.append((header, batch, len(columns)))
     return found

@@ -18,15 +18,19 @@ def batch(first: int, rows: int, column: str = "v") -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([times, tags, pa.array([float(first)] * rows)], names=["time", "host", column])
 
 
+def add(buffer: Buffer, sequence: int, rows: pa.RecordBatch, now: float) -> None:
+    buffer.add(KEY, sequence, rows, now, rows.nbytes)
+
+
 def times(buffer: Buffer, after: int) -> list[int]:
     return [t for b in buffer.snapshot("db", "cpu", after) for t in b.column("time").cast(pa.int64()).to_pylist()]
 
 
 def test_snapshot_leaves_out_what_the_flush_mark_has_passed() -> None:
     buffer = Buffer()
-    buffer.add(KEY, 1, batch(0, 3), 0.0)
+    add(buffer, 1, batch(0, 3), 0.0)
     sealed = buffer.seal(KEY)
-    buffer.add(KEY, 5, batch(10, 2), 1.0)
+    add(buffer, 5, batch(10, 2), 1.0)
     assert times(buffer, 0) == [0, 1, 2, 10, 11]
     assert times(buffer, sealed.last) == [10, 11]
     buffer.forget(KEY, sealed.last)
@@ -37,7 +41,7 @@ def test_snapshot_leaves_out_what_the_flush_mark_has_passed() -> None:
 def test_small_batches_are_merged_and_differing_columns_become_null() -> None:
     buffer = Buffer()
     for n in range(200):
-        buffer.add(KEY, n + 1, batch(n, 1, "a" if n % 2 else "b"), 0.0)
+        add(buffer, n + 1, batch(n, 1, "a" if n % 2 else "b"), 0.0)
     parts = buffer.snapshot("db", "cpu", 0)
     assert len(parts) < 70
     assert times(buffer, 0) == list(range(200))
@@ -48,19 +52,19 @@ def test_small_batches_are_merged_and_differing_columns_become_null() -> None:
 def test_merging_never_crosses_a_seal() -> None:
     buffer = Buffer()
     for n in range(60):
-        buffer.add(KEY, n + 1, batch(n, 1), 0.0)
+        add(buffer, n + 1, batch(n, 1), 0.0)
     sealed = buffer.seal(KEY)
     for n in range(60, 200):
-        buffer.add(KEY, n + 1, batch(n, 1), 0.0)
+        add(buffer, n + 1, batch(n, 1), 0.0)
     assert sealed.last == 60
     assert times(buffer, 60) == list(range(60, 200))
 
 
 def test_taken_back_seal_is_flushed_with_what_came_since() -> None:
     buffer = Buffer()
-    buffer.add(KEY, 1, batch(0, 3), 0.0)
+    add(buffer, 1, batch(0, 3), 0.0)
     buffer.seal(KEY)
-    buffer.add(KEY, 2, batch(3, 3), 0.0)
+    add(buffer, 2, batch(3, 3), 0.0)
     buffer.unseal(KEY)
     (lane,) = buffer.lanes()
     assert (lane.rows, lane.first, lane.is_flushing) == (6, 1, False)
@@ -77,7 +81,7 @@ def test_every_row_is_seen_exactly_once_at_every_moment(steps: list[str]) -> Non
     for step in steps:
         if step == "add":
             sequence += 1
-            buffer.add(KEY, sequence, batch(sequence, 1), 0.0)
+            add(buffer, sequence, batch(sequence, 1), 0.0)
         elif step == "seal" and sealed is None and any(lane.rows for lane in buffer.lanes()):
             sealed = buffer.seal(KEY)
         elif step == "commit" and sealed is not None:
