@@ -1,0 +1,101 @@
+"""What is committed and applied: I-05 to I-09, I-15, I-16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arc.quorum import majority
+from arc.raft.types import Configuration, Entry
+from simulations.checkers.violation import Violation
+
+if TYPE_CHECKING:
+    from simulations.host import Host
+
+
+def moved(host: Host, before: int) -> None:
+    """A node's commit index changed."""
+    state, ghost, log = host.state, host.world.ghost, host.disk.issued
+    commit = state.commit
+    if commit < before:
+        if not host.disk.refused_from:
+            raise Violation("I-08", "the commit index falls", before, state)
+        return  # A full disk counts as a restart.
+    if commit > ghost.commit:
+        if not host.memory.has_led:
+            raise Violation("I-15", "a follower commits what no leader has", host, ghost.commit)
+        i06_on_durable_quorum(host, commit)
+        i16_own_term(host, commit)
+        while ghost.commit < commit:
+            index = ghost.commit + 1
+            chain = log.chain(index)
+            if chain is None or index <= log.base:
+                raise Violation("I-09", "commits what its log does not hold", host, index)
+            ghost.extend(log.entries[index - log.base - 1], chain)
+        host.world.committed(host)
+    elif log.chain(commit) != ghost.committed[commit]:
+        raise Violation("I-15", "commits another log than the committed one", host, ghost.entries[commit])
+    elif host.memory.has_led and state.leading is not None:
+        i16_own_term(host, commit)
+
+
+def i05_same_everywhere(host: Host, entry: Entry) -> None:
+    """I-05 State Machine Safety (Raft paper, 5.4.3): at each index everybody applies the committed entry, once."""
+    ghost = host.world.ghost
+    if entry.index != host.applied + 1:
+        raise Violation("I-05", "applied out of order", host.applied, entry)
+    if entry.index > ghost.commit or ghost.entries[entry.index] != entry:
+        raise Violation("I-05", "applied what is not committed", host, entry)
+
+
+def i06_on_durable_quorum(host: Host, index: int) -> None:
+    """I-06 (5.3; 4.3 for both halves): what a leader commits is on the disks of a quorum of every half.
+
+    A step may commit and append the next configuration, or the other way round: either may be the one that counted.
+    """
+    newest, before = host.disk.issued.configurations[-1][1], host.memory.configuration
+    if not is_on_quorum(host, index, newest) and (before in (None, newest) or not is_on_quorum(host, index, before)):
+        disks = [other.disk.synced.last for other in host.world.hosts.values()]
+        raise Violation("I-06", "committed without a durable quorum", host, index, newest, disks)
+
+
+def is_on_quorum(host: Host, index: int, configuration: Configuration | None) -> bool:
+    """Whether a majority of each half has the host's log up to ``index`` on disk."""
+    assert configuration is not None
+    hosts, chain = host.world.hosts, host.disk.issued.chain(index)
+    return all(
+        sum(peer in hosts and hosts[peer].disk.synced.chain(index) == chain for peer in half) >= majority(len(half))
+        for half in (configuration.voters, configuration.outgoing)
+        if half
+    )
+
+
+def i07_still_held(host: Host) -> None:
+    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`."""
+    if host.disk.synced.last < host.memory.commit and host.memory.commit <= host.world.ghost.commit:
+        world, index = host.world, host.memory.commit
+        at, configuration = world.ghost.configuration_at(index)
+        chain = world.ghost.committed[index]
+        for half in (configuration.voters, configuration.outgoing):
+            if half:
+                holders = sum(
+                    peer in world.hosts and world.hosts[peer].disk.synced.chain(index) == chain for peer in half
+                )
+                # A newer configuration may have moved the quorum on.
+                if holders < majority(len(half)) and at == world.ghost.configurations[-1][0]:
+                    raise Violation("I-07", "a committed entry is on too few disks", index, holders, half)
+
+
+def i09_log_is_what_was_written(host: Host) -> None:
+    """I-09: after its write was issued, the core's log is the issued one, and nothing in it is from the future."""
+    state, issued = host.state, host.disk.issued
+    if state.log.last_index != issued.last:
+        raise Violation("I-09", "the log differs from what was asked to be written", state, issued.last)
+    if issued.entries and issued.entries[-1].term > state.term:
+        raise Violation("I-09", "an entry from a later term", state, issued.entries[-1])
+
+
+def i16_own_term(host: Host, commit: int) -> None:
+    """I-16 (5.4.2, figure 8): a leader commits by counting only an entry of its own term."""
+    term = host.disk.issued.term(commit)
+    if term != host.memory.term:
+        raise Violation("I-16", "a leader counted an entry of another term", host, commit, term)

@@ -1,0 +1,82 @@
+"""Terms, votes and who leads: I-01, I-04, I-10, I-12 (own vote), I-19, I-20."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arc.raft.effects import Write
+from arc.raft.types import Peer, Role
+from simulations.checkers.violation import Violation
+
+if TYPE_CHECKING:
+    from simulations.host import Host
+
+
+def moved(host: Host, before: Role, before_term: int) -> None:
+    """Role or term changed."""
+    state = host.state
+    if state.term < before_term:
+        raise Violation("I-10", "the term falls", before_term, state)
+    if state.role is Role.LEADER:
+        i01_one_leader(host)
+        i04_has_all_committed(host)
+        i12_own_vote(host)
+        i20_no_other_lease(host)
+        host.world.elected(host)
+    elif state.role is not Role.FOLLOWER:
+        i19_may_campaign(host)
+
+
+def i01_one_leader(host: Host) -> None:
+    """I-01 Election Safety (Raft paper, 5.2): one leader a term, and never again after a restart."""
+    leaders, term = host.world.ghost.leaders, host.state.term
+    mine = (host.peer, host.life)
+    if leaders.setdefault(term, mine) != mine:
+        raise Violation("I-01", "two leaders in one term", term, leaders[term], mine)
+
+
+def i04_has_all_committed(host: Host) -> None:
+    """I-04 Leader Completeness (5.4.3): a leader holds every committed entry."""
+    ghost, log = host.world.ghost, host.disk.issued
+    # The empty entry of the new term is in the core but not issued yet or just was; the committed part is below it.
+    if log.chain(ghost.commit) != ghost.committed[ghost.commit]:
+        raise Violation("I-04", "a leader lacks what is committed", host, ghost.entries[ghost.commit])
+
+
+def i10_term_of_write(host: Host, write: Write) -> None:
+    """I-10 (figure 2): what goes to disk never falls behind what went there before."""
+    hard = write.hard_state
+    issued = host.disk.issued.hard
+    if hard is not None and hard.term < issued.term:
+        raise Violation("I-10", "the term on disk falls", issued, hard)
+    term = hard.term if hard is not None else issued.term
+    if write.entries and write.entries[-1].term > term:
+        raise Violation("I-28", "entries of a term that is not on disk", write.entries[-1], term)
+
+
+def i12_own_vote(host: Host) -> None:
+    """I-12 (figure 2): the own vote counts when it is durable (K-05)."""
+    hard = host.disk.synced.hard
+    if hard != (host.state.term, host.peer):
+        raise Violation("I-12", "leads, but its own vote is not durable", host, hard)
+    host.world.ghost.votes.setdefault((host.peer, host.state.term), host.peer)
+
+
+def i19_may_campaign(host: Host) -> None:
+    """I-19 (dissertation, 4.2.2): who is no voter, neither in its log nor in what it knows committed, keeps quiet."""
+    peer: Peer = host.peer
+    known = [each for at, each in host.disk.issued.configurations if at >= host.state.history.at(host.state.commit)[0]]
+    if not any(peer in each.voters or peer in each.outgoing for each in known):
+        raise Violation("I-19", "campaigns without being a voter", host, known)
+
+
+def i20_no_other_lease(host: Host) -> None:
+    """I-20 (6.4.1): while clocks keep their bound, nobody is elected while another node's lease is valid."""
+    world = host.world
+    if not world.config.is_lease_read:
+        return
+    for other in world.hosts.values():
+        if other is not host and other.core is not None and other.state.leading is not None:
+            until = other.core.status().lease_until
+            if until is not None and other.state.term < host.state.term and other.local(world.now) < until:
+                raise Violation("I-20", "elected while another lease is valid", host, other, until)

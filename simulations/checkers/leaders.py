@@ -1,0 +1,58 @@
+"""What a leader knows of itself and of its followers: I-02, I-13, I-14, I-31, I-33."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arc.raft.effects import Write
+from arc.raft.types import Peer, Role
+from simulations.checkers.violation import Violation
+
+if TYPE_CHECKING:
+    from simulations.host import Host
+
+
+def i02_append_only(host: Host, write: Write) -> None:
+    """I-02 Leader Append-Only (Raft paper, 5.3): a leader never cuts its log."""
+    memory, state = host.memory, host.state
+    is_same = memory.role is Role.LEADER and state.leading is not None and memory.term == state.term
+    if is_same and write.truncate_from is not None:
+        raise Violation("I-02", "a leader cuts its log", host, write.truncate_from)
+
+
+def i13_match(host: Host, peer: Peer) -> None:
+    """I-13, I-14 (figure 2: matchIndex): what the leader believes replicated is on that disk, and never less again."""
+    progress = host.state.leading.progress.get(peer)
+    other = host.world.hosts.get(peer)
+    if progress is None or other is None:
+        return
+    match, log, synced = progress.match, host.disk.issued, other.disk.synced
+    known, before = host.memory.matches.get(peer, (None, 0))
+    if known is progress and match < before:  # Another object: it was removed and came back.
+        raise Violation("I-14", "match falls within a leadership", host, progress)
+    host.memory.matches[peer] = (progress, match)
+    if match > log.last:
+        raise Violation("I-14", "match beyond the own log", host, progress)
+    term = max(synced.hard.term, other.state.term if other.core is not None else 0)
+    if match and term <= host.state.term and synced.chain(match) != log.chain(match):
+        raise Violation("I-13", "match is not on the follower's disk", host, progress, synced.last)
+
+
+def i31_limits(host: Host) -> None:
+    """I-31, I-14: what the configuration bounds is bounded."""
+    state, config = host.state, host.world.config
+    leading = state.leading
+    if len(leading.proposals) > config.uncommitted_entries_max:
+        raise Violation("I-31", "more uncommitted proposals than allowed", len(leading.proposals), state)
+    if leading.uncommitted_bytes > config.uncommitted_bytes_max + config.entry_bytes_max:
+        raise Violation("I-31", "more uncommitted bytes than allowed", leading.uncommitted_bytes, state)
+    for progress in leading.progress.values():
+        if progress.in_flight > config.window_messages_max or progress.match >= progress.next:
+            raise Violation("I-14", "progress out of bounds", progress)
+
+
+def i33_transfer_ends(host: Host) -> None:
+    """I-33 (3.10): a transfer lasts one election timeout at most."""
+    handover = host.state.leading.handover
+    if handover is not None and host.state.now > handover.deadline + 1e-6:
+        raise Violation("I-33", "a transfer does not end", host, handover.target)

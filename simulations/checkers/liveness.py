@@ -1,0 +1,163 @@
+"""The second phase of a run: faults stop for a core that holds a quorum, and then things must go well in time.
+
+V-01 a leader within 10 election timeouts; V-02 a write and a linearizable read within 20 more; V-03 all of the core
+equal; V-04 no joint configuration left; V-07 the same leader from then on; V-09 every request was answered; V-10
+nothing is left over. Times are simulated: too slow is a failure and not a timeout of the test. (Reference, 5.3.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arc.quorum import majority
+from arc.raft.types import Peer
+from simulations.chance import stream
+from simulations.checkers.violation import Violation
+from simulations.history import Operation
+from simulations.machine import READ, WRITE
+from simulations.workload import Client
+
+if TYPE_CHECKING:
+    from simulations.cores import Cores
+    from simulations.host import Host
+
+PROBER = 1000
+"""The client of this phase; numbers from here on are not stopped by the closing."""
+
+
+def second_phase(world: Cores) -> None:
+    """Heal, and look. Raises Violation."""
+    heal(world)
+    timeout = world.config.election_timeout_seconds
+    mild = 1.0 if world.config.is_pre_vote and world.config.is_check_quorum and world.config.is_sticky else 3.0
+    v01_leader(world, 10 * timeout * mild)
+    v02_progress(world, 20 * timeout * mild)
+    v03_equal(world, 10 * timeout * mild)
+    if world.plan.calm_seconds:
+        v07_calm(world, world.plan.calm_seconds)
+    v09_answered(world)
+
+
+def heal(world: Cores) -> None:
+    """End all faults for the core; without a partial core, that is everybody."""
+    plan = world.plan
+    world.is_closing = True
+    world.guided = 0.0
+    world.fabric.calm()
+    chance = stream(plan.seed, "heal")
+    core = list(world.peers)
+    if plan.is_core_partial and not plan.spares:
+        chance.shuffle(core)
+        core = core[: chance.randint(majority(len(core)), len(core))]
+    world.core_peers = tuple(sorted(core))
+    rest = [peer for peer in world.peers if peer not in world.core_peers]
+    world.fabric.cut(rest, world.core_peers)
+    world.note("heal", *world.core_peers)
+    for peer in world.core_peers:
+        host = world.hosts[peer]
+        host.disk.slow, host.disk.stalled_until, host.disk.is_failing = 1.0, 0.0, False
+        host.paused_until = min(host.paused_until, world.now)
+        if host.core is None:
+            host.start()
+        if host.disk.is_full or not host.state.has_space:
+            world.space_again(host, None)
+
+
+def _leader(world: Cores) -> Host | None:
+    best = None
+    for peer in world.core_peers:
+        host = world.hosts[peer]
+        if host.core is not None and host.state.leading is not None and (not best or host.state.term > best.state.term):
+            best = host
+    return best
+
+
+def v01_leader(world: Cores, seconds: float) -> None:
+    """V-01: a leader of the core that has committed something of its term."""
+
+    def is_done() -> bool:
+        leader = _leader(world)
+        return leader is not None and leader.state.commit >= leader.state.leading.term_start
+
+    world.run_until(world.now + seconds, is_done)
+    if not is_done():
+        raise Violation("V-01", "no leader in time", *[world.hosts[peer] for peer in world.core_peers])
+
+
+def v02_progress(world: Cores, seconds: float) -> None:
+    """V-02: a write and a linearizable read complete."""
+    prober = world.clients[PROBER] = Client(world, PROBER)
+    for kind, value in ((WRITE, "last"), (READ, "-")):
+        leader = _leader(world)
+        prober.leader = leader.peer if leader is not None else None
+        prober.serial += 1
+        operation = Operation(PROBER, prober.serial, kind, "k0", value, "-", world.now)
+        while not operation.is_complete:
+            if world.now >= operation.called + seconds:
+                raise Violation("V-02", f"{operation} does not complete", *world.hosts.values())
+            if prober.operation is None:
+                prober.serial += 1
+                called = operation.called
+                operation = Operation(PROBER, prober.serial, kind, "k0", f"{value}{prober.serial}", "-", world.now)
+                prober.ask(operation)
+                operation.called = called if operation.called > called else operation.called
+            world.run_until(world.now + 0.05, lambda: operation.is_complete)  # noqa: B023
+
+
+def v03_equal(world: Cores, seconds: float) -> None:
+    """V-03, V-04: members of the core agree on everything, and no change of membership hangs."""
+
+    def members() -> tuple[Peer, ...]:
+        leader = _leader(world)
+        if leader is None:
+            return ()
+        current = leader.state.history.current
+        return tuple(peer for peer in (*current.voters, *current.learners) if peer in world.core_peers)
+
+    def is_done() -> bool:
+        leader, peers = _leader(world), members()
+        if leader is None or leader.state.history.current.is_joint or leader.state.leading.catch_up is not None:
+            return False
+        hosts = [world.hosts[peer] for peer in peers]
+        goal = leader.state.log.last_index
+        return all(host.core is not None and host.state.commit == goal == host.state.applied for host in hosts)
+
+    world.run_until(world.now + seconds, is_done)
+    leader = _leader(world)
+    if not is_done() or leader is None:
+        joint = leader is not None and leader.state.history.current.is_joint
+        raise Violation("V-04" if joint else "V-03", "the core does not agree in time", *world.hosts.values())
+    image = leader.machine.dump()
+    for peer in members():
+        if world.hosts[peer].machine.dump() != image:
+            raise Violation("I-24", "state machines differ", peer, leader.peer)
+
+
+def v07_calm(world: Cores, seconds: float) -> None:
+    """V-07: from here on the same leader in the same term."""
+    leader = _leader(world)
+    assert leader is not None
+    term, elections = leader.state.term, world.elections
+    world.run_until(world.now + seconds)
+    if leader.core is None or leader.state.leading is None or leader.state.term != term:
+        raise Violation("V-07", "leadership changes without a fault", term, elections, *world.hosts.values())
+
+
+def v09_answered(world: Cores) -> None:
+    """V-09, V-10: whatever was asked of a node that still lives was answered; no counter is left above zero."""
+    world.run_until(world.now + world.config.read_timeout_seconds + 1.0)
+    leader = _leader(world)
+    for peer in world.core_peers:
+        host = world.hosts[peer]
+        if host.core is None:
+            continue
+        left = [request for request in host.outstanding if not _may_wait(request)]
+        if left and host is leader:
+            raise Violation("V-09", "requests without an answer", peer, left, host)
+        if host.state.has_space and host is leader and host.core.status().uncommitted_bytes:
+            raise Violation("V-10", "bytes are counted that nobody waits for", host)
+
+
+def _may_wait(request: object) -> bool:
+    """An operator's change that cannot be completed waits for its own deadline."""
+    return isinstance(request, str)

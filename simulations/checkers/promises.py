@@ -1,0 +1,88 @@
+"""What a message promises, at the moment it leaves: I-11, I-12, I-17, I-28, I-39, I-40."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from arc.raft.messages import (
+    AppendReply,
+    AppendStatus,
+    InstallSnapshotReply,
+    Message,
+    ReadIndexReply,
+    Vote,
+    VoteReply,
+)
+from simulations.checkers.violation import Violation
+
+if TYPE_CHECKING:
+    from simulations.host import Host
+
+
+def made(host: Host, message: Message) -> None:
+    """The core decided to say this; it may still be held for the disk."""
+    if isinstance(message, VoteReply) and message.is_granted:
+        i17_log_is_up_to_date(host, message)
+    elif isinstance(message, Vote):
+        issued = host.disk.issued
+        asked = (issued.term(issued.last) or 0, issued.last)
+        if asked != (message.last_term, message.last_index):
+            raise Violation("I-17", "asks for votes with another log than its own", message, asked)
+        host.world.ghost.candidacies[(host.peer, message.term)] = asked
+
+
+def leaving(host: Host, message: Message) -> None:
+    """The message leaves now: all that it promises is on the synced image."""
+    synced = host.disk.synced
+    if message.sender != host.peer:
+        raise Violation("I-40", "speaks in another's name", message)
+    if message.term > synced.hard.term:
+        raise Violation("I-28", "speaks of a term that is not on disk", message, synced.hard)
+    if isinstance(message, AppendReply) and message.status is AppendStatus.ACCEPTED:
+        i12_accepted(host, message)
+    elif isinstance(message, VoteReply) and message.is_granted:
+        i12_vote(host, message)
+        i11_one_vote(host, message)
+    elif isinstance(message, InstallSnapshotReply) and message.is_done:
+        held = max(synced.last, synced.snapshot.index if synced.snapshot is not None else 0)
+        if held < message.index:
+            raise Violation("I-12", "reports a snapshot that is not on disk", message, held)
+    elif isinstance(message, ReadIndexReply):
+        i39_after_own_commit(host, message)
+
+
+def i12_accepted(host: Host, message: AppendReply) -> None:
+    """I-12 (Raft paper, figure 2; dissertation, 3.8): what is acknowledged is on disk."""
+    match, synced = message.match, host.disk.synced
+    if synced.last < match or synced.chain(match) != host.disk.issued.chain(match):
+        raise Violation("I-12", "acknowledges what is not on disk", message, synced.last)
+
+
+def i12_vote(host: Host, message: VoteReply) -> None:
+    """I-12: a vote is on disk before it is given, unless a newer term is already."""
+    hard = host.disk.synced.hard
+    if hard.term == message.term and hard.vote != message.to:
+        raise Violation("I-12", "gives a vote that is not on disk", message, hard)
+
+
+def i11_one_vote(host: Host, message: VoteReply) -> None:
+    """I-11 (5.2): one vote a term, as seen on the wire, across crashes."""
+    voter = (host.peer, message.term)
+    if host.world.ghost.votes.setdefault(voter, message.to) != message.to:
+        raise Violation("I-11", "votes twice in one term", message, host.world.ghost.votes[voter])
+
+
+def i17_log_is_up_to_date(host: Host, message: VoteReply) -> None:
+    """I-17 (5.4.1): a vote only for a candidate whose log is at least as good."""
+    issued = host.disk.issued
+    own = (issued.term(issued.last) or 0, issued.last)
+    asked = host.world.ghost.candidacies.get((message.to, message.term))
+    if asked is not None and asked < own:
+        raise Violation("I-17", "votes for a log that is behind", message, asked, own)
+
+
+def i39_after_own_commit(host: Host, message: ReadIndexReply) -> None:
+    """I-39 (6.4): no read index before the leader committed an entry of its own term."""
+    leading = host.state.leading
+    if leading is not None and host.state.term == message.term and message.index < leading.term_start:
+        raise Violation("I-39", "a read index from before the own first commit", message, host)

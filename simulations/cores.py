@@ -1,0 +1,262 @@
+"""One deterministic run of bare Raft cores. READ FIRST.
+
+A heap of events, ordered by time and then by age; a plan that says what happens to the nodes; clients that write down
+what they are told; checkers that look after every event. No trio, no threads, no wall clock, no bytes on wires: tens of
+thousands of seeds. The same for whole nodes is `world`.
+
+First phase: faults. Second: faults stop for a core that holds a quorum, and the cluster must be as good as new.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from arc.raft.config import Config
+from arc.raft.core import RaftCore
+from arc.raft.effects import Trace
+from arc.raft.events import Event, Receive, SpaceAgain
+from arc.raft.messages import Append, InstallSnapshot, Message
+from arc.raft.types import Configuration, Peer, Stored, bootstrap
+from simulations import faults
+from simulations.chance import stream
+from simulations.checkers import liveness, wing_gong
+from simulations.checkers.ghost import Ghost
+from simulations.checkers.violation import Violation
+from simulations.fabric import Fabric
+from simulations.history import Operation
+from simulations.host import Host
+from simulations.plan import Fault, Plan
+from simulations.workload import Client
+
+EVENTS_MAX = 400_000
+"""A run that needs more is a storm (I-34)."""
+
+
+class Cores:
+    """One run. ``core_class`` is the core under test: the project's own, or a copy with a planted bug."""
+
+    def __init__(self, plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = False) -> None:
+        self.plan = plan
+        self.core_class = core_class
+        self.config = Config(**plan.config)
+        self.now = 0.0
+        self.events = 0
+        self.heap: list[tuple[float, int, Callable[[Any, Any], None], Any, Any]] = []
+        self.count = 0
+        self.probes: Counter[str] = Counter()
+        self.fault_counts: Counter[str] = Counter()
+        self.timeline: list[tuple[float, str, tuple[object, ...]]] = []
+        self.is_told = is_told
+        self.transcript: list[str] = []
+        self._lines: list[str] = []
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.fabric = Fabric(plan.network, stream(plan.seed, "network"))
+        self.guided = plan.guided
+        self.guided_stream = stream(plan.seed, "guided")
+        self.restart_stream = stream(plan.seed, "restart")
+        self.apply_stream = stream(plan.seed, "apply")
+        founders = tuple(Peer(f"n{number}") for number in range(1, plan.size + 1))
+        self.ghost = Ghost(Configuration(voters=founders), plan.has_sessions)
+        self.history: list[Operation] = []
+        self.completed = 0
+        self.elections = 0
+        self.is_closing = False
+        self.admin = 0
+        self.core_peers: tuple[Peer, ...] = founders
+        self.hosts: dict[Peer, Host] = {}
+        self.peers = (*founders, *(Peer(f"n{plan.size + number}") for number in range(1, plan.spares + 1)))
+        for place, peer in enumerate(self.peers):
+            host = Host(self, peer, bootstrap(*founders) if peer in founders else Stored())
+            self.hosts[peer] = host
+            if place < len(plan.clocks):
+                host.set_clock(plan.clocks[place], 0.0)
+        self.clients = {number: Client(self, number) for number in range(1, plan.clients + 1)}
+
+    def __repr__(self) -> str:
+        return f"<Cores {self.plan.scenario} seed={self.plan.seed} t={self.now:.3f} events={self.events}>"
+
+    # ----------------------------------------------------------------------------------------------------------- time
+
+    def at(self, time: float, action: Callable[[Any, Any], None], first: Any, second: Any) -> None:
+        """Call ``action(first, second)`` at that time."""
+        self.count += 1
+        heappush(self.heap, (time if time > self.now else self.now, self.count, action, first, second))
+
+    def run_until(self, time: float, done: Callable[[], bool] | None = None) -> None:
+        """Let everything happen that is due by then, or until ``done``."""
+        heap = self.heap
+        while heap and heap[0][0] <= time:
+            if done is not None and done():
+                return
+            self.now, _, action, first, second = heappop(heap)
+            self.events += 1
+            action(first, second)
+            if self.events > EVENTS_MAX:
+                raise Violation("I-34", "more events than any plan explains", self)
+        if done is None or not done():
+            self.now = time
+
+    def run(self) -> None:
+        """The whole run. Raises Violation."""
+        plan = self.plan
+        gc.collect()
+        gc.freeze()
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            for fault in plan.faults:
+                self.at(fault.at, self._fault, fault, None)
+            for number, client in self.clients.items():
+                self.at(0.01 * number, client._next, None, None)
+            self.run_until(plan.seconds)
+            liveness.second_phase(self)
+            self.probes["wing_gong_searched"] += wing_gong.check(self.history)
+        finally:
+            if was_enabled:
+                gc.enable()
+            gc.unfreeze()
+
+    @property
+    def digest(self) -> str:
+        """Of every event so far."""
+        self._hash.update("\n".join(self._lines).encode())
+        self._lines.clear()
+        return self._hash.hexdigest()
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def traced(self, peer: Peer, event: Event) -> None:
+        """An event is about to happen to a node: it goes into the digest."""
+        kind = type(event)
+        if kind is Receive:
+            message: Message = event.message  # type: ignore[union-attr]
+            body: Any = message[2:]
+            if type(message) is Append:
+                entries = message.entries
+                body = (*message[2:5], len(entries), entries[-1][:2] if entries else (), message.commit, message.round)
+            elif type(message) is InstallSnapshot:
+                body = (message.term, message.meta.digest, message.offset, message.checksum)
+            line = f"{self.now!r} {peer.name} {type(message).__name__} {message.sender.name} {body}"
+        else:
+            line = f"{self.now!r} {peer.name} {event!r}"
+        self._lines.append(line)
+        if self.is_told:
+            self.transcript.append(line)
+        if len(self._lines) > 2000:
+            _ = self.digest
+
+    def note(self, what: str, *facts: object) -> None:
+        """Something that a reader of the report wants to see."""
+        self.timeline.append((self.now, what, facts))
+        self._lines.append(f"{self.now!r} {what} {facts}")
+        if self.is_told:
+            self.transcript.append(self._lines[-1])
+
+    def told(self, host: Host, trace: Trace) -> None:
+        """A core tells something."""
+        self.probes[trace.name] += 1
+        name = trace.name
+        if name == "role" or name in ("snapshot_installed", "membership", "membership_reverted", "handover_ended"):
+            self.note(name, host.peer, *trace.detail)
+            if name == "handover_ended":
+                self.probes[f"handover_{trace.detail[1]}"] += 1
+        elif name == "cut" and isinstance(trace.detail[1], int) and isinstance(trace.detail[0], int):
+            self.note(name, host.peer, *trace.detail)
+            if trace.detail[1] - trace.detail[0] >= 1:
+                self.probes["cut_of_several"] += 1
+
+    def arrive(self, message: Message, _: object) -> None:
+        """A message comes to the end of its link."""
+        if not self.fabric.is_cut(message):
+            host = self.hosts.get(message.to)
+            if host is not None and host.core is not None:
+                host.step(Receive(message))
+
+    def _fault(self, fault: Fault, _: object) -> None:
+        if not self.is_closing:
+            faults.happen(self, fault)
+
+    def fault(self, kind: str) -> None:
+        """Count a fault."""
+        self.fault_counts[kind] += 1
+
+    def elected(self, host: Host) -> None:
+        """A node became leader."""
+        self.elections += 1
+
+    def committed(self, host: Host) -> None:
+        """The committed log grew."""
+        if host.state is not None and host.state.history.current.is_joint:
+            self.probes["committed_while_joint"] += 1
+
+    # ------------------------------------------------------------------------------------------------------ requests
+
+    @property
+    def leader(self) -> Host | None:
+        """Who leads the highest term, if anybody leads."""
+        best: Host | None = None
+        for host in self.hosts.values():
+            is_leading = host.core is not None and host.state.leading is not None
+            if is_leading and (best is None or host.state.term > best.state.term):
+                best = host
+        return best
+
+    def ask_admin(self, host: Host, make: Callable[[str], Event]) -> None:
+        """An operator asks something of a node."""
+        self.admin += 1
+        request = f"admin{self.admin}"
+        host.outstanding.add(request)
+        host.step(make(request))
+
+    def answered(self, host: Host, request: Any, result: Any) -> None:
+        """A core gave its one answer to a request. V-09: neither none nor two."""
+        if request not in host.outstanding:
+            raise Violation("V-09", "an answer to no request, or a second one", request, result)
+        host.outstanding.discard(request)
+        self.probes[f"answer_{type(result).__name__}"] += 1
+        if isinstance(request, tuple):
+            self.clients[request[0]].answered(host, request, result)
+        else:
+            self.note("answer", host.peer, request, type(result).__name__, result)
+
+    def finished(self, host: Host, request: Any, index: int, answer: str) -> None:
+        """The state machine executed what was committed."""
+        if isinstance(request, tuple):
+            self.clients[request[0]].finished(host, request, index, answer)
+
+    # --------------------------------------------------------------------------------------------------------- faults
+
+    def apply_seconds(self) -> float:
+        """How long the state machine takes."""
+        return self.plan.apply_seconds * (0.5 + self.apply_stream.random())
+
+    def guided_crash(self, host: Host) -> None:
+        """Crash where it hurts."""
+        if self.is_closing or host.core is None:
+            return
+        self.fault("guided_crash")
+        host.crash()
+        self.restart_later(host)
+
+    def restart_later(self, host: Host, seconds: float = 0.0) -> None:
+        """Bring a crashed node back."""
+        after = seconds or self.restart_stream.choice(self.plan.restarts)
+        self.at(self.now + after, self._restart, host, None)
+
+    def _restart(self, host: Host, _: object) -> None:
+        if host.core is None:
+            self.fault("restart")
+            self.note("restart", host.peer)
+            host.start()
+
+    def space_again(self, host: Host, _: object) -> None:
+        """A disk has room again."""
+        host.disk.space_again()
+        if host.core is not None and not host.state.has_space:
+            self.probes["disk_full_then_free"] += 1
+            host.later(host.disk.shape.report_seconds + 0.001, SpaceAgain())
