@@ -1,6 +1,8 @@
-"""Consensus. So far its storage: the log, the hard state and the snapshots, which a cluster of one uses as well."""
+"""Consensus: a pure core (`core`: read it first), and what it keeps on disk (`storage`, `snapshots`)."""
 
+from arc.raft.config import Config
+from arc.raft.core import RaftCore
 from arc.raft.snapshots import Snapshot, SnapshotStore
 from arc.raft.storage import Entry, EntryKind, HardState, RaftLog
 
-__all__ = ["Entry", "EntryKind", "HardState", "RaftLog", "Snapshot", "SnapshotStore"]
+__all__ = ["Config", "Entry", "EntryKind", "HardState", "RaftCore", "RaftLog", "Snapshot", "SnapshotStore"]

@@ -365,11 +365,12 @@ class State:
     def commit_to(self, index: int) -> None:
         """Everything up to ``index`` is committed; that never changes again (I-08)."""
         assert self.commit < index <= self.log.last_index, (index, self)  # C-06
-        if self.commit < self.history.index <= index:
-            self.trace("membership_committed", self.history.index, self.history.current)
-            self.commit = index
-            self.restart_timer(self.timer_from)
+        was_open = self.commit < self.history.index
         self.commit = index
+        if was_open:
+            if self.history.index <= index:
+                self.trace("membership_committed", self.history.index, self.history.current)
+            self.restart_timer(self.timer_from)  # Who may campaign depends on what is known to be committed.
 
     def compact(self, index: int) -> None:
         """Let go of the log up to ``index``."""
