@@ -44,8 +44,11 @@ from arc.raft.events import (
     SnapshotChunk,
     SnapshotStored,
     SnapshotTaken,
+    SpaceAgain,
     Tick,
     TransferLeadership,
+    Unreachable,
+    WriteRefused,
 )
 from arc.raft.messages import AppendReply, AppendStatus, InstallSnapshotReply, Message, VoteReply
 from arc.raft.types import (
@@ -148,6 +151,20 @@ class Host:
         self.mirror.log, self.mirror.base = list(self.disk.log), self.disk.base
         self.commit = self.core.state.commit
         self.schedule_tick()
+
+    def fill_disk(self) -> None:
+        """The disk is full from the next write on: entries are not stored, hard states are."""
+        if self.core is None or not self.pending or not self.core.state.has_space:
+            return
+        if any(write.snapshot for write in self.pending):
+            return
+        first = self.pending[0].write_id
+        self.pending = [write._replace(entries=(), truncate_from=None) for write in self.pending]
+        self.held = [send for send in self.held if (send.after or 0) < first]
+        self.mirror.log, self.mirror.base = list(self.disk.log), self.disk.base
+        self.step(WriteRefused(first))
+        self.commit = self.core.state.commit
+        self.after(1.0, SpaceAgain())
 
     def crash(self) -> None:
         """Lose what was not synced, but for a prefix that happened to get through."""
@@ -343,6 +360,9 @@ class Cluster:
         for other in self.hosts:
             if other != peer:
                 self.cut |= {(peer.name, other.name), (other.name, peer.name)}
+
+    def unreachable(self, host: Host, peer: Peer) -> None:
+        host.step(Unreachable(peer))
 
     def heal(self) -> None:
         self.cut.clear()
