@@ -20,7 +20,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from arc.api.auth import Gate
 from arc.api.deps import Deps
 from arc.api.errors import ClientGone, answer_error
-from arc.api.exchange import Exchange, Send
+from arc.api.exchange import LINGER_SECONDS, Exchange, Send
 from arc.api.heads import Head, Scope
 from arc.api.limits import Body, Receive, Slots
 from arc.api.observed import ApiStatistics, AuthStatistics, HttpCounts
@@ -133,16 +133,26 @@ class Api:
         return None
 
     async def _view(self, scope: MutableMapping[str, Any], exchange: Exchange, receive: Receive, send: Send) -> None:
+        body_came = trio.Event()
+
         async def observed(message: dict[str, object]) -> None:
             if message["type"] == "http.response.start":
                 exchange.started = True
                 exchange.status = cast(int, message["status"])
             elif not message.get("more_body", False):
+                if not body_came.is_set():
+                    # Refused before its body was here: Hypercorn would close a connection that the client keeps.
+                    await send({**message, "more_body": True})
+                    message = {"type": "http.response.body", "body": b"", "more_body": False}
+                    with trio.move_on_after(LINGER_SECONDS):
+                        await body_came.wait()
                 exchange.finished = True
             await send(message)
 
         async def until_answered() -> Mapping[str, object]:
             message = await receive()
+            if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                body_came.set()
             if message["type"] == "http.disconnect" and exchange.finished:
                 # The end of our own answer. Quart would cancel the task that is just about to close the connection.
                 await trio.sleep_forever()

@@ -184,7 +184,7 @@ class Run:
             return None
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._engine.translate(error, self._token) from error
-        return self._without_paths(batch) if self._statement.explain else batch
+        return self._without_paths(batch) if self._statement.explain and not self._counting else batch
 
     def interrupt(self) -> None:
         """Stop what runs now; it raises Interrupted. Does nothing when nothing runs, so it may have to be repeated."""

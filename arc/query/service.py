@@ -192,6 +192,8 @@ class QueryService:
             if not isinstance(planned, Statement):
                 # Also on a worker: the catalog version is immutable, and its statistics may be those of many files.
                 table = await steps.run(partial(answer_show, planned, catalog=catalog, database=database))
+                if counting:
+                    table = pa.table({"rows": [table.num_rows]})
                 async with self._answer(TableRows(table), query_id, steps, started) as answer:
                     yield answer
                 return
