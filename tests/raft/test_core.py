@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from arc.raft import storage
@@ -313,6 +315,13 @@ def test_a_lease_answers_at_once_and_only_while_it_lasts() -> None:
     assert talk.core("n1").status().lease_until is None
 
 
+def test_a_late_answer_gives_what_is_left_of_the_lease() -> None:
+    """X-02, K-88 (6.4.1): from the start of its round, not from its arrival."""
+    talk = cluster(is_lease_read=True, clock_drift_max=0.0)
+    talk.do("time 0.5", "tick n1", "deliver n1->n2", "time 0.4", "deliver n2->n1")
+    assert talk.core("n1").status().lease_until == pytest.approx(1.5)
+
+
 def test_a_transfer_voids_the_lease_for_the_term() -> None:
     """X-02, K-89: the order to campaign may arrive any time later."""
     talk = cluster(is_lease_read=True)
@@ -392,6 +401,16 @@ def test_reads_are_limited() -> None:
 
 
 # ---------------------------------------- transfer
+
+
+def test_a_target_does_not_campaign_before_its_log_is_on_disk() -> None:
+    """L-08, K-92: it was told too early, or the order overtook its disk."""
+    talk = cluster()
+    talk.do("propose n1 a", "deliver n1->n2")
+    talk.step("n2", Receive(TimeoutNow(N2, N1, 1)))
+    assert talk.core("n2").state.role is Role.FOLLOWER and talk.traced("campaign_waits_for_disk")
+    talk.do("persist n2")
+    assert talk.core("n2").state.role is Role.CANDIDATE
 
 
 def test_the_best_target_is_a_live_voter_that_holds_most() -> None:
@@ -478,6 +497,18 @@ def test_no_change_before_an_entry_of_the_own_term_is_committed() -> None:
     assert talk.core("n1").is_leader and talk.answers["change1"].code == "conflict"
 
 
+def test_a_committed_change_binds_although_it_is_not_applied() -> None:
+    """M-05: configurations count from their append, so there is no gap between commit and apply to guard."""
+    core = RaftCore(N1, Config(is_pre_vote=False), bootstrap(N1), FixedRng(1), 0.0)
+    core.step(Tick(), 5.0)
+    core.step(Persisted(1), 5.0)
+    core.step(Persisted(2), 5.0)
+    core.step(ChangeMembers("c", (Change(ChangeKind.LEARNER, N2),)), 5.0)
+    core.step(Persisted(3), 5.0)
+    status = core.status()
+    assert (status.commit, status.applied, status.configuration.learners) == (2, 0, (N2,))
+
+
 def test_one_change_at_a_time() -> None:
     """M-01: the second is refused; with an expected index it is compared first (M-15)."""
     talk = cluster()
@@ -504,6 +535,16 @@ def test_shrinking_the_cluster_commits_what_waited() -> None:
     assert "a" not in talk.answers
     talk.do("change n1 -n2 now", "settle n2")
     assert isinstance(talk.answers["a"], Committed) and isinstance(talk.answers["change1"], Committed)
+
+
+def test_a_configuration_is_in_force_from_its_append_until_it_is_cut_off() -> None:
+    """M-01, I-18, K-77 (4.1): who counts and who may campaign go back with it."""
+    talk = cluster(is_pre_vote=False, is_sticky=False)
+    talk.do("change n1 -n3 now")
+    assert talk.core("n1").status().configuration.voters == (N1, N2)
+    talk.do("drop n1->*", "timeout n2", "settle")
+    assert talk.core("n1").status().configuration.voters == (N1, N2, N3)
+    assert talk.core("n1").state.groups == ((N1, N2, N3),) and talk.traced("membership_reverted")
 
 
 def test_a_joint_configuration_needs_both_majorities() -> None:
@@ -620,6 +661,27 @@ def test_a_snapshot_and_the_entries_after_it_bring_a_follower_up() -> None:
     assert (status.commit, status.snapshot_index, status.first_index) == (5, 4, 5)
     assert talk.traced("snapshot_begun") and talk.traced("snapshot_installed")
     assert status.configuration == talk.core("n1").status().configuration
+
+
+def test_a_snapshot_brings_the_whole_configuration() -> None:
+    """S-01, M-08, K-83: both halves, learners, and those that will be."""
+    whole = Configuration((N1, N2), (N1, N2, N3), (N4,), (N3,), False)
+    talk = cluster()
+    meta = SnapshotMeta(9, 1, whole, 8, 4, f"{zlib.crc32(b'1234'):08x}")
+    talk.step("n2", Receive(InstallSnapshot(N2, N1, 1, meta, 0, b"1234", zlib.crc32(b"1234"), True, 1)))
+    status = talk.core("n2").status()
+    assert (status.configuration, status.configuration_index, status.commit) == (whole, 8, 9)
+    assert talk.core("n2").state.groups == ((N1, N2), (N1, N2, N3))
+
+
+def test_a_snapshot_with_a_wrong_checksum_or_digest_is_not_installed() -> None:
+    """S-04, S-09, K-70: the piece is asked for again, after a wrong digest all of them."""
+    talk = cluster()
+    meta = SnapshotMeta(9, 1, Configuration((N1, N2, N3)), 0, 4, "wrong")
+    for checksum in (7, zlib.crc32(b"1234")):
+        talk.step("n2", Receive(InstallSnapshot(N2, N1, 1, meta, 0, b"1234", checksum, True, 1)))
+        assert talk.core("n2").status().snapshot_index == 0
+    assert talk.traced("snapshot_refused")
 
 
 def test_a_lost_piece_is_sent_again_and_a_transfer_resumes_where_it_was() -> None:

@@ -147,7 +147,7 @@ def test_an_answer_of_an_old_term_is_ignored(message: Message) -> None:
     """5.1; T-02, K-07, K-35, R-13."""
     core = node(1, 1, size=3)
     core.step(Campaign(), 0.0)
-    core.step(Campaign(), 0.0)
+    persist(core, list(core.step(Campaign(), 0.0)))
     assert core.term == 3
     before = core.status()
     assert receive(core, message) == [] and core.status() == before
