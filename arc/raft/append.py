@@ -195,6 +195,8 @@ def on_append_reply(state: State, leading: Leading, message: AppendReply) -> Non
         state.trace("stranger", message.sender)  # T-08
         return
     acknowledged(state, leading, progress, message.round)
+    if message.round < progress.trust_round:
+        return
     if message.status is AppendStatus.ACCEPTED:
         assert message.match <= state.log.last_index, (message, state)
         if progress.accept(message.match):

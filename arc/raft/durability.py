@@ -11,13 +11,13 @@ from collections import deque
 
 
 class _Write:
-    __slots__ = ("first", "has_hard_state", "issued_at", "last", "write_id")
+    __slots__ = ("first", "issued_at", "last", "snapshot_index", "write_id")
 
-    def __init__(self, write_id: int, first: int, last: int, has_hard_state: bool, issued_at: float) -> None:
+    def __init__(self, write_id: int, first: int, last: int, snapshot_index: int, issued_at: float) -> None:
         self.write_id = write_id
         self.first = first
         self.last = last
-        self.has_hard_state = has_hard_state
+        self.snapshot_index = snapshot_index
         self.issued_at = issued_at
 
 
@@ -42,13 +42,18 @@ class Durability:
         """When the oldest unfinished write was asked for."""
         return self._pending[0].issued_at if self._pending else None
 
-    def issue(self, first: int, last: int, *, has_hard_state: bool, now: float) -> int:
-        """A write of the entries first..last (first > last: none) goes out; returns its id."""
+    def issue(self, first: int, last: int, *, has_hard_state: bool, now: float, snapshot_index: int = 0) -> int:
+        """A write of the entries first..last (first > last: none) goes out; returns its id.
+
+        With a snapshot everything up to ``snapshot_index`` becomes durable, too, and entries follow right after it.
+        """
+        if snapshot_index:
+            first = min(first, snapshot_index)
         write_id = self.next_id
         self.next_id += 1
         if has_hard_state:
             self.hard_state_id = write_id
-        self._pending.append(_Write(write_id, first, last, has_hard_state, now))
+        self._pending.append(_Write(write_id, first, last, snapshot_index, now))
         return write_id
 
     def cut(self, from_index: int) -> None:
@@ -70,9 +75,10 @@ class Durability:
         """Entries of this write and later ones were not stored. Returns the first index lost, None for none."""
         lost: int | None = None
         for write in self._pending:
-            if write.write_id >= write_id and write.first <= write.last:
-                lost = write.first if lost is None else min(lost, write.first)
-                write.last = write.first - 1
+            first = max(write.first, write.snapshot_index + 1)  # A snapshot is on disk already.
+            if write.write_id >= write_id and first <= write.last:
+                lost = first if lost is None else min(lost, first)
+                write.last = first - 1
         return lost
 
     def covering(self, index: int) -> int:

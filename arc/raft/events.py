@@ -32,10 +32,11 @@ class Persisted(NamedTuple):
 
 
 class WriteRefused(NamedTuple):
-    """The disk is full: the entries of this write and of all later ones were not stored, their hard states were.
+    """The disk is full: the entries of this write and of all later ones were not stored; the rest of them is done.
 
-    The driver keeps a reserve for hard states (they are tiny) and goes on to report those writes as persisted. What it
-    holds back for one of these writes it forgets and never sends: an acknowledgement among it would be a lie (K-56).
+    Hard states, cuts and a staged snapshot that begins to count need next to no room; for these the driver keeps a
+    reserve, and goes on to report the writes as persisted. What it holds back for one of them it forgets and never
+    sends: an acknowledgement among it would be a lie (K-56).
     """
 
     write_id: int

@@ -22,8 +22,10 @@ def emit_write(state: State) -> None:
         found = state.log.read(first, last, 1 << 62, 1 << 62)
         assert found is not None and len(found) == last + 1 - first, (first, state)
         entries = found
-    covered = state.snapshot_to_write.index if state.snapshot_to_write is not None else first
-    write_id = state.writes.issue(min(first, covered), last, has_hard_state=state.hard_dirty, now=state.now)
+    snapshot_index = state.snapshot_to_write.index if state.snapshot_to_write is not None else 0
+    write_id = state.writes.issue(
+        first, last, has_hard_state=state.hard_dirty, now=state.now, snapshot_index=snapshot_index
+    )
     write = Write(
         write_id,
         HardState(state.term, state.vote) if state.hard_dirty else None,

@@ -54,6 +54,7 @@ class Progress:
         "round_acked",
         "round_sent",
         "transfer",
+        "trust_round",
     )
 
     def __init__(self, peer: Peer, next_index: int, now: float) -> None:
@@ -69,6 +70,8 @@ class Progress:
         """Round in which the last append was sent: the answer to a later heartbeat should not come before its own."""
         self.contact_at = now
         """A new follower is given one window before its silence counts (Q-05)."""
+        self.trust_round = 0
+        """Acknowledgements of earlier rounds are void: the follower's disk lost what they were for."""
         self.commit_told = 0
         self.reading = 0
         """Token of a disk read for this follower, 0 for none."""
@@ -147,8 +150,12 @@ class Progress:
         if self._in_flight:
             self.in_flight_bytes -= self._in_flight.popleft()[1]
 
-    def forget(self, above: int, next_index: int) -> None:
-        """The follower's disk lost what it had acknowledged: the one case in which ``match`` falls."""
+    def forget(self, above: int, next_index: int, trust_round: int) -> None:
+        """The follower's disk lost what it had acknowledged: the one case in which ``match`` falls.
+
+        Its older answers may still be under way; they would bring back what is lost.
+        """
+        self.trust_round = trust_round
         self.match = min(self.match, above)
         self.next = next_index
         self._leave(Pace.PROBE)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from arc.raft.effects import Restore, SnapshotRead, SnapshotStore
 from arc.raft.events import SnapshotChunk, SnapshotStored, SnapshotTaken
-from arc.raft.heartbeat import acknowledged
+from arc.raft.heartbeat import acknowledged, begin_round
 from arc.raft.leading import Leading
 from arc.raft.messages import InstallSnapshot, InstallSnapshotReply, SnapshotPromised, SnapshotWanted
 from arc.raft.progress import Pace, Progress
@@ -117,6 +117,8 @@ def on_reply(state: State, leading: Leading, message: InstallSnapshotReply) -> N
         return
     acknowledged(state, leading, progress, message.round)
     transfer = progress.transfer
+    if message.round < progress.trust_round:
+        return
     if transfer is None or (transfer.meta.index, transfer.meta.term) != (message.index, message.snapshot_term):
         return
     if message.is_done:
@@ -244,7 +246,8 @@ def on_wanted(state: State, leading: Leading, message: SnapshotWanted) -> None:
     if progress is None:
         state.trace("stranger", message.sender)
         return
-    progress.forget(message.above, min(message.above, state.log.last_index) + 1)
+    progress.forget(message.above, min(message.above, state.log.last_index) + 1, leading.round + 1)
+    begin_round(state, leading)
     state.send(SnapshotPromised(message.sender, state.me, state.term, state.log.last_index))
 
 

@@ -156,12 +156,13 @@ class Host:
         """The disk is full from the next write on: entries are not stored, hard states are."""
         if self.core is None or not self.pending or not self.core.state.has_space:
             return
-        if any(write.snapshot for write in self.pending):
-            return
         first = self.pending[0].write_id
-        self.pending = [write._replace(entries=(), truncate_from=None) for write in self.pending]
+        self.pending = [write._replace(entries=()) for write in self.pending]
         self.held = [send for send in self.held if (send.after or 0) < first]
-        self.mirror.log, self.mirror.base = list(self.disk.log), self.disk.base
+        self.mirror = Disk(self.disk.stored())
+        self.mirror.base = self.disk.base
+        for write in self.pending:
+            self.mirror.do(write)
         self.step(WriteRefused(first))
         self.commit = self.core.state.commit
         self.after(1.0, SpaceAgain())

@@ -316,7 +316,7 @@ class Talk:
         node = self.nodes[name]
         if node.pending:
             first = node.pending[0].write_id
-            node.pending = [write._replace(entries=(), truncate_from=None) for write in node.pending]
+            node.pending = [write._replace(entries=()) for write in node.pending]
             node.held = [send for send in node.held if (send.after or 0) < first]
             self.step(name, WriteRefused(first))
         else:

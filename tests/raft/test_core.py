@@ -33,11 +33,12 @@ from arc.raft.messages import (
     PreVoteReply,
     ReadIndexReply,
     Removed,
+    SnapshotWanted,
     TimeoutNow,
     Vote,
     VoteReply,
 )
-from arc.raft.types import TERM_MAX, Configuration, EntryKind, HardState, Peer, Role, SnapshotMeta, bootstrap
+from arc.raft.types import TERM_MAX, Configuration, Entry, EntryKind, HardState, Peer, Role, SnapshotMeta, bootstrap
 from tests.raft.talk import FixedRng, Talk
 
 N1, N2, N3, N4 = (Peer(f"n{number}") for number in range(1, 5))
@@ -675,7 +676,7 @@ def test_a_snapshot_brings_the_whole_configuration() -> None:
 
 
 def test_a_snapshot_with_a_wrong_checksum_or_digest_is_not_installed() -> None:
-    """S-04, S-09, K-70: the piece is asked for again, after a wrong digest all of them."""
+    """S-04, K-70: the piece is asked for again, after a wrong digest all of them."""
     talk = cluster()
     meta = SnapshotMeta(9, 1, Configuration((N1, N2, N3)), 0, 4, "wrong")
     for checksum in (7, zlib.crc32(b"1234")):
@@ -787,6 +788,30 @@ def test_a_leader_whose_disk_is_full_hands_over_and_follows() -> None:
     beat(talk, "n2")
     beat(talk, "n2")
     assert talk.core("n2").is_leader and talk.core("n1").status().commit == talk.core("n2").status().commit
+
+
+def test_a_damaged_nodes_old_acknowledgement_does_not_come_back() -> None:
+    """I-13, I-30: it was under way when the node took it back."""
+    talk = cluster()
+    talk.do("propose n1 a b", "settle")
+    old = AppendReply(N1, N3, 1, 1, AppendStatus.ACCEPTED, 3, 0, talk.core("n1").state.leading.round)  # type: ignore[union-attr]
+    talk.step("n1", Receive(SnapshotWanted(N1, N3, 1, 1)))
+    talk.step("n1", Receive(old))
+    follower = talk.core("n1").status().followers[1]
+    assert (follower.peer, follower.match) == (N3, 1)
+    talk.do("settle")
+    assert talk.core("n1").status().followers[1].match == 3
+
+
+def test_a_full_disk_keeps_a_snapshot_that_was_staged() -> None:
+    """D-11, S-01: only entries are lost; the snapshot's bytes were there already."""
+    talk = cluster()
+    meta = SnapshotMeta(9, 1, Configuration((N1, N2, N3)), 0, 4, f"{zlib.crc32(b'1234'):08x}")
+    talk.step("n2", Receive(InstallSnapshot(N2, N1, 1, meta, 0, b"1234", zlib.crc32(b"1234"), True, 1)))
+    talk.step("n2", Receive(Append(N2, N1, 1, 9, 1, (Entry(10, 1),), 9, 1)))
+    talk.do("full n2", "persist n2")
+    status = talk.core("n2").status()
+    assert (status.last_index, status.durable_index, status.applied, status.has_space) == (9, 9, 9, False)
 
 
 def test_messages_for_another_incarnation_are_dropped() -> None:

@@ -192,7 +192,7 @@ def test_leadership_goes_round_under_load_without_loss(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_are_killed_at_once_and_come_back(seed: int) -> None:
-    """Z-06, Z-10, D-01: whatever was acknowledged was on a majority of disks."""
+    """Z-06, D-01: whatever was acknowledged was on a majority of disks."""
     cluster = calm(seed, 3)
     cluster.disk_seconds = 0.02
     for number in range(30):
