@@ -33,7 +33,7 @@ from simulations.host import Host
 from simulations.plan import Fault, Plan
 from simulations.workload import Client
 
-EVENTS_MAX = 400_000
+EVENTS_MAX = 150_000
 """A run that needs more is a storm (I-34)."""
 
 

@@ -146,7 +146,8 @@ def _nudge(world: Cores, fault: Fault, chance: Stream) -> None:
     """An operator's impatience, or a broken connection: campaign, unreachable, forget the leader."""
     host = pick(world, fault.targets[0], chance)
     other = world.peers[chance.randrange(len(world.peers))]
-    host.step([events.Campaign(), events.Unreachable(other), events.ForgetLeader()][int(fault.amount)])
+    nudges: tuple[events.Event, ...] = (events.Campaign(), events.Unreachable(other), events.ForgetLeader())
+    host.step(nudges[int(fault.amount)])
 
 
 def _change(world: Cores, fault: Fault, chance: Stream) -> None:

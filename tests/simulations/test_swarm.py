@@ -9,7 +9,7 @@ import pytest
 from simulations import swarm
 from simulations.cores import Cores
 
-SEEDS = 240
+SEEDS = 160
 BLOCKS = 8
 
 
