@@ -80,6 +80,10 @@ def _voters(state: State) -> tuple[Peer, ...]:
 def on_persisted(state: State) -> None:
     """The disk got further: the own vote may count now, a campaign that waited for the log may start (E-15, K-92)."""
     done = state.writes.persisted_id
+    if 0 < state.late_vote_after <= done:
+        state.late_vote_after = 0
+        if state.role is not Role.LEADER:
+            state.trace("self_vote_late")
     if state.role is Role.CANDIDATE and 0 < state.self_vote_after <= done:
         state.self_vote_after = 0
         state.votes[state.me] = True

@@ -98,7 +98,7 @@ class State:
         "accepted_index", "accepted_term", "applied", "apply_read", "applying", "applying_bytes", "ask_again_at",
         "asked", "asked_of", "campaign_after", "commit", "config", "contact_at", "contact_from", "effects",
         "election_at", "groups", "hard_dirty", "has_space", "history", "incoming", "is_damaged", "leader",
-        "leading", "lives", "log", "me", "now", "others", "pre_round", "readable", "removed_at", "repair_term",
+        "late_vote_after", "leading", "lives", "log", "me", "now", "others", "pre_round", "readable", "removed_at", "repair_term",
         "repair_until", "restore_after", "restoring", "rng", "role", "self_vote_after", "snapshot",
         "snapshot_to_write", "term", "timeout", "timer_from", "token", "truncate_from", "unwritten", "vote",
         "votes", "writes",
@@ -130,14 +130,12 @@ class State:
         self.applied = max(stored.applied, boundary.index)
         assert self.applied <= max(self.log.last_index, boundary.index), (self.applied, self.log)
         self.commit = max(self.commit, self.applied)
-        self.applying = self.applied
+        self.applying, self.apply_read = self.applied, 0
         self.applying_bytes: deque[tuple[int, int]] = deque()
-        self.apply_read = 0
         self.restoring: SnapshotMeta | None = None
         self.restore_after = 0
         """The snapshot that replaces the state machine, once this write has made it durable (0: it was told)."""
-        self.accepted_term = 0
-        self.accepted_index = 0
+        self.accepted_term = self.accepted_index = 0
         """What was taken over from the leader of ``accepted_term``: commit notices reach no further (K-31, K-44)."""
         self.contact_from: Peer | None = None
         self.contact_at = now if config.is_lease_read and self.term > 0 else float("-inf")
@@ -146,12 +144,10 @@ class State:
         # Elections.
         self.votes: dict[Peer, bool] = {}
         self.pre_round = 0
-        self.self_vote_after = 0
-        self.campaign_after = 0
+        self.self_vote_after = self.late_vote_after = self.campaign_after = 0
         self.removed_at = 0
         self.is_damaged = stored.is_damaged
-        self.repair_until = 0
-        self.repair_term = 0
+        self.repair_until = self.repair_term = 0
         self.has_space = True
         self.timer_from = now
         self.timeout = 0.0
@@ -242,6 +238,7 @@ class State:
         assert role is not Role.LEADER or self.role is Role.CANDIDATE, self
         self.role = role
         self.votes = {}
+        self.late_vote_after = self.self_vote_after or self.late_vote_after
         self.self_vote_after = 0
         self.campaign_after = 0
 

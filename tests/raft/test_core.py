@@ -81,7 +81,7 @@ def test_a_late_own_vote_does_not_revive_a_lost_election() -> None:
     talk.do("timeout n1")
     talk.step("n1", Receive(Heartbeat(N1, N2, 1, 0, 1)))
     talk.do("persist n1")
-    assert talk.core("n1").state.role is Role.FOLLOWER
+    assert talk.core("n1").state.role is Role.FOLLOWER and talk.traced("self_vote_late")
 
 
 def test_a_leader_asked_to_campaign_does_nothing() -> None:
