@@ -98,8 +98,8 @@ class State:
         "accepted_index", "accepted_term", "applied", "apply_read", "applying", "applying_bytes", "ask_again_at",
         "asked", "asked_of", "campaign_after", "commit", "config", "contact_at", "contact_from", "effects",
         "election_at", "groups", "hard_dirty", "has_space", "history", "incoming", "is_damaged", "late_vote_after",
-        "leader", "leading", "lives", "log", "me", "now", "others", "pre_round", "readable", "removed_at", "repair_term",
-        "repair_until", "restore_after", "restoring", "rng", "role", "self_vote_after", "snapshot",
+        "leader", "leading", "lives", "log", "me", "now", "others", "pre_round", "readable", "removed_at",
+        "repair_term", "repair_until", "restore_after", "restoring", "rng", "role", "self_vote_after", "snapshot",
         "snapshot_to_write", "term", "timeout", "timer_from", "token", "truncate_from", "unwritten", "vote",
         "votes", "writes",
     )
