@@ -203,7 +203,7 @@ class Disk:
         covered = self.pending[-1 if self.shape.is_grouped else 0].write_id
         seconds = self.chance.uniform(0.3, 1.7) * self.shape.sync_seconds * self.slow
         if self.chance.random() < 0.02:
-            seconds *= 10
+            seconds = min(seconds * 10, 5.0)
         return max(self.stalled_until - now, 0.0) + seconds, covered
 
     def finish(self, covered: int) -> int:

@@ -43,6 +43,7 @@ class Host:
         self.seen = float("-inf")
         """What the clock showed last; it goes back only when it is told to."""
         self.paused_until = 0.0
+        self.sync_until = 0.0
         self.memory = judge.Memory()
         self.start()
 
@@ -61,7 +62,7 @@ class Host:
         self.outstanding: set[Any] = set()
         self.staged: tuple[SnapshotMeta | None, bytes] = (None, b"")
         self.tick_at = float("inf")
-        self.paused_until = 0.0
+        self.paused_until = self.sync_until = 0.0
         self.machine = Machine(world.plan.has_sessions)
         if synced.snapshot is not None:
             self.machine.load(self.disk.images[synced.snapshot])
@@ -188,7 +189,8 @@ class Host:
 
     def _begin_sync(self) -> None:
         seconds, covered = self.disk.begin(self.world.now)
-        self.world.at(self.world.now + seconds, self._synced, self.life, covered)
+        self.sync_until = self.world.now + seconds
+        self.world.at(self.sync_until, self._synced, self.life, covered)
 
     def _synced(self, life: int, covered: int) -> None:
         if life != self.life:

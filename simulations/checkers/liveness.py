@@ -28,6 +28,7 @@ PROBER = 1000
 def second_phase(world: Cores) -> None:
     """Heal, and look. Raises Violation."""
     heal(world)
+    settle(world)
     timeout = world.config.election_timeout_seconds
     mild = 1.0 if world.config.is_pre_vote and world.config.is_check_quorum and world.config.is_sticky else 3.0
     v01_leader(world, 10 * timeout * mild)
@@ -46,7 +47,7 @@ def heal(world: Cores) -> None:
     world.fabric.calm()
     chance = stream(plan.seed, "heal")
     core = list(world.peers)
-    if plan.is_core_partial and not plan.spares:
+    if plan.is_core_partial and not any(fault.kind == "change" for fault in plan.faults):
         chance.shuffle(core)
         core = core[: chance.randint(majority(len(core)), len(core))]
     world.core_peers = tuple(sorted(core))
@@ -56,11 +57,16 @@ def heal(world: Cores) -> None:
     for peer in world.core_peers:
         host = world.hosts[peer]
         host.disk.slow, host.disk.stalled_until, host.disk.is_failing = 1.0, 0.0, False
-        host.paused_until = min(host.paused_until, world.now)
         if host.core is None:
             host.start()
         if host.disk.is_full or not host.state.has_space:
             world.space_again(host, None)
+
+
+def settle(world: Cores) -> None:
+    """Let end what began before: pauses, stalls, and syncs that were slow."""
+    hosts = [world.hosts[peer] for peer in world.core_peers]
+    world.run_until(max([world.now, *[max(host.paused_until, host.sync_until) for host in hosts]]) + 0.01)
 
 
 def _leader(world: Cores) -> Host | None:
