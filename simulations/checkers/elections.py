@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from arc.quorum import majority
 from arc.raft.effects import Write
+from arc.raft.events import Receive
+from arc.raft.messages import Vote
 from arc.raft.types import Peer, Role
 from simulations.checkers.violation import Violation
 
@@ -21,6 +24,7 @@ def moved(host: Host, before: Role, before_term: int) -> None:
         i01_one_leader(host)
         i04_has_all_committed(host)
         i12_own_vote(host)
+        i01_was_elected(host)
         i20_no_other_lease(host)
         host.world.elected(host)
     elif state.role is not Role.FOLLOWER:
@@ -33,6 +37,24 @@ def i01_one_leader(host: Host) -> None:
     mine = (host.peer, host.life)
     if leaders.setdefault(term, mine) != mine:
         raise Violation("I-01", "two leaders in one term", term, leaders[term], mine)
+
+
+def i01_was_elected(host: Host) -> None:
+    """I-01 (5.2; 4.3): a leader got votes of its term, seen on the wire, from a majority of every half."""
+    votes, term, me = host.world.ghost.votes, host.state.term, host.peer
+    configuration = host.disk.issued.configurations[-1][1]
+    for half in (configuration.voters, configuration.outgoing):
+        if half and sum(votes.get((peer, term)) == me for peer in half) < majority(len(half)):
+            raise Violation("I-01", "leads without a majority of votes", host, half)
+
+
+def v07_shield(host: Host, before: Role, event: Receive) -> None:
+    """V-07 (4.2.3, 6.4.1): nobody who just asks for votes deposes a leader, unless leaders are not shielded."""
+    message = event.message
+    if type(message) is not Vote or message.is_transfer or not host.world.config.is_sticky:
+        return
+    if before is Role.LEADER and host.state.role is not Role.LEADER:
+        raise Violation("V-07", "a leader is deposed by a request for votes", host, message)
 
 
 def i04_has_all_committed(host: Host) -> None:

@@ -74,6 +74,8 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
     memory.has_led = memory.role is Role.LEADER or state.role is Role.LEADER
     if state.role is not memory.role or state.term != memory.term:
         elections.moved(host, memory.role, memory.term)
+        if type(event) is Receive:
+            elections.v07_shield(host, memory.role, event)
         memory.matches.clear()
         memory.role, memory.term = state.role, state.term
     if effects:
@@ -91,9 +93,9 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
         leaders.i31_limits(host)
         leaders.i33_transfer_ends(host)
         if type(event) is Receive:
-            kind = type(event.message)
-            if kind is AppendReply or kind is InstallSnapshotReply:
-                leaders.i13_match(host, event.message.sender)
+            message = event.message
+            if isinstance(message, AppendReply | InstallSnapshotReply):
+                leaders.i13_match(host, message)
 
 
 def applying(host: Host, entry: Entry) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arc.raft.effects import Write
-from arc.raft.types import Peer, Role
+from arc.raft.messages import AppendReply, InstallSnapshotReply
+from arc.raft.types import Role
 from simulations.checkers.violation import Violation
+
+PROBE, REPLICATE = 1, 2
+"""`arc.raft.progress.Pace`, by number: a copy of the core with a planted bug has a copy of it."""
 
 if TYPE_CHECKING:
     from simulations.host import Host
@@ -20,9 +24,10 @@ def i02_append_only(host: Host, write: Write) -> None:
         raise Violation("I-02", "a leader cuts its log", host, write.truncate_from)
 
 
-def i13_match(host: Host, peer: Peer) -> None:
+def i13_match(host: Host, message: AppendReply | InstallSnapshotReply) -> None:
     """I-13, I-14 (figure 2: matchIndex): what the leader believes replicated is on that disk, and never less again."""
-    progress = host.state.leading.progress.get(peer)
+    peer, state = message.sender, host.state
+    progress = state.leading.progress.get(peer)
     other = host.world.hosts.get(peer)
     if progress is None or other is None:
         return
@@ -30,7 +35,14 @@ def i13_match(host: Host, peer: Peer) -> None:
     known, before = host.memory.matches.get(peer, (None, 0))
     if known is progress and match < before:  # Another object: it was removed and came back.
         raise Violation("I-14", "match falls within a leadership", host, progress)
+    if message.term != state.term and match > before:
+        raise Violation("I-13", "an answer from another term moves match", host, progress, message)
     host.memory.matches[peer] = (progress, match)
+    if match == state.log.last_index:
+        if progress.pace == REPLICATE and progress.in_flight:
+            raise Violation("I-31", "a window is in use although all is acknowledged", host, progress)
+        if type(message) is AppendReply and message.match == match and progress.pace == PROBE:
+            raise Violation("I-14", "a follower that has everything is still probed", host, progress)
     if match > log.last:
         raise Violation("I-14", "match beyond the own log", host, progress)
     term = max(synced.hard.term, other.state.term if other.core is not None else 0)

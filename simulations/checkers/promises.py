@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 from arc.raft.messages import (
     AppendReply,
     AppendStatus,
+    Heartbeat,
     InstallSnapshotReply,
     Message,
+    PreVote,
+    PreVoteReply,
     ReadIndexReply,
     Vote,
     VoteReply,
 )
+from arc.raft.types import Peer
 from simulations.checkers.violation import Violation
 
 if TYPE_CHECKING:
@@ -29,6 +33,12 @@ def made(host: Host, message: Message) -> None:
         if asked != (message.last_term, message.last_index):
             raise Violation("I-17", "asks for votes with another log than its own", message, asked)
         host.world.ghost.candidacies[(host.peer, message.term)] = asked
+    elif isinstance(message, PreVoteReply) and message.is_granted:
+        i17_pre_vote(host, message)
+    elif isinstance(message, PreVote):
+        host.world.ghost.candidacies[(host.peer, -message.round)] = (message.last_term, message.last_index)
+    elif isinstance(message, Heartbeat):
+        i15_heartbeat_commit(host, message)
 
 
 def leaving(host: Host, message: Message) -> None:
@@ -42,7 +52,9 @@ def leaving(host: Host, message: Message) -> None:
         i12_accepted(host, message)
     elif isinstance(message, VoteReply) and message.is_granted:
         i12_vote(host, message)
-        i11_one_vote(host, message)
+        i11_one_vote(host, message.term, message.to)
+    elif isinstance(message, Vote):
+        i11_one_vote(host, message.term, host.peer)
     elif isinstance(message, InstallSnapshotReply) and message.is_done:
         held = max(synced.last, synced.snapshot.index if synced.snapshot is not None else 0)
         if held < message.index:
@@ -65,11 +77,11 @@ def i12_vote(host: Host, message: VoteReply) -> None:
         raise Violation("I-12", "gives a vote that is not on disk", message, hard)
 
 
-def i11_one_vote(host: Host, message: VoteReply) -> None:
-    """I-11 (5.2): one vote a term, as seen on the wire, across crashes."""
-    voter = (host.peer, message.term)
-    if host.world.ghost.votes.setdefault(voter, message.to) != message.to:
-        raise Violation("I-11", "votes twice in one term", message, host.world.ghost.votes[voter])
+def i11_one_vote(host: Host, term: int, candidate: Peer) -> None:
+    """I-11 (5.2): one vote a term, as seen on the wire, across crashes; who asks for votes has given itself its own."""
+    first = host.world.ghost.votes.setdefault((host.peer, term), candidate)
+    if first != candidate:
+        raise Violation("I-11", "votes twice in one term", host.peer, term, first, candidate)
 
 
 def i17_log_is_up_to_date(host: Host, message: VoteReply) -> None:
@@ -79,6 +91,23 @@ def i17_log_is_up_to_date(host: Host, message: VoteReply) -> None:
     asked = host.world.ghost.candidacies.get((message.to, message.term))
     if asked is not None and asked < own:
         raise Violation("I-17", "votes for a log that is behind", message, asked, own)
+
+
+def i17_pre_vote(host: Host, message: PreVoteReply) -> None:
+    """I-17 (9.6): the same for a pre-vote, which would be given in vain otherwise."""
+    issued = host.disk.issued
+    own = (issued.term(issued.last) or 0, issued.last)
+    asked = host.world.ghost.candidacies.get((message.to, -message.round))
+    if asked is not None and asked < own:
+        raise Violation("I-17", "pre-votes for a log that is behind", message, asked, own)
+
+
+def i15_heartbeat_commit(host: Host, message: Heartbeat) -> None:
+    """I-15: a heartbeat tells no commit index beyond what the leader knows its receiver to hold."""
+    leading = host.state.leading
+    progress = leading.progress.get(message.to) if leading is not None else None
+    if progress is not None and message.commit > progress.match:
+        raise Violation("I-15", "a heartbeat commits what its receiver may not hold", message, progress)
 
 
 def i39_after_own_commit(host: Host, message: ReadIndexReply) -> None:

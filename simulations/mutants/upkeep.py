@@ -30,13 +30,14 @@ DURABILITY = (
         "        self.durable_index = min(self.durable_index, from_index - 1)\n",
         "",
     ),
-    one(
+    Mutant(
         "K-56",
-        "A",
         "a write that found no room counts as done",
-        "durability",
-        "                write.last = first - 1",
-        "                pass",
+        "A",
+        (
+            Edit("durability", "                write.last = first - 1", "                pass"),
+            Edit("core", "if lost is not None and lost <= state.log.last_index:", "if False:"),
+        ),
     ),
     one(
         "K-59",
