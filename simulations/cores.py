@@ -18,23 +18,29 @@ from typing import Any
 
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
-from arc.raft.effects import Trace
-from arc.raft.events import Event, Receive, SpaceAgain
+from arc.raft.effects import Committed, Trace, Unknown
+from arc.raft.events import Event, Propose, Receive, SpaceAgain
 from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
 from simulations import faults
 from simulations.chance import stream
 from simulations.checkers import liveness, wing_gong
+from simulations.checkers.clients import i27_failed
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
 from simulations.fabric import Fabric
 from simulations.history import Operation
 from simulations.host import Host
+from simulations.machine import WRITE, command
 from simulations.plan import Fault, Plan
 from simulations.workload import Client
 
 EVENTS_MAX = 150_000
 """A run that needs more is a storm (I-34)."""
+
+
+BURST = 100_000
+"""Clients from here on ask once and never look back."""
 
 
 class Cores:
@@ -213,6 +219,16 @@ class Cores:
         host.outstanding.add(request)
         host.step(make(request))
 
+    def burst(self, host: Host, count: int) -> None:
+        """Many commands at once, on a key that nobody reads."""
+        commands = []
+        for _ in range(count):
+            self.admin += 1
+            token = (BURST + self.admin, 1, 1)
+            host.outstanding.add(token)
+            commands.append((token, command(token, WRITE, "burst", f"b{self.admin}", "-")))
+        host.step(Propose(tuple(commands)))
+
     def answered(self, host: Host, request: Any, result: Any) -> None:
         """A core gave its one answer to a request. V-09: neither none nor two."""
         if request not in host.outstanding:
@@ -220,13 +236,17 @@ class Cores:
         host.outstanding.discard(request)
         self.probes[f"answer_{type(result).__name__}"] += 1
         if isinstance(request, tuple):
-            self.clients[request[0]].answered(host, request, result)
+            client = self.clients.get(request[0])
+            if client is not None:
+                client.answered(host, request, result)
+            elif not isinstance(result, Committed | Unknown):
+                i27_failed(self.ghost, request)
         else:
             self.note("answer", host.peer, request, type(result).__name__, result)
 
     def finished(self, host: Host, request: Any, index: int, answer: str) -> None:
         """The state machine executed what was committed."""
-        if isinstance(request, tuple):
+        if isinstance(request, tuple) and request[0] in self.clients:
             self.clients[request[0]].finished(host, request, index, answer)
 
     # --------------------------------------------------------------------------------------------------------- faults

@@ -135,6 +135,13 @@ def _hold(world: Cores, fault: Fault, chance: Stream) -> None:
     world.fabric.held[fault.targets[0]] = world.now + fault.amount
 
 
+def _burst(world: Cores, fault: Fault, chance: Stream) -> None:
+    """``amount`` commands at once to one node, from clients that do not come back for an answer."""
+    host = pick(world, fault.targets[0], chance)
+    if host.core is not None:
+        world.burst(host, int(fault.amount))
+
+
 def _transfer(world: Cores, fault: Fault, chance: Stream) -> None:
     leader = world.leader
     if leader is not None:
@@ -180,6 +187,7 @@ KINDS: dict[str, Callable[[Cores, Fault, Stream], None]] = {
     "clock": _clock,
     "loss": _loss,
     "hold": _hold,
+    "burst": _burst,
     "transfer": _transfer,
     "nudge": _nudge,
     "change": _change,

@@ -33,6 +33,7 @@ FAMILIES = (
     "transfer",
     "nudge",
     "change",
+    "old_leader",
 )
 
 HELD = ("AppendReply", "VoteReply", "Vote", "Append", "Heartbeat", "HeartbeatReply", "InstallSnapshot", "PreVoteReply")
@@ -181,7 +182,14 @@ def _of_family(chance: Stream, family: str, at: float, size: int, spares: int) -
         case "hold":
             return [Fault(at, family, (chance.choice(HELD),), chance.choice((0.2, 0.7, 1.5)))]
         case "transfer":
-            return [Fault(at, family, (chance.choice(("best", "random", "follower")),))]
+            node = (chance.choice(("best", "random", "follower", f"n{chance.randint(1, size)}")),)
+            if chance.random() < 0.5 or node == ("best",):
+                return [Fault(at, family, node)]
+            return [Fault(at, "isolate", (f"n{chance.randint(1, size)}",)), Fault(at + 0.01, family, node), heal]
+        case "old_leader":  # A long tail of an old term meets a short one of a newer term (5.4.1).
+            back = at + chance.choice((1.5, 3.0))
+            faults = [Fault(at, "isolate", ("leader",)), Fault(at + 0.05, "burst", ("leader",), chance.randint(1, 9))]
+            return [*faults, Fault(back, "heal"), Fault(back + 0.02, "crash", ("leader",), chance.choice((0.001, 5.0)))]
         case "nudge":
             return [Fault(at, family, who, float(chance.randrange(3)))]
         case "change":

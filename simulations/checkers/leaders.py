@@ -66,5 +66,5 @@ def i31_limits(host: Host) -> None:
 def i33_transfer_ends(host: Host) -> None:
     """I-33 (3.10): a transfer lasts one election timeout at most."""
     handover = host.state.leading.handover
-    if handover is not None and host.state.now > handover.deadline + 1e-6:
+    if handover is not None and host.state.now >= handover.deadline:
         raise Violation("I-33", "a transfer does not end", host, handover.target)

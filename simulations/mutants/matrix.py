@@ -11,6 +11,8 @@ from simulations.checkers.violation import Violation
 from simulations.cores import Cores
 from simulations.mutants.plant import plant
 from simulations.mutants.table import TABLE, TIERS, Mutant
+from simulations.plan import Plan
+from simulations.scenarios import TABLE as TABLE_OF_SCENARIOS
 
 
 class Verdict(NamedTuple):
@@ -29,6 +31,13 @@ class Verdict(NamedTuple):
         return {**self._asdict(), "seconds": round(self.seconds, 2)}
 
 
+def campaign_plan(number: int) -> Plan:
+    """The standard campaign: two drawn plans, then a named scenario, all of them in turn."""
+    if number % 3 < 2:
+        return swarm.draw(number)
+    return TABLE_OF_SCENARIOS[number // 3 % len(TABLE_OF_SCENARIOS)].plan(number)
+
+
 def hunt(mutant: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> Verdict:
     """Run seeds until the bug shows. Raises NotPlantable."""
     core = plant(mutant.id, mutant.edits)
@@ -36,7 +45,7 @@ def hunt(mutant: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> V
     count = seeds_max or TIERS[mutant.tier]
     for number in range(count):
         try:
-            Cores(swarm.draw(first_seed + number), core).run()
+            Cores(campaign_plan(first_seed + number), core).run()
         except Violation as violation:
             seconds = time.perf_counter() - start
             return Verdict(mutant.id, True, violation.killer, number + 1, seconds, mutant.tier, mutant.what)

@@ -162,6 +162,7 @@ def _split_clocks(seed: int) -> Plan:
         seconds=14.0,
         config=config,
         read_share=0.7,
+        network=NetworkShape(latency_seconds=0.2),
         clocks=(0.951, 1.049, 1.049),
         faults=tuple(sorted((*faults, *heals))),
     )
