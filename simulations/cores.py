@@ -24,7 +24,7 @@ from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
 from simulations import faults
 from simulations.chance import stream
-from simulations.checkers import liveness, wing_gong
+from simulations.checkers import liveness, promises, wing_gong
 from simulations.checkers.clients import i27_failed
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
@@ -167,6 +167,8 @@ class Cores:
         """A core tells something."""
         self.probes[trace.name] += 1
         name = trace.name
+        if name == "lease_read":
+            promises.i20_no_lease_after_transfer(host)
         if name == "role" or name in ("snapshot_installed", "membership", "membership_reverted", "handover_ended"):
             self.note(name, host.peer, *trace.detail)
             if name == "handover_ended":

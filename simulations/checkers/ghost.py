@@ -40,6 +40,8 @@ class Ghost:
         """(voter, term) -> candidate, from messages on the wire."""
         self.candidacies: dict[tuple[Peer, int], tuple[int, int]] = {}
         """(candidate, term) -> (last term, last index) it asked with."""
+        self.handed: set[tuple[Peer, int]] = set()
+        """(leader, term) that told another node to campaign."""
         self.machine = Machine(has_sessions)
         self.answers: list[str] = [""]
         self.versions: dict[str, tuple[list[int], list[str]]] = {}

@@ -13,6 +13,7 @@ from arc.raft.messages import (
     PreVote,
     PreVoteReply,
     ReadIndexReply,
+    TimeoutNow,
     Vote,
     VoteReply,
 )
@@ -33,6 +34,8 @@ def made(host: Host, message: Message) -> None:
         if asked != (message.last_term, message.last_index):
             raise Violation("I-17", "asks for votes with another log than its own", message, asked)
         host.world.ghost.candidacies[(host.peer, message.term)] = asked
+    elif isinstance(message, TimeoutNow):
+        host.world.ghost.handed.add((host.peer, message.term))
     elif isinstance(message, PreVoteReply) and message.is_granted:
         i17_pre_vote(host, message)
     elif isinstance(message, PreVote):
@@ -108,6 +111,12 @@ def i15_heartbeat_commit(host: Host, message: Heartbeat) -> None:
     progress = leading.progress.get(message.to) if leading is not None else None
     if progress is not None and message.commit > progress.match:
         raise Violation("I-15", "a heartbeat commits what its receiver may not hold", message, progress)
+
+
+def i20_no_lease_after_transfer(host: Host) -> None:
+    """I-20 (6.4.1; 3.10): who told another to campaign reads by lease no more in that term (K-89)."""
+    if (host.peer, host.state.term) in host.world.ghost.handed:
+        raise Violation("I-20", "a lease read after the order to campaign was given", host)
 
 
 def i39_after_own_commit(host: Host, message: ReadIndexReply) -> None:

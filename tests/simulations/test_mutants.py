@@ -15,7 +15,7 @@ from simulations.shrink import smallest
 QUICK = {
     "K-01": "I-16",
     "K-02": "I-12",
-    "K-13": "I-06",
+    "K-13": "I-01",
     "K-16": "I-01",
     "K-28": "I-07",
     "K-29": "I-03",
