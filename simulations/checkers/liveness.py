@@ -34,7 +34,9 @@ def second_phase(world: Cores) -> None:
     v01_leader(world, 10 * timeout * mild)
     v02_progress(world, 20 * timeout * mild)
     v03_equal(world, 10 * timeout * mild)
-    if world.plan.calm_seconds:
+    # A removed node may campaign once, and nothing but the shield or PreVote keeps it from being heard (4.2.3).
+    is_shielded = mild == 1.0 or not any(fault.kind == "change" for fault in world.plan.faults)
+    if world.plan.calm_seconds and is_shielded:
         v07_calm(world, world.plan.calm_seconds)
     v09_answered(world)
 
