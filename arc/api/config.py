@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from arc.security.tokens import BOOTSTRAP_CHARS_MIN
+
 MIB = 1 << 20
 GIB = 1 << 30
-
-BOOTSTRAP_CHARS_MIN = 32
-"""A chosen first token must not be easier to guess than a made one looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

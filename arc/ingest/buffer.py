@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from arc.storage import parquet
+
 SMALL_ROWS = 256
 """A chunk below this many rows is small: scanning it costs more in overhead than in rows."""
 
@@ -221,16 +223,9 @@ class Buffer:
 
     def _merge_small(self, lane: _Lane) -> None:
         small, lane.small = lane.chunks[-SMALL_CHUNKS_MAX:], 0
-        batch = concat([chunk.batch for chunk in small])
+        (batch,) = parquet.merge(tuple(chunk.batch for chunk in small)).to_batches()
         merged = Chunk(first=small[0].first, last=small[-1].last, batch=batch, size_bytes=batch.nbytes)
         lane.chunks[-SMALL_CHUNKS_MAX:] = [merged]
         saved = sum(chunk.size_bytes for chunk in small) - merged.size_bytes
         lane.open_bytes -= saved
         self._bytes -= saved
-
-
-def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """One batch with all rows; a column that one of them lacks is null there, an integer meets a float as float."""
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
-    table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
-    return table.to_batches()[0]

@@ -12,12 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from arc.errors import TooLarge
 from arc.ingest import values
+from arc.ingest.bounds import check_cells, check_measurements, count_cells
 from arc.ingest.columns import Column, Decoded, Kind
-
-MEASUREMENTS_MAX = 10_000
-"""Measurements of one request; each costs about a kilobyte however few rows it has."""
 
 
 class Gatherer:
@@ -25,7 +22,7 @@ class Gatherer:
 
     def __init__(self, *, cells_max: int) -> None:
         self._cells_max = cells_max
-        self._cells_free = cells_max
+        self._cells = 0
         self._parts: dict[str, list[Decoded | _Rows]] = {}
 
     def add_columns(self, decoded: Decoded) -> None:
@@ -53,8 +50,7 @@ class Gatherer:
     def _of(self, measurement: str) -> list[Decoded | _Rows]:
         parts = self._parts.get(measurement)
         if parts is None:
-            if len(self._parts) >= MEASUREMENTS_MAX:
-                raise TooLarge(f"a request has at most {MEASUREMENTS_MAX} measurements")
+            check_measurements(len(self._parts) + 1)
             parts = self._parts[measurement] = []
         return parts
 
@@ -62,8 +58,8 @@ class Gatherer:
         batches = [part.decoded(measurement) if isinstance(part, _Rows) else part for part in parts]
         rows = sum(batch.rows for batch in batches)
         keys = dict.fromkeys((column.name, column.kind) for batch in batches for column in batch.columns)
-        self._cells_free -= rows * (len(keys) + 1)
-        _check_cells(self._cells_free)
+        self._cells += count_cells(rows, len(keys))
+        check_cells(self._cells, self._cells_max)
         return batches[0] if len(batches) == 1 else _concatenated(measurement, batches, list(keys))
 
 
@@ -88,7 +84,7 @@ class _Rows:
     def _put(self, row: int, key: tuple[str, bool], value: object) -> None:
         column = self._columns.get(key)
         if column is None:
-            _check_cells(self._cells_max - (len(self._columns) + 1) * (row + 1))
+            check_cells((len(self._columns) + 1) * (row + 1), self._cells_max)
             column = self._columns[key] = []
         if len(column) < row:
             column.extend([None] * (row - len(column)))
@@ -96,7 +92,7 @@ class _Rows:
 
     def decoded(self, measurement: str) -> Decoded:
         rows = len(self._times)
-        _check_cells(self._cells_max - rows * len(self._columns))
+        check_cells(rows * len(self._columns), self._cells_max)
         made: list[Column] = []
         for (name, is_tag), column in self._columns.items():
             column.extend([None] * (rows - len(column)))
@@ -131,8 +127,3 @@ def _concatenated(measurement: str, batches: list[Decoded], keys: list[tuple[str
 
 def _lines(batch: Decoded) -> pa.Array:
     return batch.lines if batch.lines is not None else pa.array(np.arange(1, batch.rows + 1, dtype=np.int32))
-
-
-def _check_cells(free: int) -> None:
-    if free < 0:
-        raise TooLarge("too many different columns for its rows: padded with nulls, the request would grow many times")

@@ -28,8 +28,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from arc.errors import InvalidRequest, TooLarge
+from arc.ingest.bounds import cells_max
 from arc.ingest.columns import Kind, Refused, Request
-from arc.ingest.lp_rows import Rows, Value, cells_max
+from arc.ingest.lp_rows import Rows, Value
 
 TIME_US_MAX = (2**63 - 1) // 1000
 """Latest stored time, 2262-04-11: every stored time also fits int64 nanoseconds, InfluxDB's range."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arc.ingest.bounds import cells_max, check_cells, check_measurements, count_cells
 from arc.ingest.columns import Decoded, Refused, Request
 from arc.ingest.lineprotocol import Unit, parse, take_line, unit_of, without_line_end
 from arc.ingest.lp_library import decode_uniform
-from arc.ingest.lp_rows import Rows, cells_max, check_cells, check_measurements, count_cells, merge
+from arc.ingest.lp_rows import Rows, merge
 
 if TYPE_CHECKING:
     from arc.ingest.lp_scratch import Scratch

@@ -11,46 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from arc.errors import TooLarge
+from arc.ingest.bounds import check_cells, check_measurements, count_cells
 from arc.ingest.columns import Column, Decoded, Kind
 
 Value = tuple[Kind, float | int | bool | str]
 """A field value and its kind."""
 
 TAG_TYPE = pa.dictionary(pa.int32(), pa.utf8())
-
-CELLS_FREE = 4_000_000
-"""Cells (rows times columns) that any request may have, beside one for each of its bytes.
-
-Every cell that holds something takes four bytes of the body at least, so only padding can pass this: lines that each
-bring a column of their own, whose nulls would grow with the square of the request.
-"""
-
-
-MEASUREMENTS_MAX = 10_000
-"""Measurements of one request; each costs about a kilobyte however few rows it has."""
-
-
-def check_measurements(count: int) -> None:
-    """Raise TooLarge when a request has too many measurements."""
-    if count > MEASUREMENTS_MAX:
-        raise TooLarge(f"a request has at most {MEASUREMENTS_MAX} measurements")
-
-
-def cells_max(body_bytes: int) -> int:
-    """Cells that a body of this size may become."""
-    return body_bytes + CELLS_FREE
-
-
-def check_cells(cells: int, limit: int) -> None:
-    """Raise TooLarge when rows times columns, over all measurements, pass the limit."""
-    if cells > limit:
-        raise TooLarge("too many different columns for its rows: padded with nulls, the request would grow many times")
-
-
-def count_cells(rows: int, columns: int) -> int:
-    """Cells of a batch; its time counts as a column."""
-    return rows * (columns + 1)
 
 
 class Rows:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from arc.ingest import lp_kernel, lp_tables
+from arc.ingest.bounds import check_cells, check_measurements, count_cells
 from arc.ingest.columns import Decoded
 from arc.ingest.lineprotocol import TIME_US_MAX, Unit, unescape_name
-from arc.ingest.lp_rows import check_cells, check_measurements, count_cells
 from arc.ingest.lp_seal import RowBuffers, Sealer
 from arc.ingest.lp_tables import SLACK, Bytes, Ints, Tables
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from arc.errors import InvalidRequest, TooLarge
 from arc.ingest import timeunit, values
+from arc.ingest.bounds import cells_max
 from arc.ingest.columns import Column, Decoded, Kind, Refused, Request
 from arc.ingest.gather import Gatherer
 from arc.ingest.timeunit import Unit
@@ -40,7 +41,6 @@ REFUSED_MAX = 10_000
 COLUMNS_MAX = 4096
 """Columns of one item."""
 
-_CELLS_FREE = 4_000_000
 _REASON_CHARS_MAX = 300
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 
@@ -61,7 +61,7 @@ def decode(body: Body, *, now_us: int) -> Request:
         raise InvalidRequest("the body is neither a MessagePack map nor an array of maps")
     _walk(body)
     items, is_alone = _items(body, is_array)
-    gatherer = Gatherer(cells_max=len(body) + _CELLS_FREE)
+    gatherer = Gatherer(cells_max=cells_max(len(body)))
     refused: list[Refused] = []
     for number, item in enumerate(items, 1):
         try:

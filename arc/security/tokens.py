@@ -24,6 +24,8 @@ DEFAULT_PERMISSIONS = ("read", "write")
 
 SECRET_BYTES = 32
 BOOTSTRAP_CHARS_MIN = 32
+"""A chosen first token must not be easier to guess than a made one looks."""
+
 PRESENTED_CHARS_MAX = 4_096
 """A longer text is not hashed at all."""
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arc.errors import InvalidRequest, TooLarge
-from arc.ingest import gather
+from arc.ingest import bounds
 from arc.ingest import msgpack as decoder
 from arc.ingest.columns import Decoded, Kind, Request
 
@@ -366,7 +366,7 @@ def test_very_many_columns_refuse_the_item() -> None:
 
 def test_very_many_measurements_are_too_large() -> None:
     with pytest.raises(TooLarge):
-        decode([{"m": f"m{index}", "fields": {"v": 1}} for index in range(gather.MEASUREMENTS_MAX + 1)])
+        decode([{"m": f"m{index}", "fields": {"v": 1}} for index in range(bounds.MEASUREMENTS_MAX + 1)])
 
 
 def test_a_reason_never_repeats_a_huge_name() -> None:
