@@ -28,6 +28,7 @@ from simulations.checkers import liveness, promises, wing_gong
 from simulations.checkers.clients import i27_failed
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
+from simulations.deviations import Scripted
 from simulations.fabric import Fabric
 from simulations.history import Operation
 from simulations.host import Host
@@ -59,9 +60,13 @@ class Cores:
         self.timeline: list[tuple[float, str, tuple[object, ...]]] = []
         self.is_told = is_told
         self.transcript: list[str] = []
+        self.touched = ""
+        """Who took the last event: where to look when a property breaks."""
         self._lines: list[str] = []
         self._hash = hashlib.blake2b(digest_size=16)
         self.fabric = Fabric(plan.network, stream(plan.seed, "network"))
+        if plan.deviations is not None:
+            self.fabric = Scripted(plan.network, stream(plan.seed, "network"), plan.deviations)
         self.guided = plan.guided
         self.guided_stream = stream(plan.seed, "guided")
         self.restart_stream = stream(plan.seed, "restart")
@@ -138,6 +143,7 @@ class Cores:
 
     def traced(self, peer: Peer, event: Event) -> None:
         """An event is about to happen to a node: it goes into the digest."""
+        self.touched = peer.name
         kind = type(event)
         if kind is Receive:
             message: Message = event.message  # type: ignore[union-attr]

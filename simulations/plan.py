@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from simulations.deviations import Deviation
 from simulations.disk import DiskShape
 from simulations.fabric import NetworkShape
 
@@ -54,6 +55,10 @@ class Plan:
     restarts: tuple[float, ...] = RESTARTS
     clocks: tuple[float, ...] = ()
     faults: tuple[Fault, ...] = ()
+    asked: tuple[tuple[int, int], ...] | None = None
+    """The operations that clients ask for, as (client, serial), after shrinking; None: all."""
+    deviations: tuple[Deviation, ...] | None = None
+    """What messages do out of the ordinary, after shrinking; None: chance decides, by ``network``."""
     is_core_partial: bool = False
     """Heal only a quorum in the second phase; everybody else stays cut off."""
     calm_seconds: float = 0.0
@@ -72,6 +77,13 @@ class Plan:
         values["faults"] = tuple(
             Fault(at, kind, tuple(targets), amount) for at, kind, targets, amount in values["faults"]
         )
+        if values.get("asked") is not None:
+            values["asked"] = tuple((client, serial) for client, serial in values["asked"])
+        if values.get("deviations") is not None:
+            values["deviations"] = tuple(
+                Deviation(sender, to, kind, nth, tuple(delays))
+                for sender, to, kind, nth, delays in values["deviations"]
+            )
         for name in ("restarts", "clocks"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -48,6 +48,9 @@ class Client:
         kind = READ if draw < plan.read_share else CAS if draw < plan.read_share + 0.15 else WRITE
         value = f"{self.number}.{self.serial}"
         expected = self.seen.get(key, "-") if kind == CAS else "-"
+        if plan.asked is not None and (self.number, self.serial) not in plan.asked:
+            self._rest()
+            return
         self.ask(Operation(self.number, self.serial, kind, key, value, expected, world.now))
 
     def ask(self, operation: Operation) -> None:
