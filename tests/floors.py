@@ -57,6 +57,9 @@ RAFT_ORDER = (
     {"append", "transfer", "status"},
     {"change", "election", "invariants"},
     {"core"},
+    {"codec", "outbox"},
+    {"storage", "snapshots", "requests", "disklane", "applylane"},
+    {"saver"},
     {"node"},
 )
 """Inside ``arc.raft``: a file imports only from steps before its own."""
@@ -87,7 +90,17 @@ PURE = (
     "arc.wire.codec",
     "arc.wire.framing",
 )
-IMPURE = ("arc.ingest.flush", "arc.ingest.intake", "arc.ingest.replay", "arc.raft.node", "arc.raft.storage")
+IMPURE = (
+    "arc.ingest.flush",
+    "arc.ingest.intake",
+    "arc.ingest.replay",
+    "arc.raft.applylane",
+    "arc.raft.disklane",
+    "arc.raft.node",
+    "arc.raft.requests",
+    "arc.raft.saver",
+    "arc.raft.storage",
+)
 """Exceptions of the patterns above: the few that wait."""
 
 ASYNC_LIBRARIES = frozenset({"trio", "quart", "quart_trio", "hypercorn", "anyio", "asyncio", "httpx"})

@@ -1,0 +1,114 @@
+"""When the state machine is written down, and how: beside everything else, from a version that never changes.
+
+A snapshot may cover only what is on this node's own disk and known to the core as applied: then nothing it holds can be
+missing from the log it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from arc.errors import Overloaded, Unavailable
+from arc.ports import Workers
+from arc.raft.applylane import ApplyLane, StateMachine
+from arc.raft.core import RaftCore
+from arc.raft.events import Event, SnapshotTaken
+from arc.raft.types import Configuration, SnapshotMeta
+from arc.telemetry import Log
+
+
+class SaveSnapshot(Protocol):
+    """`arc.raft.storage.RaftStorage.save_snapshot`: None when the disk is full."""
+
+    def __call__(
+        self, index: int, term: int, configuration: Configuration, at: int, chunks: Iterable[bytes], /
+    ) -> SnapshotMeta | None:
+        """Write the chunks as the snapshot after entry ``index``; blocking."""
+        ...
+
+
+class Saver:
+    """One snapshot at a time, of the machine behind ``lane``."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        lane: ApplyLane,
+        machine: StateMachine,
+        save: SaveSnapshot,
+        *,
+        workers: Workers,
+        post: Callable[[Event], None],
+        log: Log,
+        every_entries: int,
+    ) -> None:
+        self._core = core
+        self._state = core.state
+        self._lane = lane
+        self._machine = machine
+        self._save = save
+        self._workers = workers
+        self._post = post
+        self._log = log
+        self._every = every_entries
+        self._is_saving = False
+        self.index = lane.applied
+        """What the newest snapshot covers."""
+        self._tried = lane.applied
+        self.saved_total = 0
+
+    def __repr__(self) -> str:
+        return f"<Saver index={self.index} {'saving' if self._is_saving else 'idle'}>"
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough was applied since the last one (or the last attempt)."""
+        return not self._is_saving and self._lane.applied - self._tried >= self._every and self._is_allowed()
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether a snapshot now would spare the next start some work."""
+        return self._lane.applied > self.index and self._is_allowed()
+
+    def installed(self, index: int) -> None:
+        """A foreign snapshot is now the newest."""
+        self.index = self._tried = max(self.index, index)
+
+    async def save(self) -> int:
+        """Write a snapshot now; returns the index it covers. Raises Unavailable, Overloaded (the disk is full)."""
+        if self._is_saving:
+            raise Unavailable("a snapshot is being written already")
+        if not self._is_allowed():
+            raise Unavailable("entries that are applied here are not on this node's own disk yet")
+        if self._lane.applied > self.index:
+            self._is_saving = True
+            try:
+                await self._write(self._lane.applied)
+            finally:
+                self._is_saving = False
+        return self.index
+
+    async def save_if_room(self) -> None:
+        """`save`, where a full disk is told in the log and the log of entries goes on."""
+        try:
+            await self.save()
+        except Overloaded as full:
+            self._log.warning("raft_snapshot_postponed", index=self._tried, reason=full.message)
+
+    async def _write(self, index: int) -> None:
+        term = self._core.term_at(index)
+        assert term is not None, (index, self)  # S-10, K-67: the term of its index, not the current one
+        at, configuration = self._state.history.at(index)
+        encode = self._machine.freeze()
+        self._tried = index
+        meta = await self._workers.run(lambda: self._save(index, term, configuration, at, encode()))
+        if meta is None:
+            raise Overloaded("the disk has no room for a snapshot", code="disk_full", retry_after_seconds=5)
+        self.index = max(self.index, index)
+        self.saved_total += 1
+        self._log.info("raft_snapshot_saved", index=index, size_bytes=meta.size_bytes)
+        self._post(SnapshotTaken(meta))
+
+    def _is_allowed(self) -> bool:
+        return self._lane.applied <= min(self._state.writes.durable_index, self._state.applied)
