@@ -1,169 +1,25 @@
 """The load: one thread, non-blocking sockets, a fixed number of requests in flight.
 
 It shares two cores with three servers, so it has to stay small, and every burst tells what the client itself cost: the
-client's ceiling is one core divided by that. Every target is driven by this same loop; only `Connection.encode` and
-``parse`` differ.
+client's ceiling is one core divided by that. Every target is driven by this same loop; only how a connection
+encodes and parses differs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import socket
 import statistics
-import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-PUT, GET, STATUS = "put", "get", "status"
-"""Operations: write, linearizable read, and what a node tells about itself."""
+from tests.e2e.framed import GET, PUT, Connection, Down, Reply
 
-RECEIVE_BYTES = 1 << 18
-CALL_SECONDS = 5.0
 DRAIN_SECONDS = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class Down(Exception):
-    """The connection is refused, reset or closed, or nothing came in time."""
-
-
-class Reply(NamedTuple):
-    """One answer. ``ok`` means acknowledged (for a read: answered); ``payload`` is None for a key that is not there."""
-
-    token: int
-    ok: bool
-    payload: bytes | None
-
-
-class Connection:
-    """One pipelined connection. Raises Down from every method once it is gone."""
-
-    def __init__(self, address: tuple[str, int], timeout: float = CALL_SECONDS) -> None:
-        self.address = address
-        try:
-            self._socket = socket.create_connection(address, timeout)
-        except OSError as error:
-            raise Down(str(error)) from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setblocking(False)
-        self.out, self.received = bytearray(), bytearray()
-        self.is_dead = False
-        self._last_token = 0
-        self.hello()
-
-    def hello(self) -> None:
-        """What goes out before the first request."""
-
-    def encode(self, op: str, key: bytes, value: bytes, token: int) -> None:
-        """Append one request to ``out``."""
-        raise NotImplementedError
-
-    def parse(self) -> list[Reply]:
-        """Take whole replies out of ``received``."""
-        raise NotImplementedError
-
-    def fileno(self) -> int:
-        """For epoll."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Release the socket."""
-        self._socket.close()
-        self.is_dead = True
-
-    def submit(self, op: str, key: bytes, value: bytes) -> int:
-        """Queue a request and return its token; `flush` sends."""
-        if self.is_dead:
-            raise Down("closed")
-        self._last_token += 1
-        self.encode(op, key, value, self._last_token)
-        return self._last_token
-
-    def flush(self) -> bool:
-        """Send what fits; True when nothing is left."""
-        while self.out:
-            try:
-                sent = self._socket.send(self.out)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                self.is_dead = True
-                raise Down(str(error)) from error
-            del self.out[:sent]
-        return True
-
-    def poll(self) -> list[Reply]:
-        """Read what is there."""
-        try:
-            while True:
-                data = self._socket.recv(RECEIVE_BYTES)
-                if not data:
-                    self.is_dead = True
-                    break
-                self.received += data
-                if len(data) < RECEIVE_BYTES:
-                    break
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.is_dead = True
-        replies = self.parse()
-        if self.is_dead and not replies:
-            raise Down("closed")
-        return replies
-
-    def call(self, op: str, key: bytes = b"", value: bytes = b"", timeout: float = CALL_SECONDS) -> Reply:
-        """One request, waited for."""
-        token = self.submit(op, key, value)
-        deadline = time.perf_counter() + timeout
-        while (left := deadline - time.perf_counter()) > 0:
-            writers = [] if self.flush() else [self]
-            readable, _, _ = select.select([self], writers, [], left)
-            for reply in self.poll() if readable else ():
-                if reply.token == token:
-                    return reply
-        raise Down("no answer in time")
-
-
-class Framed(Connection):
-    """The client port of our own nodes (`tests.e2e.raftd`), of the floor and of the PySyncObj host.
-
-    A request is ``<I length><Q token><B op><H key length> key value`` with op 1 put, 2 get, 4 status; a reply is
-    ``<I length><Q token><B ok> payload`` with ok 0 refused, 1 done, 2 done and no such key. Little-endian; the length
-    counts what follows it.
-    """
-
-    REQUEST = struct.Struct("<IQBH")
-    REPLY = struct.Struct("<IQB")
-    OPS = {PUT: 1, GET: 2, STATUS: 4}  # noqa: RUF012
-
-    def encode(self, op: str, key: bytes, value: bytes, token: int) -> None:
-        """Append one request."""
-        self.out += self.REQUEST.pack(11 + len(key) + len(value), token, self.OPS[op], len(key)) + key + value
-
-    def parse(self) -> list[Reply]:
-        """Take whole replies."""
-        data, start, found = self.received, 0, []
-        end = len(data)
-        while end - start >= 13:
-            length, token, ok = self.REPLY.unpack_from(data, start)
-            if end - start < 4 + length:
-                break
-            found.append(Reply(token, ok > 0, bytes(data[start + 13 : start + 4 + length]) if ok != 2 else None))
-            start += 4 + length
-        del data[:start]
-        return found
-
-    def status(self, timeout: float = 1.0) -> dict[str, object]:
-        """The node's own account of itself."""
-        reply = self.call(STATUS, timeout=timeout)
-        found: dict[str, object] = json.loads(reply.payload or b"{}")
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from benchmarks.consensus.client import GET, PUT, Connection, Down, Framed, Reply, Request, load
+from benchmarks.consensus.client import Request, load
 from benchmarks.consensus.grpc import Etcd as EtcdConnection
 from benchmarks.consensus.grpc import fields
 from benchmarks.servers import free_port
+from tests.e2e.framed import GET, PUT, STATUS, Connection, Down, Framed, Reply
 
 REPOSITORY = Path(__file__).parents[2]
 NODES = 3
@@ -240,7 +241,7 @@ class Etcd(Cluster):
     def _status(self, node: int) -> dict[int, list[int | bytes]]:
         connection = self.connect(node)
         try:
-            reply = connection.call("status", timeout=1.0)
+            reply = connection.call(STATUS, timeout=1.0)
         finally:
             connection.close()
         if not reply.ok or not reply.payload:

@@ -14,7 +14,7 @@ from collections import deque
 
 import trio
 
-from benchmarks.consensus.client import Framed
+from tests.e2e.framed import DONE, GET, NO_SUCH_KEY, OPS, PUT, reply, take_requests
 
 _HEADER = struct.Struct("<II")  # length, batch number
 _ACK = struct.Struct("<I")
@@ -66,7 +66,7 @@ class Client:
 
     def answer(self, token: int, ok: int, payload: bytes = b"") -> None:
         """Queue one."""
-        self.out += Framed.REPLY.pack(9 + len(payload), token, ok) + payload
+        self.out += reply(token, ok, payload)
         self.wake.set()
 
     async def write(self) -> None:
@@ -152,7 +152,7 @@ class Leader:
         agreed = min(self._synced, max(self._matched.values()))
         while self._waiting and self._waiting[0][0] <= agreed:
             for client, token in self._waiting.popleft()[1]:
-                client.answer(token, 1)
+                client.answer(token, DONE)
         if self._records:
             self._wake.set()
 
@@ -170,25 +170,16 @@ class Leader:
             nursery.cancel_scope.cancel()
 
     def _take(self, client: Client, received: bytearray) -> None:
-        start = 0
-        head = Framed.REQUEST.size
-        while len(received) - start >= head:
-            length, token, op, key_length = Framed.REQUEST.unpack_from(received, start)
-            end = start + 4 + length
-            if end > len(received):
-                break
-            record = bytes(received[start + head : end])
-            start = end
-            if op == Framed.OPS["put"]:
-                self._table[record[:key_length]] = record[key_length:]
-                self._records.append(record)
+        for token, op, key, value in take_requests(received):
+            if op == OPS[PUT]:
+                self._table[key] = value
+                self._records.append(key + value)
                 self._askers.append((client, token))
-            elif op == Framed.OPS["get"]:
-                value = self._table.get(record[:key_length])
-                client.answer(token, 2 if value is None else 1, value or b"")
+            elif op == OPS[GET]:
+                found = self._table.get(key)
+                client.answer(token, NO_SUCH_KEY if found is None else DONE, found or b"")
             else:
-                client.answer(token, 1, b"{}")
-        del received[:start]
+                client.answer(token, DONE, b"{}")
         if self._records:
             self._wake.set()
 

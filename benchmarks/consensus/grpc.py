@@ -10,7 +10,7 @@ import contextlib
 import struct
 from collections import deque
 
-from benchmarks.consensus.client import GET, PUT, STATUS, Connection, Down, Reply
+from tests.e2e.framed import GET, PUT, STATUS, Connection, Down, Reply
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8

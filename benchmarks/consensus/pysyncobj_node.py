@@ -1,4 +1,4 @@
-"""One PySyncObj replica behind our client port (`client.Framed`), in PySyncObj's own loop.
+"""One PySyncObj replica behind our client port (`tests.e2e.framed`), in PySyncObj's own loop.
 
 PySyncObj has no network interface for clients and never calls fsync: its journal is a mapped file that nobody flushes.
 ``--sync`` adds one flush of the journal for each batch, before a follower answers and before a leader sends, to show
@@ -19,7 +19,7 @@ import pysyncobj
 from pysyncobj import SyncObj, SyncObjConf, journal, replicated
 from pysyncobj.poller import POLL_EVENT_TYPE
 
-from benchmarks.consensus.client import Framed
+from tests.e2e.framed import DONE, GET, NO_SUCH_KEY, OPS, PUT, REFUSED, reply, take_requests
 
 TICK_SECONDS = 0.01
 SETTINGS = {
@@ -125,7 +125,7 @@ class Client:
             self._socket.close()
 
     def _answer(self, token: int, ok: int, payload: bytes = b"") -> None:
-        self._out += Framed.REPLY.pack(9 + len(payload), token, ok) + payload
+        self._out += reply(token, ok, payload)
         self._front.dirty.append(self)
 
     def flush(self) -> None:
@@ -160,29 +160,21 @@ class Client:
             self._close()
             return
         self._received += data
-        start, head = 0, Framed.REQUEST.size
-        while len(self._received) - start >= head:
-            length, token, op, key_length = Framed.REQUEST.unpack_from(self._received, start)
-            end = start + 4 + length
-            if end > len(self._received):
-                break
-            record = bytes(self._received[start + head : end])
-            start = end
-            self._request(token, op, record[:key_length], record[key_length:])
-        del self._received[:start]
+        for token, op, key, value in take_requests(self._received):
+            self._request(token, op, key, value)
 
     def _request(self, token: int, op: int, key: bytes, value: bytes) -> None:
         table = self._front.table
-        if op == Framed.OPS["put"]:
-            table.put(key, value, callback=lambda _, error: self._answer(token, int(error == 0)))
-        elif op == Framed.OPS["get"]:
+        if op == OPS[PUT]:
+            table.put(key, value, callback=lambda _, error: self._answer(token, REFUSED if error else DONE))
+        elif op == OPS[GET]:
             table.get(key, callback=partial(self._got, token))
         else:
             status = {"applied": table.raftLastApplied, "term": table._getTerm(), "is_leader": table._isLeader()}
-            self._answer(token, 1, json.dumps(status).encode())
+            self._answer(token, DONE, json.dumps(status).encode())
 
     def _got(self, token: int, value: bytes | None, error: int) -> None:
-        self._answer(token, 0 if error else 2 if value is None else 1, value or b"")
+        self._answer(token, REFUSED if error else NO_SUCH_KEY if value is None else DONE, value or b"")
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from benchmarks.consensus import powercut
-from benchmarks.consensus.client import Burst, Meter, Reply, Request, gets, load, puts
+from benchmarks.consensus.client import Burst, Meter, Request, gets, load, puts
 from benchmarks.consensus.cluster import NODES, ArcRaft, Cluster, Etcd, Floor, PySyncObj, PySyncObjSynced
 from benchmarks.measure import Row, Run, figure, number
+from tests.e2e.framed import Reply
 
 TARGETS: tuple[type[Cluster], ...] = (ArcRaft, Etcd, PySyncObjSynced, PySyncObj, Floor)
 VALUE_BYTES = 256
