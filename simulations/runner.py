@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.pool import Pool
 from typing import Any, NamedTuple
 
 from arc.raft.core import RaftCore
@@ -15,6 +18,14 @@ from simulations.plan import Plan
 from simulations.scenarios import BY_NAME
 
 PASSED, FAILED, VACUOUS = "passed", "failed", "vacuous"
+
+DIFFERS = "I-36"
+"""The same seed was not the same run: nothing to shrink, but something to find (`bisect`)."""
+
+STOPPED = "SIM"
+"""Not a checker, but the simulator itself stumbled over what a core did."""
+
+HASH_SEEDS = ("1", "4242")
 
 QUOTAS = {
     "answer_Readable": 500,
@@ -69,6 +80,8 @@ class Outcome(NamedTuple):
     operations: int
     faults: dict[str, int]
     probes: dict[str, int]
+    node: str
+    """Who took the last event before the verdict."""
     wall_seconds: float
 
     def document(self) -> dict[str, Any]:
@@ -93,6 +106,9 @@ def run_told(plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = Tr
             verdict, told = VACUOUS, "nothing was elected, committed or answered"
     except Violation as violation:
         verdict, killer, told = FAILED, violation.killer, str(violation)
+    except Exception as error:
+        verdict, killer = FAILED, STOPPED
+        told = f"SIM the simulator stopped: {error!r} {''.join(traceback.format_tb(error.__traceback__)[-2:])}"
     outcome = Outcome(
         plan.scenario,
         plan.seed,
@@ -107,6 +123,7 @@ def run_told(plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = Tr
         world.completed if world is not None else 0,
         dict(sorted(world.fault_counts.items())) if world is not None else {},
         dict(sorted((name, count) for name, count in world.probes.items() if count)) if world is not None else {},
+        world.touched if world is not None else "",
         time.perf_counter() - start,
     )
     return outcome, world
@@ -119,14 +136,17 @@ def run_seed(name_and_seed: tuple[str, int]) -> Outcome:
 
 
 class Campaign:
-    """The sum of many runs."""
+    """The sum of many runs of one scenario."""
 
-    def __init__(self) -> None:
+    def __init__(self, scenario: str = "swarm") -> None:
+        self.scenario = scenario
         self.seeds = 0
         self.events = 0
         self.simulated_seconds = 0.0
         self.faults: Counter[str] = Counter()
         self.probes: Counter[str] = Counter()
+        self.verdicts: Counter[str] = Counter()
+        """Passed, vacuous, or what was broken."""
         self.failures: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -136,33 +156,76 @@ class Campaign:
         self.simulated_seconds += outcome.simulated_seconds
         self.faults.update(outcome.faults)
         self.probes.update(outcome.probes)
+        self.verdicts[outcome.killer or outcome.verdict] += 1
         if outcome.verdict != PASSED:
             self.failures.append(outcome)
 
-    def missing(self) -> dict[str, tuple[int, int]]:
-        """Probes below their quota, as (seen, wanted), scaled to the number of seeds; none below QUOTA_SEEDS seeds."""
-        if self.seeds < QUOTA_SEEDS:
+    @property
+    def is_failed(self) -> bool:
+        """Whether a seed failed, or all of them together have seen too little."""
+        return bool(self.failures or self.missing())
+
+    def quotas(self) -> dict[str, int]:
+        """How often each probe must have been seen, by the number of seeds; nothing is asked below QUOTA_SEEDS."""
+        if self.seeds < QUOTA_SEEDS or self.scenario != "swarm":
             return {}
-        scale = self.seeds / QUOTA_SEEDS
-        wanted = {name: max(int(quota * scale), 1) for name, quota in QUOTAS.items()}
+        return {name: max(quota * self.seeds // QUOTA_SEEDS, 1) for name, quota in QUOTAS.items()}
+
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """Probes below their quota, as (seen, wanted)."""
+        wanted = self.quotas()
         return {name: (self.probes[name], quota) for name, quota in wanted.items() if self.probes[name] < quota}
 
 
 def run_many(
-    name: str, seeds: Iterable[int], *, jobs: int = 1, each: Callable[[Outcome], None] = lambda _: None
+    name: str,
+    seeds: Iterable[int],
+    *,
+    jobs: int = 1,
+    is_twice: bool = False,
+    each: Callable[[Outcome], None] = lambda _: None,
 ) -> Campaign:
-    """Run these seeds of a scenario. Raises KeyError for an unknown one."""
-    assert name in BY_NAME, name
-    campaign = Campaign()
-    for outcome in _outcomes(((name, seed) for seed in seeds), jobs):
+    """Run these seeds of a scenario, perhaps twice, in processes with different hash seeds.
+
+    Raises KeyError for a scenario that is unknown.
+    """
+    if name not in BY_NAME:
+        raise KeyError(name)
+    campaign = Campaign(name)
+    work = [(name, seed) for seed in seeds]
+    for outcome in _twice(work, jobs) if is_twice else _outcomes(work, jobs):
         campaign.add(outcome)
         each(outcome)
     return campaign
 
 
-def _outcomes(work: Iterator[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
+def _outcomes(work: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
     if jobs <= 1:
         yield from map(run_seed, work)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         yield from pool.imap(run_seed, work, chunksize=8)
+
+
+def _twice(work: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
+    """I-36: all that a run tells is the same wherever it runs."""
+    with _pool(HASH_SEEDS[0], (jobs + 1) // 2) as one, _pool(HASH_SEEDS[1], max(jobs // 2, 1)) as other:
+        for first, second in zip(one.imap(run_seed, work, 8), other.imap(run_seed, work, 8), strict=True):
+            if first.document() == second.document():
+                yield first
+            else:
+                told = f"I-36 two runs of one seed differ: {first.digest} and {second.digest}"
+                yield first._replace(verdict=FAILED, killer=DIFFERS, violation=told)
+
+
+def _pool(hash_seed: str, jobs: int) -> Pool:
+    """Processes that hash text in their own way; a child takes this from its environment when it starts."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = hash_seed
+    try:
+        return multiprocessing.get_context("spawn").Pool(jobs)
+    finally:
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before

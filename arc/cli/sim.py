@@ -7,6 +7,7 @@ The simulator is imported when a command runs, never before: nothing that serves
 from __future__ import annotations
 
 import json as codec
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +16,42 @@ import typer
 
 from arc.cli.exits import ERROR, USAGE, Failure
 from arc.cli.options import Json, screen_of
+from arc.cli.pace import paced
 from arc.cli.screen import Screen, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate clusters under faults, repeatably.")
+app = typer.Typer(
+    invoke_without_command=True, no_args_is_help=True, rich_markup_mode=None, help="Simulate clusters, repeatably."
+)
 
 Seed = Annotated[int, typer.Option("--seed", help="Settles everything that is left to chance.")]
 Html = Annotated[str | None, typer.Option("--html", help="Also write a page to look at.", metavar="FILE")]
+Save = Annotated[str | None, typer.Option("--save", help="Write the plan, for replay.", metavar="FILE")]
+Told = Annotated[str | None, typer.Option("--transcript", help="Write down what the cores did.", metavar="FILE")]
+ShrinkSeconds = Annotated[
+    float, typer.Option("--shrink-seconds", min=0, help="How long to look for a smaller failing plan; 0: not at all.")
+]
+Failures = Annotated[str, typer.Option("--failures", help="Where to write what a failure became.", metavar="DIR")]
+
+
+@app.callback()
+def one_seed(
+    context: typer.Context,
+    seed: Annotated[int | None, typer.Option("--seed", help="Run this seed, and settle everything by it.")] = None,
+    scenario: Annotated[str, typer.Option("--scenario", help="Of this scenario.")] = "swarm",
+    swarm: Annotated[bool, typer.Option("--swarm", help="The same as --scenario swarm.")] = False,
+    html: Html = None,
+    transcript: Told = None,
+    json: Json = False,
+) -> None:
+    """Simulate clusters under faults, repeatably. `--seed N` alone runs one seed again."""
+    if context.invoked_subcommand is not None:
+        return
+    if seed is None:
+        raise _usage("which seed?", "arc sim --seed N --scenario S")
+    _run_plan(screen_of(context), _plan("swarm" if swarm else scenario, seed), html=html, transcript=transcript)
 
 
 @app.command("list")
@@ -44,28 +72,24 @@ def run(
     scenario: Annotated[str, typer.Argument(help="One of `arc sim list`.")],
     seed: Seed = 0,
     html: Html = None,
-    save: Annotated[str | None, typer.Option("--save", help="Write the plan, for replay.", metavar="FILE")] = None,
+    save: Save = None,
+    transcript: Told = None,
     json: Json = False,
 ) -> None:
     """Run one seed of a scenario."""
-    from simulations.scenarios import BY_NAME
-
-    if scenario not in BY_NAME:
-        raise _usage(f"no scenario is called {scenario}", "arc sim list")
-    plan = BY_NAME[scenario].plan(seed)
-    if save is not None:
-        Path(save).write_text(codec.dumps(plan.document(), indent=1))
-    _run_plan(screen_of(context), plan, html)
+    _run_plan(screen_of(context), _plan(scenario, seed), html=html, transcript=transcript, save=save)
 
 
 @app.command("replay")
 def replay(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="A plan, as `run --save` wrote it.")],
+    file: Annotated[str, typer.Argument(help="A plan, as `run --save` or a failing swarm wrote it.")],
     html: Html = None,
+    transcript: Told = None,
     shrink: Annotated[
         str | None, typer.Option("--shrink", help="Find a smaller plan that fails alike.", metavar="FILE")
     ] = None,
+    shrink_seconds: ShrinkSeconds = 60.0,
     json: Json = False,
 ) -> None:
     """Run a plan from a file."""
@@ -74,13 +98,13 @@ def replay(
 
     screen = screen_of(context)
     try:
-        plan = Plan.read(codec.loads(Path(file).read_text()))
+        plan = Plan.read(codec.loads(Path(file).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _usage(f"{file} is not a plan: {error}", "arc sim run SCENARIO --save FILE") from error
     if shrink is not None:
-        plan = smallest(plan, tell=screen.note)
-        Path(shrink).write_text(codec.dumps(plan.document(), indent=1))
-    _run_plan(screen, plan, html)
+        plan, file = smallest(plan, seconds_max=shrink_seconds, tell=screen.note), shrink
+        _write(shrink, codec.dumps(plan.document(), indent=1))
+    _run_plan(screen, plan, html=html, transcript=transcript, repeat=f"python -m arc sim replay {shlex.quote(file)}")
 
 
 @app.command("swarm")
@@ -90,9 +114,14 @@ def swarm(
     first: Annotated[int, typer.Option("--first", help="The first seed.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 1,
     scenario: Annotated[str, typer.Option("--scenario", help="Run the seeds of this one.")] = "swarm",
+    twice: Annotated[
+        bool, typer.Option("--twice", help="Each seed in two processes with different hash seeds; they must agree.")
+    ] = False,
+    shrink_seconds: ShrinkSeconds = 60.0,
+    failures: Failures = "sim-failures",
     json: Json = False,
 ) -> None:
-    """Run many seeds; fail if any does, or if they have not seen enough."""
+    """Run many seeds; fail if any does, if two runs of one differ, or if all together have not seen enough."""
     from simulations import report
     from simulations.runner import run_many
     from simulations.scenarios import BY_NAME
@@ -101,14 +130,20 @@ def swarm(
     if scenario not in BY_NAME:
         raise _usage(f"no scenario is called {scenario}", "arc sim list")
     start = time.perf_counter()
-    with progress_bar(screen, scenario, seeds, unit="seeds") as bar:
-        campaign = run_many(scenario, range(first, first + seeds), jobs=jobs, each=lambda _: bar.advance(1))
+    with paced(screen, scenario, seeds, "seeds") as one_more:
+        numbers = range(first, first + seeds)
+        campaign = run_many(scenario, numbers, jobs=jobs, is_twice=twice, each=lambda _: one_more())
     seconds = time.perf_counter() - start
     if screen.json:
         screen.document(report.campaign_document(campaign, seconds))
     else:
-        _lines(screen, report.of_campaign(campaign, seconds))
-    if campaign.failures or (scenario == "swarm" and campaign.missing()):
+        for section in report.sections(campaign):
+            screen.title(section.title)
+            screen.table(section.columns, section.rows)
+        screen.line()
+        screen.line(report.headline(campaign, seconds))
+        _lines(screen, report.last_lines(campaign, first))
+    if campaign.is_failed:
         raise typer.Exit(ERROR)
 
 
@@ -144,22 +179,44 @@ def mutants(
         raise typer.Exit(ERROR)
 
 
-def _run_plan(screen: Screen, plan: object, html: str | None) -> None:
+def _plan(scenario: str, seed: int) -> object:
+    from simulations.scenarios import BY_NAME
+
+    if scenario not in BY_NAME:
+        raise _usage(f"no scenario is called {scenario}", "arc sim list")
+    return BY_NAME[scenario].plan(seed)
+
+
+def _run_plan(
+    screen: Screen,
+    plan: object,
+    *,
+    html: str | None,
+    transcript: str | None,
+    save: str | None = None,
+    repeat: str = "",
+) -> None:
     from simulations import report
     from simulations.page import page
     from simulations.plan import Plan
     from simulations.runner import PASSED, run_told
 
     assert isinstance(plan, Plan)
+    if save is not None:
+        _write(save, codec.dumps(plan.document(), indent=1))
     outcome, world = run_told(plan, is_told=html is not None)
     if html is not None and world is not None:
-        Path(html).write_text(page(outcome, world), encoding="utf-8")
+        _write(html, page(outcome, world))
     if screen.json:
-        screen.document(outcome.document())
+        screen.document(report.run_document(outcome, repeat))
     else:
-        _lines(screen, report.of_run(outcome))
+        _lines(screen, report.of_run(outcome, repeat))
     if outcome.verdict != PASSED:
         raise typer.Exit(ERROR)
+
+
+def _write(file: str, text: str) -> None:
+    Path(file).write_text(text, encoding="utf-8")
 
 
 def _lines(screen: Screen, lines: list[str]) -> None:
