@@ -1,8 +1,11 @@
-"""A journal on a disk: segments in a folder, opened with proof, appended durably, released from the old end.
+"""A journal on a disk: segments in a folder, opened with proof, written durably, released from the old end.
 
 Every method blocks and is called from one worker at a time; the owner is a Trio task elsewhere. After an OSError from
-`append` the journal is unusable on purpose: what the kernel kept of a failed write is unknown, and a second fsync
+a write the journal is unusable on purpose: what the kernel kept of a failed write is unknown, and a second fsync
 would lie ("fsyncgate"). The owner stops the node.
+
+Whatever is written is one group, so it is there whole after a crash, or not at all: also a cut, and a cut together with
+the records that take the place of what was cut.
 
 It deliberately knows nothing of what a record means.
 """
@@ -10,60 +13,58 @@ It deliberately knows nothing of what a record means.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import frames
-from arc.journal.frames import Damage, Scan, SegmentHeader
+from arc.journal.frames import CUTS_MAX, Damage, Group, Kind, SegmentHeader
+from arc.journal.index import GroupIndex
+from arc.journal.inspection import SegmentInfo, walk
 from arc.ports import BLOCK_BYTES, Buffer, Disk, LogFile
 
 SPARES_MAX = 2
 """Recycled files kept ready: one being filled next, one for the release that comes before it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """One segment: records ``first_index`` <= i < ``next_index`` in ``used_bytes`` of a file of ``size_bytes``."""
-
-    number: int
-    path: str
-    first_index: int
-    next_index: int
-    used_bytes: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What `inspect` found in one file, damaged or not."""
-
-    info: SegmentInfo
-    closed: bool
-    damage: Damage | None
-
-
 class Journal:
-    """Numbered records on disk. ``append`` returns when they would survive a power cut."""
+    """Numbered records on disk. What writes returns when it would survive a power cut.
+
+    With ``has_reserve`` a spare segment is kept that records never get, so that a cut finds room on a full disk.
+    """
 
     def __init__(
-        self, disk: Disk, folder: str, segment_bytes: int, segments: list[SegmentInfo], spares: list[str]
+        self, disk: Disk, folder: str, segment_bytes: int, index: GroupIndex, spares: list[str], *, has_reserve: bool
     ) -> None:
         self._disk = disk
         self._folder = folder
         self._segment_bytes = segment_bytes
-        self._segments = segments
+        self._reserve = int(has_reserve)
+        self._segments: list[SegmentInfo] = []
+        self._index = index
         self._spares = spares
         self._active: LogFile | None = None
         self._failed = False
         self.dropped_tail: Damage | None = None
 
+    def __repr__(self) -> str:
+        return f"<Journal {self._folder} {self._index!r} segments={len(self._segments)} spares={len(self._spares)}>"
+
     @classmethod
-    def open(cls, disk: Disk, folder: str, *, segment_bytes: int, first_index: int = 1) -> Journal:
+    def open(
+        cls,
+        disk: Disk,
+        folder: str,
+        *,
+        segment_bytes: int,
+        first_index: int = 1,
+        has_reserve: bool = False,
+        visit: Callable[[Group], None] = lambda group: None,
+    ) -> Journal:
         """Open the journal in ``folder``, creating it empty with ``first_index`` as its first number.
 
-        A torn tail is left out and remembered in ``dropped_tail``. Raises Corrupt where stored records are damaged or
-        missing.
+        ``visit`` gets every group in the order of writing. A torn tail is left out and remembered in ``dropped_tail``.
+        Raises Corrupt where stored records are damaged or missing.
         """
         assert segment_bytes % BLOCK_BYTES == 0 and segment_bytes >= 4 * BLOCK_BYTES
         disk.make_dirs(folder)
@@ -71,30 +72,39 @@ class Journal:
         for name in names:
             if name.endswith(".new"):  # a segment whose creation did not finish; nothing was ever written to it
                 disk.remove(f"{folder}/{name}")
+        found = walk(disk, folder, visit)
+        if found.hole is not None:
+            raise found.hole
         spares = [f"{folder}/{name}" for name in names if name.endswith(".spare")]
-        found = [look(disk, f"{folder}/{name}") for name in names if name.endswith(".log")]
-        segments = _prove([inspection for inspection, _ in found], first_index)
-        journal = cls(disk, folder, segment_bytes, segments, spares)
-        if segments:
-            journal.dropped_tail = found[-1][0].damage
-            journal._active = disk.open_log(segments[-1].path)
-        else:
-            journal._rotate(first_index)
+        index = found.index if found.segments else GroupIndex(first_index)
+        journal = cls(disk, folder, segment_bytes, index, spares, has_reserve=has_reserve)
+        if not found.segments:
+            journal._rotate()
+            return journal
+        last = found.segments[-1]
+        if last.next_index < first_index:
+            reason = f"the log ends at record {last.next_index - 1}, but {first_index - 1} was known to be stored"
+            raise Corrupt(reason, path=last.path, offset=last.used_bytes)
+        journal._segments = found.segments
+        journal.dropped_tail = found.tail
+        journal._active = disk.open_log(last.path)
         return journal
 
     @property
     def first_index(self) -> int:
         """Number of the oldest record still held (or of the next one, when empty)."""
-        return self._segments[0].first_index
+        return self._index.first_index
 
     @property
     def next_index(self) -> int:
         """Number the next appended record will get."""
-        return self._segments[-1].next_index
+        return self._index.next_index
 
     def segments(self) -> tuple[SegmentInfo, ...]:
         """The segments, oldest first; the last one is being written."""
         return tuple(self._segments)
+
+    # -------------------------------------------------------------------------------------------------- writing
 
     def append(self, payloads: Sequence[Buffer], first_index: int) -> None:
         """Write records ``first_index`` … as one group, durable on return.
@@ -104,25 +114,59 @@ class Journal:
         everything from then on.
         """
         assert payloads and first_index == self.next_index, (first_index, self.next_index)
+        self._put(Kind.CONTINUES, first_index, payloads)
+
+    def cut(self, first_index: int, payloads: Sequence[Buffer] = ()) -> None:
+        """Forget the records from ``first_index`` on and write these instead, all as one group. Raises as `append`;
+        without records Overloaded is raised only when the reserve is used up, too.
+        """
+        assert self.first_index <= first_index <= self.next_index, (first_index, self)
+        self._put(Kind.CUTS, first_index, payloads)
+
+    def restart(self, next_index: int) -> None:
+        """Forget all records; the next one is ``next_index``. Raises as `cut` without records."""
+        self._put(Kind.RESTARTS, next_index, ())
+
+    def _put(self, kind: Kind, first_index: int, payloads: Sequence[Buffer]) -> None:
         if self._failed:
             raise DiskFailed("an earlier write to this log failed; its state is unknown until the node restarts")
         needed = frames.group_bytes(payloads)
         try:
+            if payloads and len(self._spares) < self._reserve:
+                self._make_spare()
             if self._segments[-1].used_bytes + needed > self._segments[-1].size_bytes:
-                self._rotate(first_index, at_least=needed + BLOCK_BYTES)
-            self._write(payloads, first_index, needed)
+                self._rotate(at_least=needed + BLOCK_BYTES, spares_left=self._reserve if payloads else 0)
+            self._write(kind, first_index, payloads, needed)
         except OSError as error:
             self._failed = True
             raise DiskFailed(f"writing {self._segments[-1].path} failed: {error}") from error
 
-    def _write(self, payloads: Sequence[Buffer], first_index: int, needed: int) -> None:
+    def _write(self, kind: Kind, first_index: int, payloads: Sequence[Buffer], needed: int) -> None:
         segment, active = self._segments[-1], self._active
         assert active is not None
-        written = active.write_durable(segment.used_bytes, frames.encode_group(segment.number, first_index, payloads))
+        cuts = segment.cuts if kind is Kind.CONTINUES else segment.cuts + 1 & CUTS_MAX
+        group = frames.encode_group(segment.number, first_index, payloads, kind=kind, cuts=cuts)
+        written = active.write_durable(segment.used_bytes, group)
         assert written == needed, (written, needed)
-        self._segments[-1] = replace(
-            segment, next_index=first_index + len(payloads), used_bytes=segment.used_bytes + written
-        )
+        self._index.add(kind, first_index, len(payloads), segment.number, segment.used_bytes)
+        used_bytes = segment.used_bytes + written
+        self._segments[-1] = replace(segment, next_index=self._index.next_index, used_bytes=used_bytes, cuts=cuts)
+
+    def ensure_room(self) -> bool:
+        """Whether records will be taken, however many come next: makes the spare for them if it can. Raises
+        DiskFailed.
+        """
+        try:
+            while len(self._spares) <= self._reserve:
+                self._make_spare()
+        except Overloaded:
+            return False
+        except OSError as error:
+            self._failed = True
+            raise DiskFailed(f"making a segment in {self._folder} failed: {error}") from error
+        return True
+
+    # -------------------------------------------------------------------------------------------------- reading
 
     def read(self, start_index: int) -> Iterator[tuple[int, memoryview]]:
         """Yield (number, payload) from ``start_index`` on. Payloads are valid while referenced. Raises Corrupt,
@@ -130,35 +174,53 @@ class Journal:
         """
         if start_index < self.first_index:
             raise ValueError(f"record {start_index} is gone; the log begins at {self.first_index}")
-        for segment in self.segments():
-            if segment.next_index > start_index:
-                yield from self.read_segment(segment, start_index)
+        if start_index < self.next_index:
+            yield from self._read_groups(self._index.find(start_index), len(self._index), start_index)
 
     def read_segment(self, segment: SegmentInfo, start_index: int) -> Iterator[tuple[int, memoryview]]:
         """Yield (number, payload) of one segment. A payload is a view of the file: copy what must outlive a
         `release`.
         """
-        _, scan = look(self._disk, segment.path)
-        for group in scan.groups:
-            for index, payload in enumerate(group.records, group.first_index):
-                if start_index <= index < segment.next_index:
+        first, last = map(self._index.groups_before, (segment.number, segment.number + 1))
+        yield from self._read_groups(first, last, start_index)
+
+    def _read_groups(self, first: int, last: int, start_index: int) -> Iterator[tuple[int, memoryview]]:
+        opened, data = 0, memoryview(b"")
+        for nth in range(first, last):
+            first_index, limit, number, offset = self._index.group(nth)
+            path = self._path(number)
+            if number != opened:
+                opened, data = number, self._disk.map(path)
+            header = frames.read_header(data, offset, number)
+            group = "its header is gone" if header is None else frames.read_group(data, offset, number, header)
+            if isinstance(group, str) or group.first_index != first_index:
+                raise Corrupt(f"the group of record {first_index}: {group}", path=path, offset=offset)
+            for index, payload in enumerate(group.records, first_index):
+                if start_index <= index < limit:
                     yield index, payload
 
+    # ------------------------------------------------------------------------------------------------- segments
+
     def release(self, below_index: int) -> int:
-        """Give back whole segments whose records are all below ``below_index``; the active one stays. Returns how
-        many.
+        """Give back whole segments whose records are all below ``below_index`` or were cut; the active one stays.
+        Returns how many.
         """
         released = 0
-        while len(self._segments) > 1 and self._segments[0].next_index <= below_index:
+        while len(self._segments) > 1:
+            groups = self._index.groups_before(self._segments[1].number)
+            held = self._index.group(groups - 1)[1] if groups else 0
+            if held > below_index:
+                break
             oldest = self._segments[0]
             # Unlinked oldest first, so that a crash in between never leaves a hole in the numbers.
-            if len(self._spares) < SPARES_MAX and oldest.size_bytes == self._segment_bytes:
+            if len(self._spares) < SPARES_MAX + self._reserve and oldest.size_bytes == self._segment_bytes:
                 spare = f"{self._folder}/{oldest.number:012d}.spare"
                 self._disk.rename(oldest.path, spare)
                 self._spares.append(spare)
             else:
                 self._disk.remove(oldest.path)
             del self._segments[0]
+            self._index.drop(groups)
             released += 1
         return released
 
@@ -173,16 +235,15 @@ class Journal:
         segment, active = self._segments[-1], self._active
         assert active is not None
         if segment.used_bytes + BLOCK_BYTES <= segment.size_bytes:
-            active.write_durable(segment.used_bytes, frames.encode_group(segment.number, segment.next_index, ()))
+            mark = frames.encode_group(segment.number, segment.next_index, (), cuts=segment.cuts)
+            active.write_durable(segment.used_bytes, mark)
 
-    def _rotate(self, first_index: int, *, at_least: int = 0) -> None:
-        number = self._segments[-1].number + 1 if self._segments else 1
-        if self._spares:  # a spare may carry a number this journal used last; numbers must never repeat
-            number = max(number, 1 + max(int(path.rsplit("/", 1)[1].split(".")[0]) for path in self._spares))
-        size = max(self._segment_bytes, frames.padded(at_least + BLOCK_BYTES))
-        path = f"{self._folder}/{number:012d}.log"
-        header = frames.encode_segment_header(SegmentHeader(number, first_index, size))
-        if self._spares and size == self._segment_bytes:
+    def _rotate(self, *, at_least: int = 0, spares_left: int = 0) -> None:
+        before = self._segments[-1] if self._segments else None
+        number, size = self._next_number(), max(self._segment_bytes, frames.padded(at_least + BLOCK_BYTES))
+        path, previous, cuts = self._path(number), before.number if before else 0, before.cuts if before else 0
+        header = SegmentHeader(number, self.next_index, size, previous, cuts)
+        if len(self._spares) > spares_left and size == self._segment_bytes:
             draft = self._spares.pop(0)
             handle = self._disk.open_log(draft)
         else:
@@ -192,10 +253,23 @@ class Journal:
         if self._active is not None:
             self._mark_end()
             self._active.close()
-        handle.write_durable(0, [header])
+        handle.write_durable(0, [frames.encode_segment_header(header)])
         self._disk.rename(draft, path)
         self._active = handle
-        self._segments.append(SegmentInfo(number, path, first_index, first_index, BLOCK_BYTES, size))
+        info = SegmentInfo(number, path, self.next_index, self.next_index, BLOCK_BYTES, size, previous, cuts, cuts)
+        self._segments.append(info)
+
+    def _next_number(self) -> int:
+        """Numbers never repeat, or records from a file's former life would count; a spare may carry the last one."""
+        used = [segment.number for segment in self._segments[-1:]]
+        return 1 + max([0, *used, *(int(path.rsplit("/", 1)[1].split(".")[0]) for path in self._spares)])
+
+    def _make_spare(self) -> None:
+        number = self._next_number()
+        draft, spare = f"{self._path(number)}.new", f"{self._folder}/{number:012d}.spare"
+        self._create(draft, self._segment_bytes).close()
+        self._disk.rename(draft, spare)
+        self._spares.append(spare)
 
     def _create(self, draft: str, size: int) -> LogFile:
         try:
@@ -210,45 +284,5 @@ class Journal:
                 retry_after_seconds=5,
             ) from error
 
-
-def look(disk: Disk, path: str) -> tuple[Inspection, Scan]:
-    """Read one segment file and say what is in it. Raises Corrupt only when not even its header can be read."""
-    data = disk.map(path)
-    header = frames.decode_segment_header(data)
-    if header is None:
-        raise Corrupt("the segment header does not match its checksum", path=path, offset=0)
-    scan = frames.scan(data, header)
-    info = SegmentInfo(header.number, path, header.first_index, scan.next_index, scan.end, len(data))
-    return Inspection(info, scan.closed, scan.damage), scan
-
-
-def inspect(disk: Disk, folder: str) -> list[Inspection]:
-    """Look at every segment without judging the whole; for `arc wal inspect` and `arc wal verify`."""
-    return [look(disk, f"{folder}/{name}")[0] for name in disk.list_dir(folder) if name.endswith(".log")]
-
-
-def verify(inspections: Sequence[Inspection]) -> None:
-    """Raise Corrupt at the first place where stored records are damaged or missing."""
-    _prove(list(inspections), inspections[0].info.first_index if inspections else 1)
-
-
-def _prove(inspections: list[Inspection], first_index: int) -> list[SegmentInfo]:
-    for nth, inspection in enumerate(inspections):
-        info, damage, last = inspection.info, inspection.damage, nth == len(inspections) - 1
-        if damage is not None and not (damage.torn and last):
-            raise Corrupt(damage.reason, path=info.path, offset=damage.offset)
-        if nth and info.first_index != inspections[nth - 1].info.next_index:
-            before = inspections[nth - 1].info
-            raise Corrupt(
-                f"records {before.next_index}..{info.first_index - 1} are missing before {info.path}",
-                path=before.path,
-                offset=before.used_bytes,
-            )
-    if inspections and inspections[-1].info.next_index < first_index:
-        last_info = inspections[-1].info
-        raise Corrupt(
-            f"the log ends at record {last_info.next_index - 1}, but {first_index - 1} was known to be stored",
-            path=last_info.path,
-            offset=last_info.used_bytes,
-        )
-    return [inspection.info for inspection in inspections]
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number:012d}.log"
