@@ -22,7 +22,7 @@ from arc.raft.effects import Committed, Trace, Unknown
 from arc.raft.events import Event, Propose, Receive, SpaceAgain
 from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
-from simulations import faults
+from simulations import costep, faults
 from simulations.chance import stream
 from simulations.checkers import liveness, promises, wing_gong
 from simulations.checkers.clients import i27_failed
@@ -49,7 +49,7 @@ class Cores:
 
     def __init__(self, plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = False) -> None:
         self.plan = plan
-        self.core_class = core_class
+        self.core_class = costep.sampled(core_class, plan.seed)
         self.config = Config(**plan.config)
         self.now = 0.0
         self.events = 0
