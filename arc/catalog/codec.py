@@ -21,7 +21,9 @@ from arc.catalog.commands import (
     CreateToken,
     DeclareColumns,
     DeleteToken,
+    DescribeNode,
     DropDatabase,
+    ForgetNode,
     Once,
     RegisterFiles,
     ReplaceFiles,
@@ -49,6 +51,8 @@ TAGS: dict[int, type[Action]] = {
     10: RotateToken,
     11: RevokeToken,
     12: DeleteToken,
+    13: DescribeNode,
+    14: ForgetNode,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.

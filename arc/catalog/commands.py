@@ -145,6 +145,26 @@ class DeleteToken:
     id: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeNode:
+    """Say where this incarnation of a node is reached.
+
+    Refused while the name belongs to another incarnation.
+    """
+
+    name: NodeId
+    incarnation: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetNode:
+    """Forget a node that is no member any more."""
+
+    name: NodeId
+    incarnation: int
+
+
 Action = (
     CreateDatabase
     | DropDatabase
@@ -158,6 +178,8 @@ Action = (
     | RotateToken
     | RevokeToken
     | DeleteToken
+    | DescribeNode
+    | ForgetNode
 )
 """What a command can do."""
 
@@ -188,8 +210,10 @@ __all__ = [
     "CreateToken",
     "DeclareColumns",
     "DeleteToken",
+    "DescribeNode",
     "DropDatabase",
     "FlushMark",
+    "ForgetNode",
     "Once",
     "RegisterFiles",
     "ReplaceFiles",

@@ -17,6 +17,8 @@ from arc.catalog.events import (
     FilesRemoved,
     LeaseAssigned,
     MarksMoved,
+    NodeDescribed,
+    NodeForgotten,
     SchemaChanged,
     TokensChanged,
 )
@@ -28,8 +30,9 @@ from arc.storage.files import FileEntry
 
 
 def difference(before: Catalog, after: Catalog) -> tuple[Event, ...]:
-    """Events that lead from ``before`` to ``after``: schemas first, then files and marks, leases, tokens."""
-    return (*_schemas(before, after), *_files(before, after), *_leases(before, after), *_tokens(before, after))
+    """Events that lead from ``before`` to ``after``: schemas first, then files and marks, leases, tokens, nodes."""
+    parts = (_schemas, _files, _leases, _tokens, _nodes)
+    return tuple(event for part in parts for event in part(before, after))
 
 
 def _schemas(before: Catalog, after: Catalog) -> Iterator[Event]:
@@ -106,3 +109,15 @@ def _tokens(before: Catalog, after: Catalog) -> Iterator[Event]:
     changed = tuple(id_ for id_ in ids if before.tokens.get(id_) != after.tokens.get(id_))
     if changed:
         yield TokensChanged(changed)
+
+
+def _nodes(before: Catalog, after: Catalog) -> Iterator[Event]:
+    if before.nodes is after.nodes:
+        return
+    for name, old in sorted(before.nodes.items()):
+        new = after.nodes.get(name)
+        if new is None or new.incarnation != old.incarnation:
+            yield NodeForgotten(old.name, old.incarnation)
+    for name, record in sorted(after.nodes.items()):
+        if before.nodes.get(name) != record:
+            yield NodeDescribed(record.name, record.incarnation, record.address)

@@ -74,6 +74,23 @@ class TokensChanged:
     ids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NodeDescribed:
+    """A node is new, or is reached elsewhere now. Follows a `NodeForgotten` when it is another incarnation."""
+
+    name: NodeId
+    incarnation: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeForgotten:
+    """A node is no part of the cluster any more: nobody has reason to talk to it."""
+
+    name: NodeId
+    incarnation: int
+
+
 Event = (
     DatabaseCreated
     | DatabaseDropped
@@ -83,4 +100,6 @@ Event = (
     | MarksMoved
     | LeaseAssigned
     | TokensChanged
+    | NodeDescribed
+    | NodeForgotten
 )

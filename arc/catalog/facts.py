@@ -13,6 +13,7 @@ from arc.catalog.access import Access, TokenRecord
 from arc.catalog.cells import FileStats
 from arc.catalog.leases import Leases
 from arc.catalog.manifest import Manifest
+from arc.catalog.nodes import Nodes
 from arc.catalog.persistent import frozen
 from arc.catalog.schemas import Databases, MeasurementSchema
 from arc.catalog.sessions import Sessions
@@ -30,6 +31,7 @@ class Catalog:
     leases: Leases = field(default_factory=lambda: frozen({}))
     access: Access = field(default_factory=access.make)
     sessions: Sessions = field(default_factory=lambda: frozen({}))
+    nodes: Nodes = field(default_factory=lambda: frozen({}))
 
     def __repr__(self) -> str:
         held = " ".join(f"{lease.name}={lease.holder}@{lease.epoch}" for lease in self.leases.values())
@@ -114,4 +116,5 @@ class Catalog:
             and self.leases is other.leases
             and self.access is other.access
             and self.sessions is other.sessions
+            and self.nodes is other.nodes
         )

@@ -4,8 +4,8 @@ A command comes in order, the catalog becomes its next version, what changed is 
 
 `apply` is total and deterministic. It never raises for what a command asks: a refusal is a `Result`, and changes
 nothing but the index. It asks nobody for the time, for chance or for a file: two machines that apply the same log are
-equal. Each part decides for itself (`schemas`, `manifest`, `leases`, `access`); here is only who is asked, and what one
-command means to two parts.
+equal. Each part decides for itself (`schemas`, `manifest`, `leases`, `access`, `nodes`); here is only who is asked, and
+what one command means to two parts.
 
 Nothing here knows how commands are agreed on or stored.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from arc.catalog import access, leases, manifest, schemas, sessions
+from arc.catalog import access, leases, manifest, nodes, schemas, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cells import FileStats
 from arc.catalog.commands import (
@@ -26,7 +26,9 @@ from arc.catalog.commands import (
     CreateToken,
     DeclareColumns,
     DeleteToken,
+    DescribeNode,
     DropDatabase,
+    ForgetNode,
     Once,
     RegisterFiles,
     ReplaceFiles,
@@ -139,6 +141,9 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
         case CreateToken() | UpdateToken() | RotateToken() | RevokeToken() | DeleteToken():
             tokens = access.apply(catalog.access, index, command)
             return replace(catalog, access=tokens.state), tokens.value, tokens.events
+        case DescribeNode() | ForgetNode():
+            members = nodes.apply(catalog.nodes, command)
+            return replace(catalog, nodes=members.state), members.value, members.events
 
 
 def _known(catalog: Catalog) -> manifest.Known:

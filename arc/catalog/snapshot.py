@@ -21,6 +21,7 @@ from arc.catalog.access import TokenRecord
 from arc.catalog.codec import file_to_row, row_to_file
 from arc.catalog.facts import Catalog
 from arc.catalog.leases import Lease
+from arc.catalog.nodes import NodeRecord
 from arc.catalog.persistent import frozen
 from arc.catalog.results import Result
 from arc.catalog.schemas import DatabaseFacts, MeasurementSchema
@@ -35,7 +36,7 @@ ROWS_PER_CHUNK = 1_000
 Row = list[object]
 
 _TOKEN_FIELDS = tuple(field.name for field in fields(TokenRecord))
-_KINDS = ("databases", "measurements", "floors", "marks", "files", "leases", "tokens", "sessions")
+_KINDS = ("databases", "measurements", "floors", "marks", "files", "leases", "tokens", "sessions", "nodes")
 
 
 def encode(catalog: Catalog) -> Iterator[bytes]:
@@ -83,6 +84,8 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
             # another.
             for client, (sequence, result) in catalog.sessions.items():
                 yield [client, sequence, result.value, result.index]
+        case "nodes":
+            yield from ([node.name, node.incarnation, node.address] for _, node in sorted(catalog.nodes.items()))
 
 
 def _decode(chunks: Iterable[Buffer]) -> Catalog:
@@ -128,6 +131,7 @@ def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Ca
         leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
         access=access.make(map(_token, parts["tokens"]), next_id),
         sessions=frozen(dict(map(_session, parts["sessions"]))),
+        nodes=frozen({node.name: node for node in map(_node, parts["nodes"])}),
     )
 
 
@@ -155,3 +159,8 @@ def _token(row: Row) -> TokenRecord:
 def _session(row: Row) -> tuple[str, tuple[int, Result]]:
     client, sequence, value, index = cast("tuple[str, int, int | str | None, int]", row)
     return client, (sequence, Result(ok=True, value=value, index=index))
+
+
+def _node(row: Row) -> NodeRecord:
+    name, incarnation, address = cast("tuple[str, int, str]", row)
+    return NodeRecord(NodeId(name), incarnation, address)

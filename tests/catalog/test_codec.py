@@ -18,7 +18,9 @@ from arc.catalog.commands import (
     CreateToken,
     DeclareColumns,
     DeleteToken,
+    DescribeNode,
     DropDatabase,
+    ForgetNode,
     Once,
     ReplaceFiles,
     RevokeToken,
@@ -45,6 +47,8 @@ GOLDEN: list[tuple[Command, str]] = [
     (RotateToken(id=1, hash="h"), "84010a016168"),
     (RevokeToken(id=1), "83010b01"),
     (DeleteToken(id=1), "83010c01"),
+    (DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1"), "85010d626e310263683a31"),
+    (ForgetNode(name=NodeId("n1"), incarnation=2), "84010e626e3102"),
     (Once(client="c", sequence=3, action=DeleteToken(id=1)), "85011864616303820c01"),
 ]
 
@@ -63,7 +67,7 @@ def test_every_command_comes_back(command: Command) -> None:
 
 
 def test_every_command_has_a_tag() -> None:
-    assert len(set(TAGS.values())) == len(TAGS) == 12
+    assert len(set(TAGS.values())) == len(TAGS) == 14
 
 
 def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:

@@ -18,8 +18,10 @@ from arc.catalog.commands import (
     CreateToken,
     DeclareColumns,
     DeleteToken,
+    DescribeNode,
     DropDatabase,
     FlushMark,
+    ForgetNode,
     Once,
     RegisterFiles,
     ReplaceFiles,
@@ -70,6 +72,7 @@ def files(draw: st.DrawFn) -> FileEntry:
 names = st.sampled_from(["t1", "t2"])
 hashes = st.sampled_from(["h1", "h2", "h3"])
 ids = st.integers(1, 3)
+nodes = st.sampled_from([NodeId("n1"), NodeId("n2")])
 removals = files().map(lambda f: (f.path, f.sha256))
 marks = st.builds(FlushMark, databases, measurements, sequences)
 
@@ -110,6 +113,13 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(RotateToken, id=ids, hash=hashes),
     st.builds(RevokeToken, id=ids),
     st.builds(DeleteToken, id=ids),
+    st.builds(
+        DescribeNode,
+        name=nodes,
+        incarnation=st.integers(0, 2),
+        address=st.sampled_from(["h1:1", "h2:1", "nowhere"]),
+    ),
+    st.builds(ForgetNode, name=nodes, incarnation=st.integers(1, 2)),
 )
 commands: st.SearchStrategy[Command] = actions | st.builds(
     Once, client=st.sampled_from(["c1", "c2"]), sequence=st.integers(1, 4), action=actions
@@ -289,6 +299,11 @@ LIFE: tuple[Command, ...] = (
     AssignLease(lease=WRITER, node=NodeId("n2"), expect_epoch=1),
     Once(client="c", sequence=1, action=CreateToken(name="t3", hash="h3", created_us=1)),
     WidenColumn(database="a", measurement="cpu", column="x"),
+    DescribeNode(name=NodeId("n2"), incarnation=1, address="h2:9000"),
+    DescribeNode(name=NodeId("n1"), incarnation=1, address="h1:9000"),
+    DescribeNode(name=NodeId("n1"), incarnation=1, address="h9:9000"),
+    ForgetNode(name=NodeId("n1"), incarnation=1),
+    DescribeNode(name=NodeId("n1"), incarnation=2, address="h9:9000"),
 )
 """A history in which everything happens and is accepted, for what random ones meet too seldom."""
 
