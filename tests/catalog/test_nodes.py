@@ -29,7 +29,9 @@ def forget(name: str = "n1", incarnation: int = 1) -> ForgetNode:
 
 def test_a_described_node_is_found_by_name_and_told() -> None:
     machine = ClusterFSM()
+    before = machine.catalog
     applied = machine.apply(3, describe())
+    assert not machine.catalog.same_facts(before)
     assert applied.events == (NodeDescribed(N1, 1, "h1:9000"),)
     assert machine.catalog.nodes == {"n1": NodeRecord(N1, 1, "h1:9000")}
 

@@ -1,0 +1,154 @@
+"""Members come and go: what an operator asks for, in the order that leaves nobody half in.
+
+To come: the node at an address says who it is, everybody is told where it is reached, then consensus takes it in. To
+go: consensus lets go of it first, because until then it must be reached. Each step may be the last one that works, so
+both may be asked again and pick up what is left.
+
+Consensus guards its own safety; the rules here are about what an operator would regret: a cluster that cannot go on,
+two incarnations under one name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from arc.catalog.commands import DescribeNode, ForgetNode
+from arc.catalog.facts import Catalog
+from arc.cluster.registrar import Propose
+from arc.errors import Conflict, NotFound
+from arc.ids import NodeId
+from arc.quorum import majority
+from arc.raft.effects import NotLeader
+from arc.raft.events import Change, ChangeKind
+from arc.raft.membership import members
+from arc.raft.requests import NotLeading, error_of
+from arc.raft.status import Status
+from arc.raft.types import Peer, Role
+
+
+class Raft(Protocol):
+    """What is needed of `arc.raft.node.RaftNode`."""
+
+    def status(self) -> Status:
+        """One look at the core."""
+        ...
+
+    async def read(self) -> int:
+        """Return when the local catalog holds all that was agreed on before. Raises Unavailable."""
+        ...
+
+    async def change(self, changes: Iterable[Change], *, expect_index: int | None = None) -> int:
+        """Change who takes part; the index of the final configuration.
+
+        Raises Unavailable, Conflict, InvalidRequest, OutcomeUnknown.
+        """
+        ...
+
+    async def transfer(self, target: Peer | None = None) -> Peer:
+        """Hand leadership over. Raises Unavailable."""
+        ...
+
+
+class Membership:
+    """Adds and removes members; only on the leader.
+
+    ``greet`` connects to an address and returns who answers there; it raises Unavailable.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        propose: Propose,
+        catalog: Callable[[], Catalog],
+        greet: Callable[[str], Awaitable[Peer]],
+    ) -> None:
+        self._raft = raft
+        self._propose = propose
+        self._catalog = catalog
+        self._greet = greet
+
+    async def add(self, address: str, *, as_learner: bool) -> tuple[Peer, int]:
+        """Take in the node at ``address``: it follows, and once it has caught up it votes, unless ``as_learner``.
+
+        Returns who it is and the index of the configuration that has it. What stands already is no error, so a call
+        that failed on its way may be repeated; a learner is made a voter by the same call.
+
+        Raises NotLeading, Unavailable (nobody answers there; too slow to catch up: it stays a learner), Conflict
+        (another incarnation of that name stands; another change is under way), InvalidRequest, OutcomeUnknown.
+        """
+        await self._begin()
+        peer = await self._greet(address)
+        status = self._raft.status()
+        self._require_one_incarnation(peer, status)
+        if as_learner and peer in (*status.configuration.voters, *status.configuration.outgoing):
+            raise Conflict(f"{peer} votes already; to make it a learner, remove it first")
+        described = DescribeNode(name=NodeId(peer.name), incarnation=peer.incarnation, address=address)
+        (await self._propose.propose(described)).unwrap()
+        kind = ChangeKind.LEARNER if as_learner else ChangeKind.VOTER
+        return peer, await self._raft.change([Change(kind, peer)], expect_index=status.configuration_index)
+
+    async def remove(self, name: str) -> int:
+        """Let go of a node, dead or alive, and forget its address; the index of the last entry that did so.
+
+        The leader hands over instead, and says who is to be asked. Raises NotLeading, NotFound, Conflict (the last
+        voter; the rest could not go on; another change is under way), Unavailable, OutcomeUnknown.
+        """
+        await self._begin()
+        status = self._raft.status()
+        leaving = tuple(peer for peer in members(status.configuration) if peer.name == name)
+        record = self._catalog().nodes.get(name)
+        if not leaving and record is None:
+            raise NotFound(f"there is no node {name!r} in this cluster")
+        _require_rest(status, leaving)
+        if status.me in leaving:
+            successor = await self._raft.transfer()
+            raise NotLeading(f"{name} has led and handed over to {successor}, which can remove it", successor.name)
+        index = 0
+        if leaving:
+            changes = [Change(ChangeKind.REMOVE, peer) for peer in leaving]
+            index = await self._raft.change(changes, expect_index=status.configuration_index)
+        if record is not None:
+            forgotten = await self._propose.propose(ForgetNode(name=record.name, incarnation=record.incarnation))
+            forgotten.unwrap()
+            index = forgotten.index
+        return index
+
+    async def _begin(self) -> None:
+        """Raises NotLeading or Unavailable unless this node leads and its catalog holds all that was agreed on."""
+        status = self._raft.status()
+        if status.role is Role.LEADER:
+            await self._raft.read()
+            status = self._raft.status()
+        if status.role is not Role.LEADER:
+            error = error_of(NotLeader(status.leader))
+            assert error is not None
+            raise error
+
+    def _require_one_incarnation(self, peer: Peer, status: Status) -> None:
+        known = [each for each in members(status.configuration) if each.name == peer.name]
+        record = self._catalog().nodes.get(peer.name)
+        if record is not None:
+            known.append(Peer(record.name, record.incarnation))
+        others = [each for each in known if each != peer]
+        if others:
+            raise Conflict(
+                f"{peer} answers there, but this cluster knows {others[0]}: the node has lost its data or another one "
+                f"has its name; remove it first: {peer.name}"
+            )
+
+
+def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:
+    """Raises Conflict unless the voters that stay can go on by themselves."""
+    voters = status.configuration.voters
+    rest = [peer for peer in voters if peer not in leaving]
+    if not rest:
+        raise Conflict(f"{leaving[0]} is the last voter; add another one first, or nobody would be left to vote")
+    active = {status.me, *(follower.peer for follower in status.followers if follower.is_active)}
+    silent = [peer for peer in rest if peer not in active]
+    if len(rest) < len(voters) and len(rest) - len(silent) < majority(len(rest)):
+        raise Conflict(
+            f"without {leaving[0]} the cluster would stand still: of the voters that stay, "
+            f"{', '.join(map(str, silent))} {'does' if len(silent) == 1 else 'do'} not answer; bring them back, or "
+            "remove them first"
+        )
