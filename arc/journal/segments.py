@@ -184,6 +184,19 @@ class Journal:
         first, last = map(self._index.groups_before, (segment.number, segment.number + 1))
         yield from self._read_groups(first, last, start_index)
 
+    def start_of_tail(self, bytes_max: int) -> int:
+        """Number of the first record of the last groups that take about ``bytes_max`` on disk (at least one does)."""
+        ends = {segment.number: segment.used_bytes for segment in self._segments}
+        size, start = 0, self.next_index
+        for nth in range(len(self._index) - 1, -1, -1):
+            first_index, _, number, offset = self._index.group(nth)
+            size += ends[number] - offset
+            ends[number] = offset
+            if size > bytes_max and start < self.next_index:
+                break
+            start = first_index
+        return start
+
     def _read_groups(self, first: int, last: int, start_index: int) -> Iterator[tuple[int, memoryview]]:
         opened, data = 0, memoryview(b"")
         for nth in range(first, last):

@@ -2,7 +2,7 @@
 
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
+from arc.raft.oldlog import Entry, EntryKind, HardState, RaftLog
 from arc.raft.snapshots import Snapshot, SnapshotStore
-from arc.raft.storage import Entry, EntryKind, HardState, RaftLog
 
 __all__ = ["Config", "Entry", "EntryKind", "HardState", "RaftCore", "RaftLog", "Snapshot", "SnapshotStore"]

@@ -1,29 +1,41 @@
 """Snapshots on disk: a stream of chunks in parts of bounded size, valid once their head is there (P-32).
 
 ``snapshot-<index>.<n>.part`` holds chunks, each with its length and CRC32C. ``snapshot-<index>.cbor`` is the head:
-index, term, the parts and the SHA-256 of all chunks. It is written last and whole, so a snapshot without a head never
-was one. The newest `KEPT` stay.
+where the snapshot stands, with which configuration, its parts, and the SHA-256 of the stream that they are together.
+It is written last and whole, so a snapshot without a head never was one. The newest `KEPT` stay.
+
+The stream is also what travels to others, who store it as it comes in parts of their own (``staged-…``); nobody counts
+on it before its head is complete. That head is written when the last piece is there, under another name, so that
+accepting the snapshot is one rename, which needs no room on a full disk.
 
 The newest one should never be damaged. If it is, the one before it serves as well, provided the log still begins at or
 before its end, which is why the log is compacted only below the older one; the caller learns of it in ``damaged``, for
 nothing may fail silently.
+
+`SnapshotStore.save` may run beside all else: it touches only files of its own, and what is older than anything kept.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cbor2
 import google_crc32c
 
 from arc.errors import Corrupt
 from arc.ports import Buffer, Disk
+from arc.raft.codec import decode_configuration, encode_configuration
+from arc.raft.types import Configuration, SnapshotMeta
 
-FORMAT = "arc-snapshot-1"
+FORMAT = "arc-snapshot-2"
+FORMER_FORMAT = "arc-snapshot-1"
+"""Knows no configuration, and its digest is of the chunks alone."""
+
 KEPT = 2
 
 PART_BYTES = 8 << 20
@@ -32,7 +44,8 @@ PART_BYTES = 8 << 20
 _CHUNK = struct.Struct("<II")  # length, crc32c
 _CRC = struct.Struct("<I")
 _HEAD_NAME = re.compile(r"snapshot-([0-9]{20})\.cbor")
-_PART_NAME = re.compile(r"snapshot-([0-9]{20})\.[0-9]{5}\.part")
+_STAGED_NAME = re.compile(r"staged-([0-9]{20})\.(?:cbor|[0-9]{5}\.part)")
+_PART_NAME = re.compile(r"(?:snapshot|staged)-([0-9]{20})\.[0-9]{5}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +58,111 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The state after entry ``index`` of ``term``. ``size_bytes`` is what it takes on disk."""
+    """A snapshot and the files it is in. ``former_digest`` is set for one of the former format."""
 
-    index: int
-    term: int
+    meta: SnapshotMeta
     parts: tuple[Part, ...]
-    sha256: str
+    former_digest: str = ""
+
+    @property
+    def index(self) -> int:
+        """The last entry it covers."""
+        return self.meta.index
+
+    @property
+    def term(self) -> int:
+        """The term of that entry."""
+        return self.meta.term
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all parts."""
-        return sum(part.size_bytes for part in self.parts)
+        return self.meta.size_bytes
+
+
+class _Parts:
+    """A stream being cut into part files: ``add`` takes all of the bytes or, with an OSError, none."""
+
+    def __init__(self, disk: Disk, prefix: str, part_bytes: int) -> None:
+        self._disk = disk
+        self._prefix = prefix
+        self._part_bytes = part_bytes
+        self._pending = bytearray()
+        self._digest = hashlib.sha256()
+        self.parts: list[Part] = []
+        self.size_bytes = 0
+
+    def add(self, data: Buffer, *, is_last: bool = False) -> None:
+        size = len(self._pending)
+        self._pending += data
+        if len(self._pending) >= self._part_bytes or (is_last and self._pending):
+            path = f"{self._prefix}.{len(self.parts):05d}.part"
+            try:
+                self._disk.write_durable(path, self._pending)
+            except OSError:
+                del self._pending[size:]
+                raise
+            self.parts.append(Part(path.rsplit("/", 1)[1], len(self._pending)))
+            self._pending = bytearray()
+        self._digest.update(data)
+        self.size_bytes += len(data)
+
+    def digest(self) -> str:
+        return self._digest.hexdigest()
 
 
 class SnapshotStore:
-    """The snapshots in one folder. Every method blocks and may raise OSError; one caller at a time."""
+    """The snapshots in one folder. Every method blocks and may raise OSError; one caller at a time, but for `save`.
 
-    def __init__(self, disk: Disk, folder: str, *, part_bytes: int = PART_BYTES) -> None:
+    ``founders`` is the configuration of those that were written before heads told it.
+    """
+
+    def __init__(
+        self, disk: Disk, folder: str, *, founders: Configuration | None = None, part_bytes: int = PART_BYTES
+    ) -> None:
         self._disk = disk
         self._folder = folder
+        self._founders = founders if founders is not None else Configuration()
         self._part_bytes = part_bytes
+        self._known: dict[int, Snapshot] = {}
+        self._staging: tuple[SnapshotMeta, _Parts] | None = None
         self.damaged: tuple[Corrupt, ...] = ()
 
-    def save(self, index: int, term: int, chunks: Iterable[bytes]) -> Snapshot:
+    def __repr__(self) -> str:
+        return f"<SnapshotStore {self._folder} {sorted(self._known)} staging={self._staging and self._staging[0]}>"
+
+    # ------------------------------------------------------------------------------------------------ own snapshots
+
+    def save(
+        self,
+        index: int,
+        term: int,
+        chunks: Iterable[bytes],
+        configuration: Configuration | None = None,
+        configuration_index: int = 0,
+    ) -> Snapshot:
         """Write a snapshot; on return it survives and older ones than the last `KEPT` are gone."""
         self._disk.make_dirs(self._folder)
-        digest = hashlib.sha256()
-        parts: list[Part] = []
-        part = bytearray()
+        if index in self._known:
+            return self._known[index]  # The state after an entry is the same for ever: what is stored stays untouched.
+        out = _Parts(self._disk, f"{self._folder}/snapshot-{index:020d}", self._part_bytes)
         for chunk in chunks:
-            digest.update(chunk)
-            part += _CHUNK.pack(len(chunk), google_crc32c.value(chunk))
-            part += chunk
-            if len(part) >= self._part_bytes:
-                parts.append(self._write_part(index, len(parts), part))
-                part = bytearray()
-        if part:
-            parts.append(self._write_part(index, len(parts), part))
-        snapshot = Snapshot(index=index, term=term, parts=tuple(parts), sha256=digest.hexdigest())
+            out.add(_CHUNK.pack(len(chunk), google_crc32c.value(chunk)) + chunk)
+        out.add(b"", is_last=True)
+        where = configuration if configuration is not None else self._founders
+        meta = SnapshotMeta(index, term, where, configuration_index, out.size_bytes, out.digest())
+        snapshot = Snapshot(meta=meta, parts=tuple(out.parts))
         self._disk.write_durable(self._head_path(index), _encode_head(snapshot))
+        self._known[index] = snapshot
         self.tidy()
         return snapshot
+
+    def discard(self, index: int) -> None:
+        """Remove what a `save` that failed has left."""
+        if index not in self._known:
+            for name in self._disk.list_dir(self._folder):
+                if name.startswith(f"snapshot-{index:020d}."):
+                    self._disk.remove(f"{self._folder}/{name}")
 
     def indexes(self) -> list[int]:
         """Indexes of the snapshots that have a head, oldest first."""
@@ -97,92 +174,221 @@ class SnapshotStore:
 
         Damaged newer ones are listed in ``damaged`` and put aside. Raises Corrupt when all that exist are damaged.
         """
+        found, damaged = self.survey()
+        if found is None:
+            if damaged:
+                raise damaged[0]
+            return None
+        self.damaged = damaged
+        self.put_aside(found.index)
+        for index in self.indexes():
+            if index < found.index:
+                try:
+                    self._known[index] = self._head(index)
+                except Corrupt:
+                    continue  # It is looked at closely if it is ever needed.
+        self._known[found.index] = found
+        return found
+
+    def survey(self) -> tuple[Snapshot | None, tuple[Corrupt, ...]]:
+        """The newest snapshot that is whole, and what is wrong with newer ones. Changes nothing."""
         damaged: list[Corrupt] = []
         for index in reversed(self.indexes()):
             try:
-                snapshot = self._verified(index)
+                return self._verified(index), tuple(damaged)
             except Corrupt as corrupt:
                 damaged.append(corrupt)
-                continue
-            self.damaged = tuple(damaged)
-            for broken in self.indexes():
-                if broken > index:
-                    # Put aside, or it would count as one of the kept ones that the log may be compacted below.
-                    self._disk.rename(self._head_path(broken), f"{self._head_path(broken)}.damaged")
-            return snapshot
-        if damaged:
-            raise damaged[0]
-        return None
+        return None, tuple(damaged)
+
+    def put_aside(self, above: int) -> None:
+        """Rename the heads above that index, or they would count as kept ones that the log may be compacted below."""
+        for index in self.indexes():
+            if index > above:
+                self._disk.rename(self._head_path(index), f"{self._head_path(index)}.damaged")
 
     def chunks(self, snapshot: Snapshot) -> Iterator[bytes]:
         """The chunks that `save` was given. Raises Corrupt."""
         digest = hashlib.sha256()
+        rest = b""
         for part in snapshot.parts:
-            for chunk in self._part_chunks(part):
-                digest.update(chunk)
+            data = self._part(part)
+            if not snapshot.former_digest:
+                digest.update(data)
+            view = memoryview(rest + data) if rest else data
+            end = 0
+            for end, chunk in _cut(view, part, self._folder, len(rest)):  # noqa: B007
+                if snapshot.former_digest:
+                    digest.update(chunk)
                 yield chunk
-        if digest.hexdigest() != snapshot.sha256:
+            rest = bytes(view[end:])
+        if rest or digest.hexdigest() != (snapshot.former_digest or snapshot.meta.digest):
             raise Corrupt("the chunks do not match the digest", path=self._head_path(snapshot.index), offset=0)
 
     def tidy(self) -> None:
-        """Remove what is superseded or was never finished. Heads go first: parts without a head are nobody's."""
+        """Remove what is superseded. Heads go first: parts without a head are nobody's."""
         kept = self.indexes()[-KEPT:]
+        if not kept:
+            return
         names = self._disk.list_dir(self._folder)
         for pattern in (_HEAD_NAME, _PART_NAME):
             for name in names:
                 match = pattern.fullmatch(name)
-                if match is not None and int(match[1]) not in kept:
+                # Only below all that is kept: above may be a snapshot that is being written or received.
+                if match is not None and int(match[1]) < kept[0]:
+                    self._known.pop(int(match[1]), None)
                     self._disk.remove(f"{self._folder}/{name}")
 
-    def _write_part(self, index: int, nth: int, data: Buffer) -> Part:
-        name = f"snapshot-{index:020d}.{nth:05d}.part"
-        self._disk.write_durable(f"{self._folder}/{name}", data)
-        return Part(name, len(data))
+    def sweep(self) -> None:
+        """At the start, when nothing is being written: remove all that has no head."""
+        kept = self.indexes()
+        for name in self._disk.list_dir(self._folder):
+            part, staged = _PART_NAME.fullmatch(name), _STAGED_NAME.fullmatch(name)
+            if (part is not None and int(part[1]) not in kept) or (staged is not None and name.endswith(".cbor")):
+                self._disk.remove(f"{self._folder}/{name}")
+
+    # --------------------------------------------------------------------------------------------- between the nodes
+
+    def find(self, meta: SnapshotMeta) -> Snapshot | None:
+        """The stored snapshot that is this one to the byte."""
+        known = self._known.get(meta.index)
+        return known if known is not None and known.meta == meta else None
+
+    def read_piece(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> tuple[bytes, int, bool] | None:
+        """(bytes of the stream from ``offset`` on, their CRC32C, whether they end it); None when it is gone."""
+        snapshot = self.find(meta)
+        if snapshot is None or not 0 <= offset <= meta.size_bytes:
+            return None
+        piece, start = bytearray(), 0
+        for part in snapshot.parts:
+            if len(piece) < bytes_max and start <= offset + len(piece) < start + part.size_bytes:
+                at = offset + len(piece) - start
+                try:
+                    piece += self._part(part)[at : at + bytes_max - len(piece)]
+                except (Corrupt, FileNotFoundError):
+                    return None
+            start += part.size_bytes
+        data = bytes(piece)
+        return data, google_crc32c.value(data), offset + len(data) == meta.size_bytes
+
+    def stage_piece(self, meta: SnapshotMeta, offset: int, data: bytes, checksum: int, is_last: bool) -> bool:
+        """Store a piece; True when it is right, and with the last one the whole. A full disk is False, too: whoever
+        sends tries again.
+        """
+        if google_crc32c.value(data) != checksum:
+            return False
+        try:
+            if offset == 0:
+                self._drop_staging()
+                self._disk.make_dirs(self._folder)
+                prefix = f"{self._folder}/staged-{meta.index:020d}"
+                self._staging = (meta, _Parts(self._disk, prefix, self._part_bytes))
+            if self._staging is None:
+                return False
+            staged, parts = self._staging
+            if staged != meta or parts.size_bytes != offset:
+                return False
+            parts.add(data, is_last=is_last)
+            if is_last:
+                if (parts.size_bytes, parts.digest()) != (meta.size_bytes, meta.digest):
+                    return False
+                head = _encode_head(Snapshot(meta=meta, parts=tuple(parts.parts)))
+                self._disk.write_durable(self._staged_path(meta.index), head)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
+        return True
+
+    def accept(self, meta: SnapshotMeta) -> None:
+        """The staged snapshot is now the newest; one durable step, which needs no room."""
+        assert self._staging is not None and self._staging[0] == meta, (meta, self)
+        self._disk.rename(self._staged_path(meta.index), self._head_path(meta.index))
+        self._known[meta.index] = Snapshot(meta=meta, parts=tuple(self._staging[1].parts))
+        self._staging = None
+        self.tidy()
+
+    def _drop_staging(self) -> None:
+        if self._staging is None:
+            return
+        index = self._staging[0].index
+        self._staging = None
+        for name in self._disk.list_dir(self._folder):
+            match = _STAGED_NAME.fullmatch(name)
+            if match is not None and int(match[1]) == index and index not in self._known:
+                self._disk.remove(f"{self._folder}/{name}")
+
+    # --------------------------------------------------------------------------------------------------------- files
 
     def _verified(self, index: int) -> Snapshot:
-        path = self._head_path(index)
-        snapshot = _decode_head(self._disk.read(path), path)
-        if snapshot.index != index:
-            raise Corrupt(f"the head is of snapshot {snapshot.index}", path=path, offset=0)
+        snapshot = self._head(index)
         for _ in self.chunks(snapshot):
             pass
+        if snapshot.former_digest:
+            digest = hashlib.sha256()
+            for part in snapshot.parts:
+                digest.update(self._part(part))
+            snapshot = replace(snapshot, meta=snapshot.meta._replace(digest=digest.hexdigest()))
         return snapshot
 
-    def _part_chunks(self, part: Part) -> Iterator[bytes]:
+    def _head(self, index: int) -> Snapshot:
+        path = self._head_path(index)
+        snapshot = _decode_head(self._disk.read(path), path, self._founders)
+        if snapshot.index != index:
+            raise Corrupt(f"the head is of snapshot {snapshot.index}", path=path, offset=0)
+        return snapshot
+
+    def _part(self, part: Part) -> memoryview:
         path = f"{self._folder}/{part.name}"
         if not self._disk.exists(path):
             raise Corrupt("a part of the snapshot is missing", path=path, offset=0)
         data = self._disk.map(path)
         if len(data) != part.size_bytes:
             raise Corrupt(f"{len(data)} bytes where {part.size_bytes} were written", path=path, offset=len(data))
-        place = 0
-        while place < len(data):
-            chunk = b""
-            start = place + _CHUNK.size
-            if start <= len(data):
-                length, crc = _CHUNK.unpack_from(data, place)
-                chunk = bytes(data[start : start + length])
-            if start > len(data) or len(chunk) != length or google_crc32c.value(chunk) != crc:
-                raise Corrupt("a chunk does not match its checksum", path=path, offset=place)
-            yield chunk
-            place = start + length
+        return data
 
     def _head_path(self, index: int) -> str:
         return f"{self._folder}/snapshot-{index:020d}.cbor"
 
+    def _staged_path(self, index: int) -> str:
+        return f"{self._folder}/staged-{index:020d}.cbor"
+
+
+def _cut(view: memoryview, part: Part, folder: str, before: int) -> Iterator[tuple[int, bytes]]:
+    """(where the next chunk begins, chunk); a chunk that goes on in the next part is left for it."""
+    place = 0
+    while place + _CHUNK.size <= len(view):
+        length, crc = _CHUNK.unpack_from(view, place)
+        end = place + _CHUNK.size + length
+        if end > len(view):
+            return
+        chunk = bytes(view[place + _CHUNK.size : end])
+        if google_crc32c.value(chunk) != crc:
+            path = f"{folder}/{part.name}"
+            raise Corrupt("a chunk does not match its checksum", path=path, offset=max(place - before, 0))
+        place = end
+        yield place, chunk
+
 
 def _encode_head(snapshot: Snapshot) -> bytes:
+    index, term, configuration, configuration_index, size_bytes, digest = snapshot.meta
     parts = [[part.name, part.size_bytes] for part in snapshot.parts]
-    body = cbor2.dumps([FORMAT, snapshot.index, snapshot.term, parts, snapshot.sha256])
+    where = encode_configuration(configuration)
+    body = cbor2.dumps([FORMAT, index, term, parts, digest, where, configuration_index, size_bytes])
     return body + _CRC.pack(google_crc32c.value(body))
 
 
-def _decode_head(data: bytes, path: str) -> Snapshot:
+def _decode_head(data: bytes, path: str, founders: Configuration) -> Snapshot:
     body, crc = data[: -_CRC.size], data[-_CRC.size :]
     if crc != _CRC.pack(google_crc32c.value(body)):
         raise Corrupt("the head does not match its checksum", path=path, offset=0)
-    format_, *rest = cbor2.loads(body)
+    format_, index, term, raw_parts, digest, *rest = cbor2.loads(body)
+    parts = tuple(Part(name, size) for name, size in raw_parts)
+    if format_ == FORMER_FORMAT:
+        size_bytes = sum(part.size_bytes for part in parts)
+        meta = SnapshotMeta(index, term, founders, 0, size_bytes, "")
+        return Snapshot(meta=meta, parts=parts, former_digest=digest)
     if format_ != FORMAT:
         raise Corrupt(f"format {format_!r} is not known to this version", path=path, offset=0)
-    index, term, parts, sha256 = rest
-    return Snapshot(index=index, term=term, parts=tuple(Part(name, size) for name, size in parts), sha256=sha256)
+    where, configuration_index, size_bytes = rest
+    meta = SnapshotMeta(index, term, decode_configuration(where), configuration_index, size_bytes, digest)
+    return Snapshot(meta=meta, parts=parts)

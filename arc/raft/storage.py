@@ -1,185 +1,299 @@
-"""The log of agreed entries and the hard state, on disk.
+"""Everything consensus keeps in one folder: log, hard state, snapshots. It may count on all of it after a power cut.
 
-Raft may count on both after a power cut (Raft paper, figure 2: "persistent state").
+    hard-state.log     term and vote (`hardstate`)
+    log/               the entries, an `arc.journal`; an entry is a record with its term and kind in front (`records`)
+    snapshots/         (`snapshots`)
 
-The log is an `arc.journal`: one append is one durable write, a torn tail is dropped, damage in the middle is `Corrupt`.
-An entry adds a term and a kind. The hard state is one small file that is replaced whole. Everything here blocks and has
-one caller at a time: `Workers.run` is the way to it.
+`RaftStorage.open` says what is there as the `Stored` that a core starts from (`opening`); `RaftStorage.write` does what
+the core asks for, many writes with at most one device write for the hard state and one for the log. Everything blocks;
+`Workers.run` is the way to it.
 
 What an entry means, and whether it is agreed on, is known elsewhere.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
 
-import google_crc32c
-
-from arc.errors import Corrupt, DiskFailed
-from arc.journal import Journal
+from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.ports import Disk
+from arc.raft.effects import Write
+from arc.raft.opening import Opened, open_folder
+from arc.raft.records import decode_entry, encode_entries
+from arc.raft.types import Configuration, Entry, EntryKind, Peer, SnapshotMeta, entry_bytes
+
+__all__ = ["EntryKind", "RaftStorage", "StorageStatistics"]
 
 SEGMENT_BYTES = 4 << 20
 
-_ENTRY = struct.Struct("<QB")  # term, kind
-_HARD_STATE = struct.Struct("<8sQI")  # magic, term, length of the vote
-_MAGIC = b"ARCHARD1"
-_CRC = struct.Struct("<I")
-
-
-class EntryKind(IntEnum):
-    """What the payload is. Numbers are on disk: never reused."""
-
-    COMMAND = 1
-    NOTHING = 2
-    MEMBERSHIP = 3
+GROUP_BYTES_MAX = 1 << 20
+"""Neighbouring writes share a group up to this size; a single write is never divided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One place in the log."""
+class StorageStatistics:
+    """What is held, and what was written since the start.
 
-    index: int
-    term: int
-    kind: EntryKind = EntryKind.COMMAND
-    payload: bytes = b""
+    ``fsyncs_total`` counts durable writes of `RaftStorage.write`; ``dropped_tail`` says what was in flight at the last
+    crash, empty when nothing.
+    """
+
+    first_index: int
+    next_index: int
+    snapshot_index: int
+    segments: int
+    size_bytes: int
+    entries_total: int
+    bytes_total: int
+    groups_total: int
+    fsyncs_total: int
+    dropped_tail: str
+    is_damaged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HardState:
-    """The term this node is in and whom it voted for in it, if anybody."""
+class RaftStorage:
+    """Everything consensus keeps in one folder.
 
-    term: int = 0
-    vote: str | None = None
+    One caller at a time, but `save_snapshot` and `load_snapshot` may run beside the others. After DiskFailed nothing
+    more is written. ``findings`` are sentences for the log.
+    """
 
-
-class RaftLog:
-    """Entries ``first_index`` <= i < ``next_index``, and the hard state, in one folder."""
-
-    def __init__(self, disk: Disk, folder: str, journal: Journal, hard_state: HardState) -> None:
-        self._disk = disk
+    def __init__(self, folder: str, opened: Opened) -> None:
         self._folder = folder
-        self._journal = journal
-        self._hard_state = hard_state
+        self._journal, self._hard, self._snapshots, self.stored, self.findings = opened
+        self._failed = False
+        self._entries = self._bytes = self._groups = self._fsyncs = 0
+        self._newest = self.stored.snapshot.index if self.stored.snapshot is not None else 0
 
     def __repr__(self) -> str:
-        return f"<RaftLog {self._folder} {self.first_index}..{self.next_index - 1} term={self._hard_state.term}>"
+        held = f"{self._journal.first_index}..{self._journal.next_index - 1}"
+        return f"<RaftStorage {self._folder} {held} snapshot={self._newest} {self._hard!r}>"
 
     @classmethod
-    def open(cls, disk: Disk, folder: str, *, first_index: int = 1, segment_bytes: int = SEGMENT_BYTES) -> RaftLog:
-        """Open the log in ``folder``; a new one begins with ``first_index``.
+    def open(
+        cls, disk: Disk, folder: str, *, me: Peer, founders: Configuration, segment_bytes: int = SEGMENT_BYTES
+    ) -> RaftStorage:
+        """Open the folder, or begin it.
 
-        An older one must reach to ``first_index`` - 1 at least: pass what a snapshot is known to follow. Raises Corrupt
-        for damaged or missing entries and for a damaged hard state, DiskFailed when the disk refuses, Overloaded when
-        it is full.
+        Raises Corrupt where nothing can make the node whole again, DiskFailed when the disk refuses, Overloaded when it
+        is full. Damage that a leader can repair is in ``stored.is_damaged`` and ``findings``.
         """
         try:
             disk.make_dirs(folder)
-            hard_state = _read_hard_state(disk, _hard_state_path(folder))
-            journal = Journal.open(disk, f"{folder}/log", segment_bytes=segment_bytes, first_index=first_index)
+            return cls(folder, open_folder(disk, folder, me, founders, segment_bytes))
         except OSError as error:
-            raise DiskFailed(f"opening the log in {folder} failed: {error}") from error
-        return cls(disk, folder, journal, hard_state)
+            if is_full(error):
+                raise Overloaded(f"the disk has no room to open {folder}: {error}", code="disk_full") from error
+            raise DiskFailed(f"opening {folder} failed: {error}") from error
 
-    @property
-    def first_index(self) -> int:
-        """Index of the oldest entry held (of the next one, when there is none)."""
-        return self._journal.first_index
+    # -------------------------------------------------------------------------------------------------------- writing
 
-    @property
-    def next_index(self) -> int:
-        """Index that the next entry must have."""
-        return self._journal.next_index
+    def write(self, writes: Sequence[Write]) -> int | None:
+        """Do these writes; on return all of it is durable.
 
-    @property
-    def hard_state(self) -> HardState:
-        """What was saved last."""
-        return self._hard_state
+        Returns None, or the id of the first write whose entries found no room on a full disk: its entries and those of
+        all later ones are not stored, all else is. Raises DiskFailed: what is stored is unknown, the node stops.
 
-    @property
-    def dropped_tail(self) -> str | None:
-        """What was in flight at the last crash and left out, for the log; None when the last end was clean."""
-        damage = self._journal.dropped_tail
-        return None if damage is None else f"{damage.reason} (offset {damage.offset})"
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Write entries as one durable group.
-
-        Raises DiskFailed (the node stops) or Overloaded (disk full, nothing written).
+        The last hard state goes first: to know a later term or vote never hurts, and nobody was told the earlier ones.
+        Entries of neighbouring writes share a group.
         """
-        assert entries, "an append has entries"
-        for place, entry in enumerate(entries):
-            assert entry.index == self.next_index + place, (entry.index, self.next_index, place)
-            assert entry.term > 0, entry
-        payloads = [_ENTRY.pack(entry.term, entry.kind) + entry.payload for entry in entries]
-        self._journal.append(payloads, entries[0].index)
+        with self._failing("writing"):
+            states = [write.hard_state for write in writes if write.hard_state is not None]
+            if states:
+                self._fsyncs += self._hard.save(states[-1])
+            plan, refused = _Plan(self._journal.next_index), None
+            for write in writes:
+                cut = write.truncate_from
+                if write.snapshot is not None or plan.size_bytes > GROUP_BYTES_MAX:
+                    refused = self._flush(plan) or refused
+                    plan = _Plan(self._journal.next_index)
+                if write.snapshot is not None:
+                    self._snapshots.accept(write.snapshot)
+                    self._fsyncs += 1
+                    self._newest = write.snapshot.index
+                    if cut is not None and cut <= write.snapshot.index:
+                        self._mark(self._journal.restart, write.snapshot.index + 1)
+                        self._journal.release(0)
+                        plan, cut = _Plan(self._journal.next_index), None
+                if cut is not None:
+                    plan.cut(cut)
+                if write.entries and refused is None:
+                    plan.add(write.write_id, write.entries)
+            return self._flush(plan) or refused
 
-    def read(self, start_index: int) -> Iterator[Entry]:
-        """Yield the entries from ``start_index`` on. Raises Corrupt; ValueError when they were compacted away."""
-        for index, record in self._journal.read(start_index):
-            yield self._decode(index, record)
+    def _flush(self, plan: _Plan) -> int | None:
+        """Write what is planned; returns None, or the first write whose entries found no room."""
+        refused = None
+        if plan.entries:
+            payloads = encode_entries(plan.entries)
+            try:
+                if plan.is_cut:
+                    self._journal.cut(plan.first, payloads)
+                else:
+                    self._journal.append(payloads, plan.first)
+            except Overloaded:
+                refused = plan.owners[0][1]
+            else:
+                self._entries += len(payloads)
+                self._bytes += sum(map(len, payloads))
+                self._count_group()
+                return None
+        if plan.is_cut:
+            self._mark(self._journal.cut, plan.first)
+        return refused
 
-    def compact(self, below_index: int) -> int:
-        """Give up whole segments whose entries all lie below the index. Returns how many. Raises DiskFailed."""
+    def _mark(self, write: Callable[[int], None], index: int) -> None:
         try:
-            return self._journal.release(below_index)
-        except OSError as error:
-            raise DiskFailed(f"compacting the log in {self._folder} failed: {error}") from error
+            write(index)
+        except Overloaded as error:
+            raise DiskFailed(f"the disk is full, and so is the log's reserve: {error.message}") from error
+        self._count_group()
 
-    def save_hard_state(self, state: HardState) -> None:
-        """Replace the hard state; on return it survives.
+    def _count_group(self) -> None:
+        self._groups += 1
+        self._fsyncs += 1
 
-        Raises DiskFailed. The term never goes back, a vote is given once.
+    def has_room(self) -> bool:
+        """Whether entries would be taken, for a node that was told that the disk is full."""
+        with self._failing("making room"):
+            return self._journal.ensure_room()
+
+    def compact(self, first: int) -> None:
+        """Entries below ``first`` are not needed; those that the older snapshot needs stay. Raises DiskFailed."""
+        with self._failing("compacting"):
+            kept = self._snapshots.indexes()
+            if len(kept) > 1:
+                self._journal.release(min(first, kept[0] + 1))
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def read_entries(self, first: int, last: int, bytes_max: int) -> tuple[Entry, ...]:
+        """Entries from ``first`` on, at least that one, up to ``last`` and about ``bytes_max``; none when it was
+        compacted away. Raises Corrupt.
         """
-        old = self._hard_state
-        assert state.term >= old.term, (state, old)
-        assert state.term > old.term or old.vote in (None, state.vote), (state, old)
+        if not self._journal.first_index <= first < self._journal.next_index:
+            return ()
+        found: list[Entry] = []
+        size, path = 0, f"{self._folder}/log"
+        for index, record in self._journal.read(first):
+            if index > last:
+                break
+            entry = decode_entry(index, record, path)
+            size += entry_bytes(entry)
+            if found and size > bytes_max:
+                break
+            found.append(entry)
+        return tuple(found)
+
+    def statistics(self) -> StorageStatistics:
+        """Numbers for status and metrics."""
+        segments, tail = self._journal.segments(), self._journal.dropped_tail
+        return StorageStatistics(
+            first_index=self._journal.first_index,
+            next_index=self._journal.next_index,
+            snapshot_index=self._newest,
+            segments=len(segments),
+            size_bytes=sum(segment.used_bytes for segment in segments),
+            entries_total=self._entries,
+            bytes_total=self._bytes,
+            groups_total=self._groups,
+            fsyncs_total=self._fsyncs,
+            dropped_tail="" if tail is None else f"{tail.reason} at offset {tail.offset}",
+            is_damaged=self.stored.is_damaged,
+        )
+
+    # ------------------------------------------------------------------------------------------------------ snapshots
+
+    def save_snapshot(
+        self, index: int, term: int, configuration: Configuration, configuration_index: int, chunks: Iterable[bytes]
+    ) -> SnapshotMeta | None:
+        """Write a snapshot; on return it survives. None: the disk is full, nothing changed. Raises DiskFailed."""
         try:
-            self._disk.write_durable(_hard_state_path(self._folder), _encode_hard_state(state))
+            saved = self._snapshots.save(index, term, chunks, configuration, configuration_index)
         except OSError as error:
-            raise DiskFailed(f"writing the hard state in {self._folder} failed: {error}") from error
-        self._hard_state = state
+            if is_full(error):
+                self._snapshots.discard(index)
+                return None
+            raise DiskFailed(f"writing snapshot {index} in {self._folder} failed: {error}") from error
+        self._newest = max(self._newest, index)
+        return saved.meta
+
+    def load_snapshot(self, meta: SnapshotMeta) -> Iterator[bytes]:
+        """The chunks that `save_snapshot` was given, here or where it came from. Raises Corrupt, also at the end."""
+        found = self._snapshots.find(meta)
+        if found is None:
+            raise Corrupt(f"snapshot {meta.index} is not there", path=f"{self._folder}/snapshots", offset=0)
+        return self._snapshots.chunks(found)
+
+    def read_chunk(self, meta: SnapshotMeta, offset: int, bytes_max: int) -> tuple[bytes, int, bool] | None:
+        """(bytes of the transfer stream, their CRC32C, whether they are its last); None: not there any more."""
+        with self._failing("reading a snapshot"):
+            return self._snapshots.read_piece(meta, offset, bytes_max)
+
+    def stage_chunk(self, meta: SnapshotMeta, offset: int, data: bytes, checksum: int, is_last: bool) -> bool:
+        """Store a piece of another node's snapshot (offset 0 drops what was staged before); False when it is not what
+        was sent, or there is no room for it now. Complete only counts with a `Write`; a restart drops it.
+        """
+        with self._failing("storing a snapshot"):
+            return self._snapshots.stage_piece(meta, offset, data, checksum, is_last)
+
+    # ----------------------------------------------------------------------------------------------------------- ends
+
+    def repaired(self) -> None:
+        """The leader has made this node whole: forget the mark of damage. Raises DiskFailed."""
 
     def close(self) -> None:
-        """Mark the end as intended. Raises DiskFailed."""
-        try:
+        """The orderly end. Raises DiskFailed."""
+        with self._failing("closing"):
             self._journal.close()
-        except OSError as error:
-            raise DiskFailed(f"closing the log in {self._folder} failed: {error}") from error
+            self._hard.close()
 
-    def _decode(self, index: int, record: memoryview) -> Entry:
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        if self._failed:
+            raise DiskFailed(f"the disk below {self._folder} failed before; nothing is known until the node restarts")
         try:
-            term, kind = _ENTRY.unpack_from(record)
-            return Entry(index=index, term=term, kind=EntryKind(kind), payload=bytes(record[_ENTRY.size :]))
-        except (struct.error, ValueError) as error:
-            raise Corrupt(
-                f"entry {index} has no term and known kind: {error}", path=f"{self._folder}/log", offset=0
-            ) from error
+            yield
+        except OSError as error:
+            self._failed = True
+            raise DiskFailed(f"{what} in {self._folder} failed: {error}") from error
+        except DiskFailed:
+            self._failed = True
+            raise
 
 
-def _hard_state_path(folder: str) -> str:
-    return f"{folder}/hard-state"
+class _Plan:
+    """Entries on their way to one group, and whether the group replaces what is stored from its first index on."""
+
+    __slots__ = ("entries", "first", "is_cut", "owners", "size_bytes")
+
+    def __init__(self, next_index: int) -> None:
+        self.first = next_index
+        self.is_cut = False
+        self.entries: list[Entry] = []
+        self.owners: list[tuple[int, int]] = []
+        """(index of its first entry, id) of each write that gave entries."""
+        self.size_bytes = 0
+
+    def cut(self, from_index: int) -> None:
+        """Nothing from there on is to be stored; what is only planned just goes."""
+        if from_index < self.first:
+            self.first, self.is_cut = from_index, True
+        del self.entries[from_index - self.first :]
+        while self.owners and self.owners[-1][0] >= from_index:
+            self.owners.pop()
+
+    def add(self, write_id: int, entries: Sequence[Entry]) -> None:
+        """These follow."""
+        assert entries[0].index == self.first + len(self.entries), (entries[0], self.first, len(self.entries))
+        self.owners.append((entries[0].index, write_id))
+        self.entries += entries
+        self.size_bytes += sum(map(entry_bytes, entries))
 
 
-def _encode_hard_state(state: HardState) -> bytes:
-    # One byte before the vote tells "nobody" from "a node whose name is empty".
-    vote = b"" if state.vote is None else b"v" + state.vote.encode()
-    body = _HARD_STATE.pack(_MAGIC, state.term, len(vote)) + vote
-    return body + _CRC.pack(google_crc32c.value(body))
-
-
-def _read_hard_state(disk: Disk, path: str) -> HardState:
-    if not disk.exists(path):
-        return HardState()
-    data = disk.read(path)
-    body, crc = data[: -_CRC.size], data[-_CRC.size :]
-    if len(body) < _HARD_STATE.size or crc != _CRC.pack(google_crc32c.value(body)):
-        raise Corrupt("the hard state does not match its checksum", path=path, offset=0)
-    magic, term, length = _HARD_STATE.unpack_from(body)
-    vote = body[_HARD_STATE.size :]
-    if magic != _MAGIC or len(vote) != length:
-        raise Corrupt("not a hard state of this version", path=path, offset=0)
-    return HardState(term, vote[1:].decode() if vote else None)
+def is_full(error: OSError) -> bool:
+    """Whether the disk has no room, by space or quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

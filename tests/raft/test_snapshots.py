@@ -54,13 +54,13 @@ def test_a_power_cut_at_any_write_leaves_the_old_or_the_new_snapshot() -> None:
     assert indexes == [1, 1, 1, 1, 2]
 
 
-def test_remains_of_an_unfinished_snapshot_are_tidied_away() -> None:
+def test_remains_of_an_unfinished_snapshot_are_swept_away() -> None:
     disk = saved(1)
     disk.fail_next_write(after=2)
     with pytest.raises(OSError):
         store(disk).save(2, 1, CHUNKS)
     assert len(disk.walk("snaps")) == 7
-    store(disk).tidy()
+    store(disk).sweep()
     assert len(disk.walk("snaps")) == 5
 
 
