@@ -19,10 +19,10 @@ from typing import Any
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
 from arc.raft.effects import Committed, Trace, Unknown
-from arc.raft.events import Event, Propose, Receive, SpaceAgain
+from arc.raft.events import Event, Propose, Receive, SpaceAgain, Unreachable
 from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
-from simulations import costep, faults
+from simulations import costep, faults, probes, wire
 from simulations.chance import stream
 from simulations.checkers import liveness, promises, wing_gong
 from simulations.checkers.clients import i27_failed
@@ -39,6 +39,9 @@ from simulations.workload import Client
 EVENTS_MAX = 150_000
 """A run that needs more is a storm (I-34)."""
 
+
+_TOLD = frozenset({"cut", "handover_ended", "membership", "membership_reverted", "role", "snapshot_installed"})
+"""Traces that a reader of the report wants to see."""
 
 BURST = 100_000
 """Clients from here on ask once and never look back."""
@@ -78,6 +81,10 @@ class Cores:
         self.elections = 0
         self.is_closing = False
         self.admin = 0
+        self.is_coded = "codec" in plan.audits
+        self.is_replayed = "replay" in plan.audits
+        self.prefix_stream = stream(plan.seed, "prefixes") if "prefixes" in plan.audits else None
+        self.fabric.special = stream(plan.seed, "links")
         self.core_peers: tuple[Peer, ...] = founders
         self.hosts: dict[Peer, Host] = {}
         self.peers = (*founders, *(Peer(f"n{plan.size + number}") for number in range(1, plan.spares + 1)))
@@ -127,6 +134,9 @@ class Cores:
             self.run_until(plan.seconds)
             if phases > 1:
                 liveness.second_phase(self)
+            for host in self.hosts.values():
+                if host.core is not None:
+                    host.life_ended()
             self.probes["wing_gong_searched"] += wing_gong.check(self.history)
         finally:
             if was_enabled:
@@ -172,25 +182,107 @@ class Cores:
 
     def told(self, host: Host, trace: Trace) -> None:
         """A core tells something."""
-        self.probes[trace.name] += 1
         name = trace.name
+        probes.told(self, host, trace)
         if name == "lease_read":
             promises.i20_no_lease_after_transfer(host)
-        if name == "role" or name in ("snapshot_installed", "membership", "membership_reverted", "handover_ended"):
+        elif name in _TOLD:
             self.note(name, host.peer, *trace.detail)
-            if name == "handover_ended":
-                self.probes[f"handover_{trace.detail[1]}"] += 1
-        elif name == "cut" and isinstance(trace.detail[1], int) and isinstance(trace.detail[0], int):
-            self.note(name, host.peer, *trace.detail)
-            if trace.detail[1] - trace.detail[0] >= 1:
-                self.probes["cut_of_several"] += 1
+
+    def carry(self, message: Message) -> None:
+        """A message sets out."""
+        fabric = self.fabric
+        if self.is_coded:
+            message = wire.round_trip(message)
+        if fabric.is_plain:
+            for at in fabric.times(message, self.now):
+                self.at(at, self.arrive, message, None)
+        else:
+            self._carry_specially(message)
+
+    def _carry_specially(self, message: Message) -> None:
+        """Links with room for so many, that break, go bad for a while, or damage what they carry."""
+        fabric, link = self.fabric, (message.sender.name, message.to.name)
+        times = fabric.times(message, self.now) if fabric.admits(link) else []
+        if not times:
+            self.probes["link_refused"] += 1
+            self._break(link, message)
+        for at in times[: 1 if fabric.shape.is_stream else None]:
+            frame = None
+            if fabric.shape.garble and fabric.special.random() < fabric.shape.garble:
+                frame = wire.noise(wire.frame(message), fabric.special)
+            fabric.under_way[link] += 1
+            self.at(
+                at, self._arrive_specially, message if frame is None else frame, (link, fabric.breaks[link], message)
+            )
+
+    def _arrive_specially(self, arrived: Message | bytes, ticket: tuple[tuple[str, str], int, Message]) -> None:
+        link, breaks, message = ticket
+        self.fabric.under_way[link] -= 1
+        if self.fabric.shape.is_stream and breaks != self.fabric.breaks[link]:
+            self.probes["lost_with_its_connection"] += 1
+            return
+        if isinstance(arrived, bytes):
+            whole = wire.unframe(arrived)
+            if whole is None:
+                self.probes["garbled_dropped"] += 1
+                self._break(link, message)
+                return
+            if whole != message:
+                raise Violation("I-32", "a damaged frame became another message", message, whole)
+        self.arrive(message, None)
+
+    def _break(self, link: tuple[str, str], message: Message) -> None:
+        if self.fabric.shape.is_stream:
+            self.fabric.breaks[link] += 1
+            self.at(self.now + 0.01, self._unreachable, message.sender, message.to)
+
+    def _unreachable(self, sender: Peer, to: Peer) -> None:
+        host = self.hosts[sender]
+        if host.core is not None:
+            self.probes["told_unreachable"] += 1
+            host.step(Unreachable(to))
 
     def arrive(self, message: Message, _: object) -> None:
         """A message comes to the end of its link."""
         if not self.fabric.is_cut(message):
             host = self.hosts.get(message.to)
-            if host is not None and host.core is not None:
+            if host is None or host.is_gone:
+                self._arrive_at_successor(message)
+            elif host.core is not None and not (host.is_deaf and host.paused_until > self.now):
                 host.step(Receive(message))
+
+    def _arrive_at_successor(self, message: Message) -> None:
+        """For an incarnation that is no more: it has the address of the one before, and nothing else (I-40)."""
+        host = next((self.hosts[peer] for peer in self.peers if peer.name == message.to.name), None)
+        if host is not None and host.core is not None:
+            before = repr(host.state)
+            host.step(Receive(message))
+            self.probes["other_incarnation_refused"] += 1
+            if host.core is not None and repr(host.state) != before and host.paused_until <= self.now:
+                raise Violation("I-40", "believes what was said to another incarnation", message, before, host)
+
+    def wipe(self, host: Host, seconds: float) -> None:
+        """A disk is lost: the node comes back as another incarnation, and a stranger to everybody."""
+        host.crash()
+        host.is_gone = True
+        peer = Peer(host.peer.name, host.peer.incarnation + 1)
+        self.peers = tuple(peer if each == host.peer else each for each in self.peers)
+        self.hosts[peer] = new = Host(self, peer, Stored(), is_started=False)
+        new.set_clock(host.rate, new.offset)
+        self.note("wiped", host.peer, peer)
+        self.restart_later(new, seconds)
+
+    def remount(self, host: Host, _: object) -> None:
+        """Somebody sees to a disk that is in the wrong place."""
+        host.remount()
+
+    def damaged(self, host: Host) -> None:
+        """A node read what is not readable any more: it stops, and starts from what is."""
+        self.probes["rot_found_while_running"] += 1
+        self.note("unreadable", host.peer)
+        host.crash()
+        self.restart_later(host)
 
     def _fault(self, fault: Fault, _: object) -> None:
         if not self.is_closing:
@@ -278,7 +370,7 @@ class Cores:
         self.at(self.now + after, self._restart, host, None)
 
     def _restart(self, host: Host, _: object) -> None:
-        if host.core is None:
+        if host.core is None and not host.is_gone:
             self.fault("restart")
             self.note("restart", host.peer)
             host.start()

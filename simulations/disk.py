@@ -3,7 +3,7 @@
 Two images of one log: *issued*, with all writes asked for, and *synced*, with those that survive a power cut. Between
 them are the pending writes. A crash keeps, loses or tears each of them; as records are chained by checksum, recovery
 reads up to the first that is not whole. Syncs take their time, share it (group commit) or not, stall, fail, and find
-the disk full.
+the disk full. What rots, and what a start finds of it, is `damage`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from arc.raft.effects import Write
-from arc.raft.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta, Stored
+from arc.raft.types import Configuration, Entry, EntryKind, HardState, Peer, SnapshotMeta, Stored
 from simulations.chance import Stream
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
@@ -28,6 +28,17 @@ class DiskShape(NamedTuple):
     """Chance that a crash keeps a pending write."""
     tear: float = 0.2
     """Chance that it keeps a part of it."""
+    grain_bytes: int = 0
+    """Size of what a crash keeps or loses as a whole, in any order: a byte, a sector, a page. 0: by `keep` and `tear`,
+    in the order of the writes."""
+    head_seconds: float = 0.0
+    """From the rename of a snapshot's head until its directory is synced, too."""
+    read_errors: float = 0.0
+    """Chance that a read fails, comes short, or brings what is elsewhere."""
+    is_tail_guessed: bool = False
+    """An experiment: a start takes a rotten last entry for a torn one that nobody was promised."""
+    is_lying: bool = False
+    """An experiment: syncs report what is in a cache that a crash empties."""
 
 
 class Image:
@@ -133,6 +144,13 @@ class Image:
         while len(self.configurations) > 1 and self.configurations[-1][0] >= from_index:
             self.configurations.pop()
 
+    def drop(self, from_index: int) -> None:
+        """The entries from there on are lost."""
+        del self.entries[from_index - self.base - 1 :]
+        del self.chains[from_index - self.base - 1 :]
+        while len(self.configurations) > 1 and self.configurations[-1][0] >= from_index:
+            self.configurations.pop()
+
     def reset(self, snapshot: SnapshotMeta) -> None:
         """Hold nothing but the snapshot."""
         if snapshot.index < self.last:
@@ -166,18 +184,21 @@ class Image:
         if snapshot is not None and self.base < snapshot.index and self.term(snapshot.index) != snapshot.term:
             self.reset(snapshot)
 
-    def stored(self) -> Stored:
+    def stored(self, *, is_damaged: bool = False) -> Stored:
         """What a core is started from."""
-        return Stored(hard_state=self.hard, snapshot=self.snapshot, entries=tuple(self.entries))
+        return Stored(hard_state=self.hard, snapshot=self.snapshot, entries=tuple(self.entries), is_damaged=is_damaged)
 
 
 class Disk:
     """One node's disk. Time is the world's business: `begin` says how long a sync takes, `finish` ends it."""
 
-    def __init__(self, ghost: Ghost, stored: Stored, shape: DiskShape, chance: Stream) -> None:
+    def __init__(self, ghost: Ghost, owner: Peer, stored: Stored, shape: DiskShape, chance: Stream) -> None:
+        self.owner = owner
         self.shape = shape
         self.chance = chance
         self.synced = Image(ghost, stored)
+        self.truth = self.synced.copy()
+        """Of a lying disk: what a crash leaves."""
         self.issued = self.synced.copy()
         self.pending: list[Write] = []
         self.images: dict[SnapshotMeta, bytes] = {}
@@ -185,12 +206,32 @@ class Disk:
             self.images[stored.snapshot] = b""
         self.slow = 1.0
         self.stalled_until = 0.0
-        self.is_failing = False
+        self.is_failing = self.is_dropping = False
         self.is_full = False
         self.is_syncing = False
+        self.done = 0
+        """Id of the last write whose sync is over (I-38)."""
+        self.first = stored.snapshot
+        """The founders' configuration, which is no part of the log."""
+        self.renamed: list[SnapshotMeta] = []
+        """Snapshots whose heads have their name, in a directory that is not synced yet."""
+        self.rotten: list[int] = []
+        """Indexes of entries that can not be read any more; nobody knows."""
+        self.is_snapshot_rotten = False
+        self.is_damaged = False
+        """The mark on the disk: entries are missing that may have been acknowledged."""
+        self.damages = 0
+        self.promised: list[Image] = []
+        """What the disk held before it was damaged: all that this node ever promised and is not whole of again."""
         self.refused_from = 0
         self.refused_to = 0
         """Writes of these ids lose their entries: from the first that found no room to the last that did not know."""
+
+    def holds(self, index: int, chain: int | None) -> bool:
+        """Whether that log is on the disk up to the index, or was before the damage that still keeps it from voting."""
+        if self.synced.chain(index) == chain:
+            return True
+        return bool(self.promised) and any(each.chain(index) == chain for each in self.promised)
 
     def take(self, write: Write) -> None:
         """A write was asked for."""
@@ -209,14 +250,18 @@ class Disk:
     def finish(self, covered: int) -> int:
         """The sync is over: what it covers survives. Returns the id of the first write that found no room, or 0."""
         self.is_syncing = False
+        self.done = covered
         refused = 0
         while self.pending and self.pending[0].write_id <= covered:
             write = self.pending.pop(0)
             if self.is_full and write.entries and not self.refused_from:
                 refused = self.refused_from = write.write_id
                 self.refused_to = 1 << 60
-            is_refused = bool(self.refused_from) and self.refused_from <= write.write_id <= self.refused_to
-            self.synced.do(write, with_entries=not is_refused)
+            self.synced.do(write, with_entries=not self.is_refused(write))
+        if self.shape.is_lying and self.chance.random() < 0.2:
+            self.truth = self.synced.copy()
+        if self.rotten:  # What was cut, or written anew, is as good as new.
+            self.rotten = [index for index in self.rotten if self.synced.base < index <= self.synced.last]
         return refused
 
     def told_full(self, last_id: int) -> None:
@@ -228,24 +273,79 @@ class Disk:
         """There is room."""
         self.is_full = False
 
+    def is_refused(self, write: Write) -> bool:
+        """Whether there was no room for its entries."""
+        return bool(self.refused_from) and self.refused_from <= write.write_id <= self.refused_to
+
     def crash(self) -> str:
         """The power goes: decide what of the pending writes got through. Says what happened to the last of it."""
         shape, fate = self.shape, "clean"
-        for write in self.pending:
+        if shape.is_lying:
+            self.synced = self.truth.copy()
+            self.pending.clear()
+        if shape.grain_bytes and self.pending:
+            fate = self._crash_in_grains(shape.grain_bytes)
+        for write in self.pending if not shape.grain_bytes else ():
             draw = self.chance.random()
-            is_refused = bool(self.refused_from) and self.refused_from <= write.write_id <= self.refused_to
             if draw < shape.keep:
-                self.synced.do(write, with_entries=not is_refused)
+                self.synced.do(write, with_entries=not self.is_refused(write))
                 continue
             if draw < shape.keep + shape.tear:
-                self.synced.do(write, self.chance.randint(0, 3 + len(write.entries)), with_entries=not is_refused)
+                parts = self.chance.randint(0, 3 + len(write.entries))
+                self.synced.do(write, parts, with_entries=not self.is_refused(write))
                 fate = "torn"
             else:
                 fate = "lost"
             break
-        self.pending.clear()
-        self.is_syncing = self.is_failing = False
-        self.refused_from = self.refused_to = 0
+        self.forget_pending()
+        for meta in self.renamed:  # The directory was not synced: the new name is there, or the old one.
+            if self.chance.random() < 0.5 and (self.synced.snapshot is None or self.synced.snapshot.index < meta.index):
+                self.synced.snapshot = meta
+            else:
+                fate = "head_lost"
+        self.renamed.clear()
         self.synced.tidy()
         self.issued = self.synced.copy()
         return fate
+
+    def backup(self) -> Disk:
+        """A copy of all its files."""
+        copy = Disk(self.synced.ghost, self.owner, Stored(), self.shape, self.chance)
+        copy.synced, copy.issued, copy.first = self.synced.copy(), self.synced.copy(), self.first
+        copy.images, copy.is_damaged = dict(self.images), self.is_damaged
+        return copy
+
+    def forget_pending(self) -> None:
+        """A life ended, and with it all that was not synced."""
+        self.pending.clear()
+        self.done = 0
+        self.is_syncing = self.is_failing = self.is_dropping = False
+        self.refused_from = self.refused_to = 0
+
+    def _crash_in_grains(self, grain: int) -> str:
+        """Each grain of the pending bytes is kept or lost by itself; records chained by checksum end at the first lost.
+
+        A single cut of bytes when the grain is one byte: more could not be told from it.
+        """
+        sizes = [part_bytes(write) for write in self.pending]
+        total = sum(map(sum, sizes))
+        count = -(-total // grain)
+        kept = [self.chance.random() < self.shape.keep for _ in range(count)] if grain > 1 else []
+        cut = self.chance.randint(0, total) if grain == 1 else grain * [*kept, False].index(False)
+        at = 0
+        for write, parts in zip(self.pending, sizes, strict=True):
+            whole = 0
+            for size in parts:
+                at += size
+                whole += at <= cut
+            self.synced.do(write, whole, with_entries=not self.is_refused(write))
+            if at > cut:
+                is_debris = any(kept[cut // grain + 1 :]) if kept else False
+                return "debris" if is_debris else "torn" if cut else "lost"
+        return "clean"
+
+
+def part_bytes(write: Write) -> list[int]:
+    """Bytes of each part of a write on the disk, in the order in which `Image.do` takes them."""
+    heads = [write.snapshot is not None, write.hard_state is not None, write.truncate_from is not None]
+    return [40] * sum(heads) + [32 + len(entry.payload) for entry in write.entries]

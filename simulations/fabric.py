@@ -1,11 +1,13 @@
 """The network's rules: which message arrives, when, and how often. Every directed link has its own delay.
 
 Cuts are per direction; a partition is a set of cuts. Links are datagrams that overtake each other, or first-in
-first-out, as the run says. A kind of message may be held back for a while (an adversary, not chance).
+first-out, as the run says; or streams, that lose all that is under way when they break; with room for so many messages
+and no more. A kind of message may be held back for a while (an adversary, not chance).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -24,6 +26,14 @@ class NetworkShape(NamedTuple):
     is_fifo: bool = False
     is_cutting_in_flight: bool = True
     """Whether a cut also drops what is under way."""
+    is_stream: bool = False
+    """A loss, or a cut, breaks the connection: what is under way goes with it, and the sender is told."""
+    queue_max: int = 0
+    """Messages under way on one link; the next one is dropped. 0: any number."""
+    bursts: float = 0.0
+    """Chance that a link goes bad with a message; it then loses all, for some ten messages."""
+    garble: float = 0.0
+    """Chance that a message arrives damaged."""
 
 
 class Fabric:
@@ -37,6 +47,13 @@ class Fabric:
         self.cuts: set[tuple[str, str]] = set()
         self.held: dict[str, float] = {}
         """Kind of message -> until when it is held back."""
+        self.is_plain = not (shape.is_stream or shape.queue_max or shape.bursts or shape.garble)
+        self.under_way: Counter[tuple[str, str]] = Counter()
+        self.breaks: Counter[tuple[str, str]] = Counter()
+        """Link -> how often it broke: who set out before does not arrive."""
+        self.is_bad: set[tuple[str, str]] = set()
+        self.special = chance
+        """Chance for all that is not plain."""
         self._means: dict[tuple[str, str], float] = {}
         self._last: dict[tuple[str, str], float] = {}
 
@@ -68,6 +85,21 @@ class Fabric:
             arrivals.append(at)
         return arrivals
 
+    def admits(self, link: tuple[str, str]) -> bool:
+        """Whether a link that is not plain takes a message now."""
+        shape, chance = self.shape, self.special
+        if shape.queue_max and self.under_way[link] >= shape.queue_max:
+            return False
+        if shape.bursts:
+            if link in self.is_bad:
+                if chance.random() < 0.9:
+                    return False
+                self.is_bad.discard(link)
+            elif chance.random() < shape.bursts:
+                self.is_bad.add(link)
+                return False
+        return True
+
     def is_cut(self, message: Message) -> bool:
         """Whether a message that arrives now is stopped at the last moment."""
         return self.shape.is_cutting_in_flight and (message.sender.name, message.to.name) in self.cuts
@@ -78,6 +110,8 @@ class Fabric:
         for sender in senders:
             for receiver in targets:
                 if sender.name != receiver.name:
+                    self.breaks[(sender.name, receiver.name)] += 1
+                    self.breaks[(receiver.name, sender.name)] += 1
                     self.cuts.add((sender.name, receiver.name))
                     if not is_one_way:
                         self.cuts.add((receiver.name, sender.name))
@@ -90,6 +124,6 @@ class Fabric:
 
     def calm(self) -> None:
         """No loss, no copies, no cuts, and nothing later than a fraction of an election timeout."""
-        self.shape = self.shape._replace(is_heavy_tailed=False)
+        self.shape = self.shape._replace(is_heavy_tailed=False, queue_max=0, bursts=0.0, garble=0.0)
         self.heal()
         self.loss = self.duplicate = 0.0

@@ -15,8 +15,9 @@ from arc.raft import events
 from arc.raft.events import Event, Persisted, Receive
 from arc.raft.messages import Message
 from arc.raft.types import Peer, SnapshotMeta, Stored
+from simulations import damage
 from simulations.chance import stream
-from simulations.checkers import judge, promises, snapshots
+from simulations.checkers import judge, promises, purity, recovery, snapshots
 from simulations.checkers.violation import of_core
 from simulations.disk import Disk
 from simulations.machine import Machine
@@ -30,11 +31,21 @@ _TICK = events.Tick()
 class Host:
     """One node of a `Cores` run. Methods that take a ``life`` do nothing when that life is over."""
 
-    def __init__(self, world: Cores, peer: Peer, stored: Stored) -> None:
+    def __init__(self, world: Cores, peer: Peer, stored: Stored, *, is_started: bool = True) -> None:
         self.world = world
         self.peer = peer
+        self.config = world.config
+        """This node's own: versions differ while they are rolled out."""
         plan = world.plan
-        self.disk = Disk(world.ghost, stored, plan.disk, stream(plan.seed, f"disk/{peer}"))
+        self.disk = self.mounted = Disk(world.ghost, peer, stored, plan.disk, stream(plan.seed, f"disk/{peer}"))
+        """``mounted`` is what the node finds when it starts, and sometimes not its disk."""
+        self.backup: Disk | None = None
+        self.is_gone = False
+        """Its disk was lost; another incarnation has its name now."""
+        self.is_deaf = False
+        """Whether what arrives during a pause is lost."""
+        self.fuse = 0
+        """Crash just before that many effects more."""
         self.core: Any = None
         self.state: Any = None
         self.life = 0
@@ -45,7 +56,9 @@ class Host:
         self.paused_until = 0.0
         self.sync_until = 0.0
         self.memory = judge.Memory()
-        self.start()
+        self.recording: purity.Recording | None = None
+        if is_started:
+            self.start()
 
     def __repr__(self) -> str:
         return f"<{self.core!r} synced={self.disk.synced.last}>" if self.core else f"<{self.peer} down>"
@@ -53,8 +66,12 @@ class Host:
     # ---------------------------------------------------------------------------------------------------------- life
 
     def start(self) -> None:
-        """Begin a life from what is on the disk."""
-        world, synced = self.world, self.disk.synced
+        """Begin a life from what is on the disk, if it is this node's."""
+        world = self.world
+        if self.mounted is not self.disk and not self._takes_foreign_disk():
+            return
+        damage.recover(self.disk, world.probes)
+        synced = self.disk.synced
         self.life += 1
         self.held: list[tuple[int, Message]] = []
         self.waiting: dict[int, Any] = {}
@@ -69,22 +86,71 @@ class Host:
         self.applied = synced.snapshot.index if synced.snapshot is not None else 0
         chance = stream(world.plan.seed, f"election/{self.peer}/{self.life}")
         try:
-            self.core = world.core_class(self.peer, world.config, synced.stored(), chance, self.local(world.now))
+            stored = synced.stored(is_damaged=self.disk.is_damaged)
+            self.core = world.core_class(self.peer, self.config, stored, chance, self.local(world.now))
         except Exception as error:
             raise of_core(error) from error
         self.state = self.core.state
+        self.fuse = 0
+        if world.is_replayed:
+            self.recording = purity.Recording(self, stored, f"election/{self.peer}/{self.life}")
         judge.started(self)
         self.schedule_tick()
 
-    def crash(self) -> None:
-        """The power goes, here and now."""
+    def _takes_foreign_disk(self) -> bool:
+        """Whether it starts from a disk that is another node's, or an old copy of its own. I-10: never.
+
+        A folder says whose it is, name and incarnation, and where it was made: a copy is somewhere else. Whoever wants
+        to begin from a copy begins as another incarnation, for nobody knows what was promised after it was made.
+        """
+        world, disk = self.world, self.mounted
+        if not world.plan.is_disk_checked:
+            self.disk = disk
+            return True
+        kind = "foreign_disk_refused" if disk.owner != self.peer else "stale_disk_refused"
+        world.probes[kind] += 1
+        world.note(kind, self.peer, disk.owner)
+        return False
+
+    def remount(self) -> None:
+        """The right disk is back in its place."""
+        if self.mounted is self.disk or self.is_gone:
+            return
+        is_stale = self.mounted.owner == self.peer
+        self.mounted = self.disk
+        if is_stale:  # What was on it is lost for good: only the copy is left, and nothing may begin from that.
+            self.world.wipe(self, 0.001)
+        elif self.core is None:
+            self.start()
+
+    def repaired(self) -> None:
+        """The core says that the log is whole again; the mark on the disk goes a little later."""
+        self.world.at(self.world.now + 0.002, self._unmark, self.life, self.disk.damages)
+
+    def _unmark(self, life: int, damages: int) -> None:
+        if life == self.life and damages == self.disk.damages:
+            self.disk.is_damaged = False
+
+    def life_ended(self) -> None:
+        """Whatever is known of this life only now."""
+        if self.recording is not None:
+            self.recording.check()
+            self.recording = None
+
+    def crash(self, *, is_dropped: bool = False) -> None:
+        """The power goes, here and now. ``is_dropped``: and nothing that waited for the disk gets there."""
         if self.core is None:
             return
         world = self.world
+        self.life_ended()
+        if world.prefix_stream is not None and world.prefix_stream.random() < 0.5:
+            recovery.i37_any_prefix(self)
         state = self.state
         world.probes["crash_of_leader"] += state.leading is not None
         if state.leading is not None and state.log.last_index > state.commit:
             world.probes["leader_crash_between_append_and_commit"] += 1
+        if is_dropped:
+            self.disk.pending.clear()
         fate = self.disk.crash()
         world.probes[f"tail_{fate}"] += 1
         self.core = self.state = None
@@ -138,6 +204,8 @@ class Host:
         """An answer of this node's own machinery arrives."""
         if life == self.life:
             self.step(event)
+        elif self.core is not None:
+            self.world.probes["late_completion_dropped"] += 1  # I-38: it belongs to a life before this one.
 
     def later(self, seconds: float, event: Event) -> None:
         """Deliver an event to this life, after a while."""
@@ -161,12 +229,17 @@ class Host:
             effects = self.core.step(event, local)
         except Exception as error:
             raise of_core(error) from error
+        if self.recording is not None:
+            self.recording.add(event, local, effects)
         if effects and type(effects[0]) is out.Write:
             judge.writing(self, effects[0])
             self.disk.take(effects[0])
         judge.stepped(self, event, effects)
         life = self.life
         for effect in effects:
+            if self.fuse and self._is_fuse_burnt(effect):
+                world.guided_crash(self)
+                return
             _DO[type(effect)](self, effect)
             if world.guided and self._is_guided_crash(effect):
                 world.guided_crash(self)
@@ -180,6 +253,15 @@ class Host:
         if kind is not out.Send and kind is not out.Write and kind is not out.Answer:
             return False
         return bool(self.disk.pending) and self.world.guided_stream.random() < self.world.guided
+
+    def _is_fuse_burnt(self, effect: out.Effect) -> bool:
+        """Crash just before a chosen effect: of two that belong together, only the first was done."""
+        if type(effect) is out.Trace:
+            return False
+        self.fuse -= 1
+        if self.fuse == 0:
+            self.world.probes[f"crash_before_{type(effect).__name__}"] += 1
+        return self.fuse == 0
 
     # -------------------------------------------------------------------------------------------------------- effects
 
@@ -199,7 +281,9 @@ class Host:
         if disk.is_failing:
             world.fault("sync_failed")
             world.note("sync_failed", self.peer)
-            self.crash()  # Never asked again: what the page cache says now is worth nothing (fsyncgate, K-55).
+            # Never asked again: what the page cache says now is worth nothing (fsyncgate, K-55). The kernel may have
+            # dropped the pages, and the next sync would say that all is well.
+            self.crash(is_dropped=disk.is_dropping)
             world.restart_later(self)
             return
         refused = disk.finish(covered)
@@ -252,9 +336,7 @@ class Host:
     def transmit(self, message: Message) -> None:
         """A message leaves this node."""
         promises.leaving(self, message)
-        world = self.world
-        for at in world.fabric.times(message, world.now):
-            world.at(at, world.arrive, message, None)
+        self.world.carry(message)
 
     def _apply(self, effect: out.Apply) -> None:
         for entry in effect.entries:
@@ -295,8 +377,22 @@ class Host:
             if pending is not None and pending.index > meta.index:
                 return
             self.disk.images[meta] = image
+            if self.disk.shape.head_seconds:
+                self.disk.renamed.append(meta)
+                self.world.at(self.world.now + self.disk.shape.head_seconds, self._head_synced, life, meta)
+                return
             self.disk.synced.snapshot = self.disk.issued.snapshot = meta
         self.step(events.SnapshotTaken(meta))
+
+    def _head_synced(self, life: int, meta: SnapshotMeta) -> None:
+        """The directory that names the snapshot is synced: only now it counts, and the log before it may go."""
+        if life != self.life:
+            return
+        self.disk.renamed.remove(meta)
+        newest, pending = self.disk.synced.snapshot, self.disk.issued.snapshot
+        if (newest is None or newest.index < meta.index) and (pending is None or pending.index < meta.index):
+            self.disk.synced.snapshot = self.disk.issued.snapshot = meta
+            self.step(events.SnapshotTaken(meta))
 
     def _restore(self, effect: out.Restore) -> None:
         self.machine.load(self.disk.images[effect.meta])
@@ -306,10 +402,16 @@ class Host:
         self.later(self.world.apply_seconds(), events.Applied(effect.meta.index))
 
     def _read_entries(self, effect: out.ReadEntries) -> None:
-        image = self.disk.issued
+        image, disk = self.disk.issued, self.disk
+        if disk.rotten and not damage.is_readable(disk, effect.first, effect.last):
+            self.world.damaged(self)
+            return
         start = max(effect.first - image.base - 1, 0)
         found = tuple(image.entries[start : max(effect.last - image.base, 0)])
-        if found and found[0].index != effect.first:
+        if disk.shape.read_errors and found and disk.chance.random() < disk.shape.read_errors:
+            self.world.probes["read_error"] += 1
+            found = disk.chance.choice(((), found[:1], tuple(image.entries[:1])))
+        if found and found[0].index != effect.first:  # Records say what they are: this one is from elsewhere.
             found = ()
         self.later(0.001, events.EntriesRead(found, effect.token))
 
@@ -319,7 +421,14 @@ class Host:
             self.disk.issued.compact(effect.first)
 
     def _snapshot_read(self, effect: out.SnapshotRead) -> None:
-        image = self.disk.images.get(effect.meta)
+        disk = self.disk
+        image = disk.images.get(effect.meta)
+        if disk.is_snapshot_rotten and effect.meta == disk.synced.snapshot:
+            self.world.damaged(self)
+            return
+        if disk.shape.read_errors and image is not None and disk.chance.random() < disk.shape.read_errors:
+            self.world.probes["read_error"] += 1
+            effect = effect._replace(bytes_max=max(effect.bytes_max // 2, 1))
         data = None if image is None else image[effect.offset : effect.offset + effect.bytes_max]
         is_last = image is not None and effect.offset + effect.bytes_max >= len(image)
         chunk = events.SnapshotChunk(effect.peer, effect.meta, effect.offset, data, zlib.crc32(data or b""), is_last)

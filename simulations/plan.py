@@ -61,6 +61,14 @@ class Plan:
     """What messages do out of the ordinary, after shrinking; None: chance decides, by ``network``."""
     is_core_partial: bool = False
     """Heal only a quorum in the second phase; everybody else stays cut off."""
+    audits: tuple[str, ...] = ()
+    """What this run looks at besides, for it costs time: ``codec`` (I-32), ``replay`` (I-35), ``prefixes`` (I-37)."""
+    is_over_budget: bool = False
+    """Storage faults may take more than the other copies can make good."""
+    is_disk_checked: bool = True
+    """Whether a start refuses another node's disk, or an old copy; off in experiments."""
+    expects: tuple[str, ...] = ()
+    """An experiment beyond what can be survived: these properties may break, and then the run has shown it."""
     calm_seconds: float = 0.0
     """How long the healed cluster must keep one leader (V-07), in seconds; 0: not looked at."""
 
@@ -84,6 +92,6 @@ class Plan:
                 Deviation(sender, to, kind, nth, tuple(delays))
                 for sender, to, kind, nth, delays in values["deviations"]
             )
-        for name in ("restarts", "clocks"):
+        for name in ("restarts", "clocks", "audits", "expects"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulations import hardware
 from simulations.chance import Stream, stream
 from simulations.disk import DiskShape
 from simulations.fabric import NetworkShape
@@ -40,7 +41,11 @@ HELD = ("AppendReply", "VoteReply", "Vote", "Append", "Heartbeat", "HeartbeatRep
 
 
 def draw(seed: int) -> Plan:
-    """The plan of a seed."""
+    """The plan of a seed. What `hardware` adds has chance of its own, so it shifts nothing that is drawn here."""
+    return hardware.add(_draw(seed), stream(seed, "hardware"))
+
+
+def _draw(seed: int) -> Plan:
     chance = stream(seed, "swarm")
     size = chance.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5, 6, 7))
     families = _families(chance)

@@ -70,7 +70,7 @@ class Client:
         token = (self.number, operation.serial, self.attempt)
         peers = world.peers
         target = self.leader
-        if target is None or target not in world.hosts or self.chance.random() < 0.1 or operation.kind == READ:
+        if target is None or target not in world.peers or self.chance.random() < 0.1 or operation.kind == READ:
             target = (
                 peers[self.chance.randrange(len(peers))] if target is None or self.chance.random() < 0.5 else target
             )

@@ -50,6 +50,7 @@ def i05_same_everywhere(host: Host, entry: Entry) -> None:
 def i06_on_durable_quorum(host: Host, index: int) -> None:
     """I-06 (5.3; 4.3 for both halves): what a leader commits is on the disks of a quorum of every half.
 
+    A damaged node counts with what it held: it gives no vote before it is whole again (the budget of storage faults).
     A step may commit and append the next configuration, or the other way round: either may be the one that counted.
     """
     newest, before = host.disk.issued.configurations[-1][1], host.memory.configuration
@@ -63,7 +64,7 @@ def is_on_quorum(host: Host, index: int, configuration: Configuration | None) ->
     assert configuration is not None
     hosts, chain = host.world.hosts, host.disk.issued.chain(index)
     return all(
-        sum(peer in hosts and hosts[peer].disk.synced.chain(index) == chain for peer in half) >= majority(len(half))
+        sum(peer in hosts and hosts[peer].disk.holds(index, chain) for peer in half) >= majority(len(half))
         for half in (configuration.voters, configuration.outgoing)
         if half
     )
@@ -77,9 +78,7 @@ def i07_still_held(host: Host) -> None:
         chain = world.ghost.committed[index]
         for half in (configuration.voters, configuration.outgoing):
             if half:
-                holders = sum(
-                    peer in world.hosts and world.hosts[peer].disk.synced.chain(index) == chain for peer in half
-                )
+                holders = sum(peer in world.hosts and world.hosts[peer].disk.holds(index, chain) for peer in half)
                 # A newer configuration may have moved the quorum on.
                 if holders < majority(len(half)) and at == world.ghost.configurations[-1][0]:
                     raise Violation("I-07", "a committed entry is on too few disks", index, holders, half)

@@ -51,7 +51,7 @@ def i01_was_elected(host: Host) -> None:
 def v07_shield(host: Host, before: Role, event: Receive) -> None:
     """V-07 (4.2.3, 6.4.1): nobody who just asks for votes deposes a leader, unless leaders are not shielded."""
     message = event.message
-    if type(message) is not Vote or message.is_transfer or not host.world.config.is_sticky:
+    if type(message) is not Vote or message.is_transfer or not host.config.is_sticky:
         return
     if before is Role.LEADER and host.state.role is not Role.LEADER:
         raise Violation("V-07", "a leader is deposed by a request for votes", host, message)

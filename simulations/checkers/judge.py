@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arc.raft.effects import Effects, Write
-from arc.raft.events import Event, Receive
+from arc.raft.events import Event, Persisted, Receive
 from arc.raft.messages import AppendReply, InstallSnapshotReply
 from arc.raft.types import Configuration, Entry, Peer, Role
-from simulations.checkers import commits, elections, leaders, membership, snapshots
+from simulations.checkers import commits, elections, leaders, membership, recovery, snapshots
 from simulations.checkers.violation import Violation
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Memory:
     """What the judge remembers of one node between events."""
 
-    __slots__ = ("commit", "configuration", "has_led", "matches", "role", "snapshot_index", "term")
+    __slots__ = ("commit", "configuration", "has_led", "matches", "role", "snapshot_index", "term", "term_promised")
 
     def __init__(self) -> None:
         self.role = Role.FOLLOWER
@@ -32,7 +32,9 @@ class Memory:
         self.has_led = False
         """Whether it led before or after the event."""
         self.snapshot_index = 0
-        self.matches: dict[Peer, tuple[object, int]] = {}
+        self.matches: dict[Peer, tuple[object, int, int]] = {}
+        self.term_promised = 0
+        """The highest term that was ever on this node's disk."""
 
 
 def started(host: Host) -> None:
@@ -41,6 +43,9 @@ def started(host: Host) -> None:
     snapshot_index = synced.snapshot.index if synced.snapshot is not None else 0
     if state.role is not Role.FOLLOWER:
         raise Violation("I-01", "a node starts as something else than a follower", state)
+    if synced.hard.term < memory.term_promised:
+        raise Violation("I-10", "a node starts from an older disk than it had", state, memory.term_promised)
+    recovery.i30_damage_is_known(host)
     if (state.term, state.vote) != tuple(synced.hard):
         raise Violation("I-29", "the core starts with another term or vote than its disk", state, synced.hard)
     if state.log.last_index != max(synced.last, snapshot_index):
@@ -57,6 +62,7 @@ def started(host: Host) -> None:
 
 def crashed(host: Host) -> None:
     """A life ended: what was synced and committed is still there (I-07)."""
+    host.memory.term_promised = max(host.memory.term_promised, host.disk.synced.hard.term)
     commits.i07_still_held(host)
 
 
@@ -83,6 +89,10 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
             commits.i09_log_is_what_was_written(host)
         if len(effects) > 5_000:
             raise Violation("I-34", "too many effects for one event", len(effects), state)
+    if type(event) is Persisted and event.write_id > host.disk.done:
+        raise Violation("I-38", "told that a write is durable which this life's disk has not done", event, host)
+    if host.disk.promised:
+        recovery.i30_quiet_until_whole(host)
     if state.commit != memory.commit:
         commits.moved(host, memory.commit)
         memory.commit = state.commit

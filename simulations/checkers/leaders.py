@@ -32,12 +32,15 @@ def i13_match(host: Host, message: AppendReply | InstallSnapshotReply) -> None:
     if progress is None or other is None:
         return
     match, log, synced = progress.match, host.disk.issued, other.disk.synced
-    known, before = host.memory.matches.get(peer, (None, 0))
-    if known is progress and match < before:  # Another object: it was removed and came back.
+    known, before, trusted = host.memory.matches.get(peer, (None, 0, 0))
+    # Another object: it was removed and came back. Another round: the follower itself, with a damaged disk, took back
+    # what it had acknowledged.
+    is_taken_back = other.disk.damages and progress.trust_round > trusted
+    if known is progress and match < before and not is_taken_back:
         raise Violation("I-14", "match falls within a leadership", host, progress)
     if message.term != state.term and match > before:
         raise Violation("I-13", "an answer from another term moves match", host, progress, message)
-    host.memory.matches[peer] = (progress, match)
+    host.memory.matches[peer] = (progress, match, progress.trust_round)
     if match == state.log.last_index:
         if progress.pace == REPLICATE and progress.in_flight:
             raise Violation("I-31", "a window is in use although all is acknowledged", host, progress)
@@ -46,13 +49,13 @@ def i13_match(host: Host, message: AppendReply | InstallSnapshotReply) -> None:
     if match > log.last:
         raise Violation("I-14", "match beyond the own log", host, progress)
     term = max(synced.hard.term, other.state.term if other.core is not None else 0)
-    if match and term <= host.state.term and synced.chain(match) != log.chain(match):
+    if match and term <= host.state.term and not other.disk.holds(match, log.chain(match)):
         raise Violation("I-13", "match is not on the follower's disk", host, progress, synced.last)
 
 
 def i31_limits(host: Host) -> None:
     """I-31, I-14: what the configuration bounds is bounded."""
-    state, config = host.state, host.world.config
+    state, config = host.state, host.config
     leading = state.leading
     if len(leading.proposals) > config.uncommitted_entries_max:
         raise Violation("I-31", "more uncommitted proposals than allowed", len(leading.proposals), state)

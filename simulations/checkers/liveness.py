@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from arc.quorum import majority
+from arc.raft.config import Config
 from arc.raft.types import Peer
 from simulations.chance import stream
 from simulations.checkers.violation import Violation
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from simulations.cores import Cores
     from simulations.host import Host
 
+TAKES_VOTERS = frozenset({"change", "rot", "wipe", "restore"})
+"""After these a quorum drawn from all nodes need not be one."""
+
 PROBER = 1000
 """The client of this phase; numbers from here on are not stopped by the closing."""
 
@@ -30,7 +34,8 @@ def second_phase(world: Cores) -> None:
     heal(world)
     settle(world)
     timeout = world.config.election_timeout_seconds
-    mild = 1.0 if world.config.is_pre_vote and world.config.is_check_quorum and world.config.is_sticky else 3.0
+    shields = [(each.is_pre_vote, each.is_check_quorum, each.is_sticky) for each in _configs(world)]
+    mild = 1.0 if all(map(all, shields)) else 3.0
     v01_leader(world, 10 * timeout * mild)
     v02_progress(world, 20 * timeout * mild)
     v03_equal(world, 10 * timeout * mild)
@@ -46,10 +51,13 @@ def heal(world: Cores) -> None:
     plan = world.plan
     world.is_closing = True
     world.guided = 0.0
+    for host in list(world.hosts.values()):
+        host.fuse = 0
+        host.remount()
     world.fabric.calm()
     chance = stream(plan.seed, "heal")
     core = list(world.peers)
-    if plan.is_core_partial and not any(fault.kind == "change" for fault in plan.faults):
+    if plan.is_core_partial and not any(fault.kind in TAKES_VOTERS for fault in plan.faults):
         chance.shuffle(core)
         core = core[: chance.randint(majority(len(core)), len(core))]
     world.core_peers = tuple(sorted(core))
@@ -69,6 +77,11 @@ def settle(world: Cores) -> None:
     """Let end what began before: pauses, stalls, and syncs that were slow."""
     hosts = [world.hosts[peer] for peer in world.core_peers]
     world.run_until(max([world.now, *[max(host.paused_until, host.sync_until) for host in hosts]]) + 0.01)
+
+
+def _configs(world: Cores) -> list[Config]:
+    """Those of the core, which differ while versions are rolled out."""
+    return [world.hosts[peer].config for peer in world.core_peers]
 
 
 def _leader(world: Cores) -> Host | None:
@@ -128,12 +141,18 @@ def v03_equal(world: Cores, seconds: float) -> None:
             return False
         hosts = [world.hosts[peer] for peer in peers]
         goal = leader.state.log.last_index
-        return all(host.core is not None and host.state.commit == goal == host.state.applied for host in hosts)
+        return all(
+            host.core is not None and host.state.commit == goal == host.state.applied and not host.state.is_damaged
+            for host in hosts
+        )
 
     world.run_until(world.now + seconds, is_done)
     leader = _leader(world)
     if not is_done() or leader is None:
         joint = leader is not None and leader.state.history.current.is_joint
+        hosts = [world.hosts[peer] for peer in members()]
+        if not joint and any(host.core is not None and host.state.is_damaged for host in hosts):
+            raise Violation("V-08", "a damaged node is not made whole in time", *hosts)
         raise Violation("V-04" if joint else "V-03", "the core does not agree in time", *world.hosts.values())
     image = leader.machine.dump()
     for peer in members():

@@ -1,4 +1,4 @@
-"""What a message promises, at the moment it leaves: I-11, I-12, I-17, I-28, I-39, I-40."""
+"""What a message promises, at the moment it leaves: I-11, I-12, I-17, I-28, I-30, I-39, I-40."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def made(host: Host, message: Message) -> None:
     """The core decided to say this; it may still be held for the disk."""
     if isinstance(message, VoteReply) and message.is_granted:
+        i30_no_vote(host, message)
         i17_log_is_up_to_date(host, message)
     elif isinstance(message, Vote):
         issued = host.disk.issued
@@ -37,6 +38,7 @@ def made(host: Host, message: Message) -> None:
     elif isinstance(message, TimeoutNow):
         host.world.ghost.handed.add((host.peer, message.term))
     elif isinstance(message, PreVoteReply) and message.is_granted:
+        i30_no_vote(host, message)
         i17_pre_vote(host, message)
     elif isinstance(message, PreVote):
         host.world.ghost.candidacies[(host.peer, -message.round)] = (message.last_term, message.last_index)
@@ -85,6 +87,12 @@ def i11_one_vote(host: Host, term: int, candidate: Peer) -> None:
     first = host.world.ghost.votes.setdefault((host.peer, term), candidate)
     if first != candidate:
         raise Violation("I-11", "votes twice in one term", host.peer, term, first, candidate)
+
+
+def i30_no_vote(host: Host, message: Message) -> None:
+    """I-30 (dissertation, 3.8: what was acknowledged must not be forgotten): a damaged node gives no vote."""
+    if host.disk.promised:
+        raise Violation("I-30", "votes although its log lacks what it acknowledged", message, host)
 
 
 def i17_log_is_up_to_date(host: Host, message: VoteReply) -> None:
