@@ -81,7 +81,7 @@ class Cluster:
 
     def start(self, node: int) -> None:
         """Start one process, without waiting."""
-        variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPOSITORY), os.environ.get("PYTHONPATH", "")))}
         with (self.folder / f"n{node}.log").open("ab") as log:
             self.processes[node] = subprocess.Popen(
                 self.command(node), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=variables

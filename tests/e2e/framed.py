@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-PUT, GET, STATUS = "put", "get", "status"
-"""Operations: write, linearizable read, and what a node tells about itself."""
+PUT, GET, STATUS, ORDER = "put", "get", "status", "order"
+"""Operations: write, linearizable read, what a node tells about itself, and what it applied from a place on."""
 
 REQUEST = struct.Struct("<IQBH")
 REPLY = struct.Struct("<IQB")
-OPS = {PUT: 1, GET: 2, STATUS: 4}
+OPS = {PUT: 1, GET: 2, STATUS: 4, ORDER: 5}
 REFUSED, DONE, NO_SUCH_KEY = 0, 1, 2
 
 RECEIVE_BYTES = 1 << 18

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "raft-acceptance.md"
-FOLDERS = ("tests/raft", "simulations", "tests/simulations")
+FOLDERS = ("tests/raft", "simulations", "tests/simulations", "tests/e2e")
 ID = re.compile(r"\b([TEPQRCFDMSLXNZ]-[0-9]{2})\b")
 
 SCENARIOS = """
