@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from arc.ports import Clock, Rng, Workers
     from arc.query.answer import Answer
     from arc.query.registry import RunningQuery
+    from arc.raft.node import Counts
+    from arc.raft.status import Status
+    from arc.raft.types import Peer
     from arc.telemetry import Log, RingSink
 
 
@@ -97,6 +100,44 @@ class Proposer(Protocol):
         ...
 
 
+class Consensus(Protocol):
+    """What this node knows of the cluster's agreement, and what its leader can be told: `arc.raft.node.RaftNode`."""
+
+    def status(self) -> Status:
+        """One look at the core."""
+        ...
+
+    def counts(self) -> Counts:
+        """Counters since the start."""
+        ...
+
+    async def transfer(self, target: Peer | None = None) -> Peer:
+        """Hand leadership to ``target``, or to whoever holds most; who got it. Raises Unavailable, InvalidRequest."""
+        ...
+
+    async def snapshot(self) -> int:
+        """Write a snapshot of the catalog here and now; the index it covers. Raises Unavailable, Overloaded."""
+        ...
+
+
+class Members(Protocol):
+    """Who takes part: `arc.cluster.membership.Membership`."""
+
+    async def add(self, address: str, *, as_learner: bool) -> tuple[Peer, int]:
+        """Take in the node that listens at ``address``; who it is, and the index of the configuration that has it.
+
+        Raises Unavailable, Conflict, InvalidRequest, OutcomeUnknown.
+        """
+        ...
+
+    async def remove(self, name: str) -> int:
+        """Let go of a node; the index of the last entry that did so.
+
+        Raises NotFound, Unavailable, Conflict, OutcomeUnknown.
+        """
+        ...
+
+
 class NodeState(Protocol):
     """What this node may do now."""
 
@@ -163,5 +204,8 @@ class Deps:
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str
+    raft: Consensus | None = None
+    members: Members | None = None
+    """None on a node that listens for no others."""
     decode_threads: int = 2
     materialised_bytes_max: int = 512 << 20

@@ -43,6 +43,19 @@ class TooManyRequests(Unavailable):
     status = 429
 
 
+class LeaderElsewhere(Unavailable):
+    """Only the leader can do it. ``leader`` is (name, address of its peer port), None while nobody is known to lead.
+
+    The address is None when the cluster was not told where that node is.
+    """
+
+    code = "not_leader"
+
+    def __init__(self, message: str, leader: tuple[str, str | None] | None) -> None:
+        super().__init__(message)
+        self.leader = leader
+
+
 class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
 
@@ -102,6 +115,8 @@ def _known(error: ArcError, head: Head) -> Reply:
     if isinstance(error, PartialWrite):
         document["written"] = error.written
         headers.append((b"x-arc-position", error.position.encode()))
+    if isinstance(error, LeaderElsewhere):
+        document["leader"] = None if error.leader is None else dict(zip(("name", "address"), error.leader, strict=True))
     if isinstance(error, (Unavailable, OutcomeUnknown)) and not isinstance(error, TimedOut):
         seconds = error.retry_after_seconds if isinstance(error, Unavailable) else 1
         headers.append((b"retry-after", str(seconds).encode()))

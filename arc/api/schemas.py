@@ -44,6 +44,7 @@ ERROR = obj(
         "refused_total": INTEGER,
         "refused": array(obj({"line": INTEGER, "reason": STRING, "text": STRING})),
         "written": INTEGER,
+        "leader": nullable(obj({"name": STRING, "address": nullable(STRING)})),
     },
 )
 """Every failure. ``error`` and ``message`` are the same sentence, ``code`` is for programs."""

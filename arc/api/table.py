@@ -18,6 +18,7 @@ from arc.api.observed import ApiStatistics, FormatCounts
 from arc.api.openapi import describe, own_route
 from arc.api.queries import QueryList
 from arc.api.query import Queries
+from arc.api.raft import Raft
 from arc.api.routes import Route
 from arc.api.tokens import Tokens
 from arc.api.write import Writes
@@ -48,6 +49,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
         *ClusterStatus(deps).routes(),
+        *Raft(deps).routes(),
     )
     assert len({(row.method, row.path) for row in routes}) == len(routes), "two rows for one endpoint"
     assert len({row.name for row in routes}) == len(routes), "two rows of one name"

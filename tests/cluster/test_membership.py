@@ -78,6 +78,7 @@ class FakeCluster:
     async def change(self, changes: Iterable[Change], *, expect_index: int | None = None) -> int:
         await trio.lowlevel.checkpoint()
         changes = tuple(changes)
+        assert changes, "an empty change means to leave a joint configuration"
         self.done += [f"{change.kind.name.lower()} {change.peer}" for change in changes]
         if self.change_error is not None:
             raise self.change_error
