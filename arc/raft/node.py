@@ -27,12 +27,13 @@ from arc.raft.applylane import ApplyLane, StateMachine
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
 from arc.raft.disklane import DiskLane, Repaired, Storage
+from arc.raft.membership import members
 from arc.raft.messages import Message
 from arc.raft.outbox import Outbox
 from arc.raft.requests import Asked, Proposed, Requests
-from arc.raft.saver import Saver, SaveSnapshot
+from arc.raft.saver import Saver
 from arc.raft.status import Status
-from arc.raft.types import Peer, SnapshotMeta, Stored
+from arc.raft.types import Configuration, Peer, SnapshotMeta, Stored
 from arc.telemetry import Log
 
 EVENTS_PER_TURN = 256
@@ -45,8 +46,9 @@ class OpenStorage(Storage, Protocol):
 
     stored: Stored
 
-    @property
-    def save_snapshot(self) -> SaveSnapshot:
+    def save_snapshot(
+        self, index: int, term: int, configuration: Configuration, configuration_index: int, chunks: Iterable[bytes], /
+    ) -> SnapshotMeta | None:
         """Write a snapshot; None when the disk is full."""
         ...
 
@@ -185,6 +187,10 @@ class RaftNode:
     def status(self) -> Status:
         """What this node knows of the cluster."""
         return self._core.status()
+
+    def others(self) -> tuple[Peer, ...]:
+        """The other members of the configuration in force."""
+        return tuple(peer for peer in members(self._state.history.current) if peer != self.me)
 
     @property
     def leader(self) -> Peer | None:

@@ -1,7 +1,7 @@
 """When the state machine is written down, and how: beside everything else, from a version that never changes.
 
-A snapshot may cover only what is on this node's own disk and known to the core as applied: then nothing it holds can be
-missing from the log it replaces.
+The core hands out for applying only what is on this node's own disk, so nothing that a snapshot covers can be missing
+from the log it replaces.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Saver:
     @property
     def is_due(self) -> bool:
         """Whether enough was applied since the last one (or the last attempt)."""
-        return not self._is_saving and self._lane.applied - self._tried >= self._every and self._is_allowed()
+        return not self._is_saving and self._lane.applied - self._tried >= self._every
 
     @property
     def is_useful(self) -> bool:
         """Whether a snapshot now would spare the next start some work."""
-        return self._lane.applied > self.index and self._is_allowed()
+        return self._lane.applied > self.index
 
     def installed(self, index: int) -> None:
         """A foreign snapshot is now the newest."""
@@ -79,8 +79,6 @@ class Saver:
         """Write a snapshot now; returns the index it covers. Raises Unavailable, Overloaded (the disk is full)."""
         if self._is_saving:
             raise Unavailable("a snapshot is being written already")
-        if not self._is_allowed():
-            raise Unavailable("entries that are applied here are not on this node's own disk yet")
         if self._lane.applied > self.index:
             self._is_saving = True
             try:
@@ -98,6 +96,7 @@ class Saver:
 
     async def _write(self, index: int) -> None:
         term = self._core.term_at(index)
+        assert index <= self._state.writes.durable_index, (index, self._state)
         assert term is not None, (index, self)  # S-10, K-67: the term of its index, not the current one
         at, configuration = self._state.history.at(index)
         encode = self._machine.freeze()
@@ -109,6 +108,3 @@ class Saver:
         self.saved_total += 1
         self._log.info("raft_snapshot_saved", index=index, size_bytes=meta.size_bytes)
         self._post(SnapshotTaken(meta))
-
-    def _is_allowed(self) -> bool:
-        return self._lane.applied <= min(self._state.writes.durable_index, self._state.applied)
