@@ -24,7 +24,7 @@ from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
 from simulations import costep, faults, probes, wire
 from simulations.chance import stream
-from simulations.checkers import liveness, promises, wing_gong
+from simulations.checkers import contact, liveness, promises, wing_gong
 from simulations.checkers.clients import i27_failed
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
@@ -186,6 +186,7 @@ class Cores:
         probes.told(self, host, trace)
         if name == "lease_read":
             promises.i20_no_lease_after_transfer(host)
+            contact.i20_lease_from_the_round(host)
         elif name in _TOLD:
             self.note(name, host.peer, *trace.detail)
 
@@ -335,6 +336,7 @@ class Cores:
         if request not in host.outstanding:
             raise Violation("V-09", "an answer to no request, or a second one", request, result)
         host.outstanding.discard(request)
+        contact.i21_confirmed_since(host, request, result)
         self.probes[f"answer_{type(result).__name__}"] += 1
         if isinstance(request, tuple):
             client = self.clients.get(request[0])

@@ -17,7 +17,7 @@ from arc.raft.messages import Message
 from arc.raft.types import Peer, SnapshotMeta, Stored
 from simulations import damage
 from simulations.chance import stream
-from simulations.checkers import judge, promises, purity, recovery, snapshots
+from simulations.checkers import judge, promises, purity, recovery, rules, snapshots
 from simulations.checkers.violation import of_core
 from simulations.disk import Disk
 from simulations.machine import Machine
@@ -225,6 +225,7 @@ class Host:
         if type(event) is events.Tick:  # A hair late, as in life: sums of times are rounded, and early ticks repeat.
             local = max(local, min(self.core.deadline or local, local + 1e-6) + 1e-9)
         self.seen = local
+        was = rules.before(self, event)
         try:
             effects = self.core.step(event, local)
         except Exception as error:
@@ -235,6 +236,7 @@ class Host:
             judge.writing(self, effects[0])
             self.disk.take(effects[0])
         judge.stepped(self, event, effects)
+        rules.after(self, event, effects, was)
         life = self.life
         for effect in effects:
             if self.fuse and self._is_fuse_burnt(effect):

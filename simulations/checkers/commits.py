@@ -93,6 +93,13 @@ def i09_log_is_what_was_written(host: Host) -> None:
         raise Violation("I-09", "an entry from a later term", state, issued.entries[-1])
 
 
+def i12_believes_its_disk(host: Host) -> None:
+    """I-12, I-38: what a core takes for durable is on its disk, entry by entry and not by index (K-49, K-50)."""
+    index, synced, issued = host.state.writes.durable_index, host.disk.synced, host.disk.issued
+    if index > synced.last or synced.chain(index) != issued.chain(index):
+        raise Violation("I-12", "takes for durable what is not on its disk", host, index, synced.last)
+
+
 def i16_own_term(host: Host, commit: int) -> None:
     """I-16 (5.4.2, figure 8): a leader commits by counting only an entry of its own term."""
     term = host.disk.issued.term(commit)

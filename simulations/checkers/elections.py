@@ -24,6 +24,7 @@ def moved(host: Host, before: Role, before_term: int) -> None:
         i01_one_leader(host)
         i04_has_all_committed(host)
         i12_own_vote(host)
+        i13_knows_nothing_yet(host)
         i01_was_elected(host)
         i20_no_other_lease(host)
         host.world.elected(host)
@@ -82,6 +83,13 @@ def i12_own_vote(host: Host) -> None:
     if hard != (host.state.term, host.peer):
         raise Violation("I-12", "leads, but its own vote is not durable", host, hard)
     host.world.ghost.votes.setdefault((host.peer, host.state.term), host.peer)
+
+
+def i13_knows_nothing_yet(host: Host) -> None:
+    """I-13 (figure 2: reinitialized after election): a term begins without knowledge of any follower's log (K-38)."""
+    for peer, progress in sorted(host.state.leading.progress.items()):
+        if progress.match:
+            raise Violation("I-13", "begins a term with a match index", host, peer, progress)
 
 
 def i19_may_campaign(host: Host) -> None:

@@ -11,7 +11,7 @@ from arc.raft.effects import Effects, Write
 from arc.raft.events import Event, Persisted, Receive
 from arc.raft.messages import AppendReply, InstallSnapshotReply
 from arc.raft.types import Configuration, Entry, Peer, Role
-from simulations.checkers import commits, elections, leaders, membership, recovery, snapshots
+from simulations.checkers import commits, contact, elections, leaders, membership, recovery, snapshots
 from simulations.checkers.violation import Violation
 
 if TYPE_CHECKING:
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 class Memory:
     """What the judge remembers of one node between events."""
 
-    __slots__ = ("commit", "configuration", "has_led", "matches", "role", "snapshot_index", "term", "term_promised")
+    __slots__ = (
+        "commit",
+        "configuration",
+        "contact",
+        "has_led",
+        "leader_heard",
+        "matches",
+        "role",
+        "snapshot_index",
+        "term",
+        "term_promised",
+    )
 
     def __init__(self) -> None:
         self.role = Role.FOLLOWER
@@ -35,6 +46,10 @@ class Memory:
         self.matches: dict[Peer, tuple[object, int, int]] = {}
         self.term_promised = 0
         """The highest term that was ever on this node's disk."""
+        self.leader_heard: Peer | None = None
+        """Whose word as a leader this life heard last."""
+        self.contact: contact.Contact | None = None
+        """Of the newest leadership."""
 
 
 def started(host: Host) -> None:
@@ -54,6 +69,7 @@ def started(host: Host) -> None:
         raise Violation("I-08", "the commit index after a start", state, snapshot_index)
     memory.role, memory.term, memory.commit = Role.FOLLOWER, state.term, state.commit
     memory.has_led = False
+    memory.leader_heard = memory.contact = None
     memory.matches.clear()
     memory.snapshot_index = snapshot_index
     membership.i18_newest_in_log(host)
@@ -70,6 +86,8 @@ def writing(host: Host, write: Write) -> None:
     """The core asks for a write, which is not in the images yet."""
     elections.i10_term_of_write(host, write)
     leaders.i02_append_only(host, write)
+    if write.snapshot is not None:
+        snapshots.i07_stands_for_what_is_missing(host, write.snapshot)
     if write.snapshot is not None:
         snapshots.i23_reference(host, write.snapshot)
 
@@ -99,7 +117,10 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
     if effects and type(effects[0]) is Write:
         membership.i18_newest_in_log(host)
         memory.configuration = host.disk.issued.configurations[-1][1]
+    if type(event) is Persisted or (effects and type(effects[0]) is Write):
+        commits.i12_believes_its_disk(host)
     if state.leading is not None:
+        contact.stepped(host, event)
         leaders.i31_limits(host)
         leaders.i33_transfer_ends(host)
         if type(event) is Receive:

@@ -18,6 +18,7 @@ from arc.raft.messages import (
     VoteReply,
 )
 from arc.raft.types import Peer
+from simulations.checkers import contact
 from simulations.checkers.violation import Violation
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def made(host: Host, message: Message) -> None:
     elif isinstance(message, PreVote):
         host.world.ghost.candidacies[(host.peer, -message.round)] = (message.last_term, message.last_index)
     elif isinstance(message, Heartbeat):
+        contact.sending(host, message)
         i15_heartbeat_commit(host, message)
 
 
@@ -66,6 +68,7 @@ def leaving(host: Host, message: Message) -> None:
             raise Violation("I-12", "reports a snapshot that is not on disk", message, held)
     elif isinstance(message, ReadIndexReply):
         i39_after_own_commit(host, message)
+        contact.i21_reply(host, message)
 
 
 def i12_accepted(host: Host, message: AppendReply) -> None:

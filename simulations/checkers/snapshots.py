@@ -26,6 +26,15 @@ def restored(host: Host, meta: SnapshotMeta) -> None:
         raise Violation("I-24", "restored something else than what was taken", host, meta)
 
 
+def i07_stands_for_what_is_missing(host: Host, meta: SnapshotMeta) -> None:
+    """I-07, I-08 (7; S-02): a snapshot never replaces a log that holds its last entry, nor a newer state."""
+    issued = host.disk.issued
+    if issued.base < meta.index <= issued.last and issued.term(meta.index) == meta.term:
+        raise Violation("I-07", "a snapshot replaces a log that holds all of it", host, meta)
+    if meta.index <= host.memory.commit:
+        raise Violation("I-08", "a snapshot from before the commit index replaces the state", host, meta)
+
+
 def i23_reference(host: Host, meta: SnapshotMeta) -> None:
     """I-23 (dissertation, 5.1): index, term and configuration are those of the committed log there."""
     ghost = host.world.ghost

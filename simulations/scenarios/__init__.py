@@ -12,6 +12,7 @@ from simulations import swarm
 from simulations.disk import DiskShape
 from simulations.fabric import NetworkShape
 from simulations.plan import Fault, Plan
+from simulations.scenarios.hunting import HUNTING
 
 BAD_LINKS = NetworkShape(latency_seconds=0.005, loss=0.05, duplicate=0.1)
 SMALL_LOGS = {"trailing_entries": 1, "trailing_entries_max": 4, "snapshot_chunk_bytes": 40}
@@ -168,7 +169,7 @@ def _split_clocks(seed: int) -> Plan:
     )
 
 
-TABLE: tuple[Scenario, ...] = (
+ORDINARY: tuple[Scenario, ...] = (
     Scenario("calm", "no fault: one election, and the same leader for good", _calm),
     Scenario("crash_leader", "leaders crash, also in the middle of a step, and come back", _crash_leader),
     Scenario("figure_8", "old entries on a majority that may still be overwritten", _figure_8),
@@ -184,5 +185,7 @@ TABLE: tuple[Scenario, ...] = (
     Scenario("swarm", "everything drawn from the seed", swarm.draw),
     Scenario("transfer", "leadership handed over, also to who is not there", _transfer),
 )
+
+TABLE = (*ORDINARY, *(Scenario(*each) for each in HUNTING))
 
 BY_NAME = {scenario.name: scenario for scenario in TABLE}

@@ -1,0 +1,192 @@
+"""Runs made to bring out what chance rarely brings together: one family of bugs each, episode after episode.
+
+They belong to the campaign that planted bugs must not survive; on a clean core they pass like any other run. What is
+left open, sizes, masks and moments, is drawn from the seed. The election timeout is one second throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simulations.chance import Stream, stream
+from simulations.disk import DiskShape
+from simulations.fabric import NetworkShape
+from simulations.plan import Fault, Plan
+
+UNSHIELDED = {"is_pre_vote": False, "is_sticky": False}
+QUICK = DiskShape(sync_seconds=0.0002)
+
+
+def _stale_leader(seed: int) -> Plan:
+    """A leader is cut off and a successor elected at once, before the old one has reason to doubt (6.4)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(7):
+        at = 1.5 + 2.0 * turn + chance.uniform(0.0, 0.4)
+        faults += [Fault(at, "isolate", ("leader",)), *_campaigns(chance, at + 0.02, 5), Fault(at + 1.1, "heal")]
+    config = {**UNSHIELDED, "heartbeat_seconds": 0.4, "is_check_quorum": chance.random() < 0.5}
+    return _plan("stale_leader", seed, faults, config=config, size=5, disk=QUICK, read_share=0.7)
+
+
+def _lease_edge(seed: int) -> Plan:
+    """Answers are late, the leader is cut off, and others campaign the moment their shield may fall (6.4.1)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(5):
+        at = 1.5 + 3.0 * turn + chance.uniform(0.0, 0.3)
+        faults += [Fault(at, "hold", (kind,), 0.7) for kind in ("HeartbeatReply", "AppendReply")]
+        faults += [Fault(at + 0.12, "isolate", ("leader",)), Fault(at + 2.2, "heal")]
+        faults += _campaigns(chance, at + 1.05, 3)
+        faults += [Fault(at + 2.5, "hold", ("TimeoutNow",), 0.4), Fault(at + 2.51, "transfer", ("best",))]
+    config = {"is_lease_read": True, "is_pre_vote": chance.random() < 0.5, "clock_drift_max": 0.05}
+    clocks = (0.951, 1.049, 1.049, 1.0, 0.951)
+    network = NetworkShape(latency_seconds=0.002, is_cutting_in_flight=False)
+    return _plan(
+        "lease_edge", seed, faults, config=config, size=5, disk=QUICK, network=network, clocks=clocks, read_share=0.8
+    )
+
+
+def _late_snapshot(seed: int) -> Plan:
+    """Logs end right behind the snapshot and everything overtakes everything: snapshots come late, twice, in pieces."""
+    chance = stream(seed, "hunting")
+    faults = [Fault(2.0 + 2.5 * turn, "isolate", ("follower",)) for turn in range(4)]
+    faults += [Fault(3.2 + 2.5 * turn, "heal") for turn in range(4)]
+    faults += [Fault(3.25 + 2.5 * turn, "transfer", ("best",)) for turn in range(0, 4, 2)]
+    faults += [Fault(3.27 + 2.5 * turn, "crash", ("leader",), 0.3) for turn in range(1, 4, 2)]
+    config = {
+        "trailing_entries": 0,
+        "trailing_entries_max": 0,
+        "append_entries_max": chance.choice((1, 3)),
+        "heartbeat_seconds": 0.1,
+        "snapshot_chunk_bytes": chance.choice((40, 1 << 20)),
+        "snapshot_retry_seconds": 0.2,
+    }
+    network = NetworkShape(latency_seconds=0.06, is_heavy_tailed=True, duplicate=0.3)
+    return _plan(
+        "late_snapshot",
+        seed,
+        faults,
+        config=config,
+        size=chance.choice((3, 5)),
+        disk=QUICK,
+        network=network,
+        snapshot_every=chance.choice((1, 2, 4)),
+        seconds=13.0,
+    )
+
+
+def _disjoint(seed: int) -> Plan:
+    """The whole cluster is replaced, back and forth, with crashes inside the joint configuration (4.3)."""
+    chance = stream(seed, "hunting")
+    old, new = ("n1", "n2", "n3"), ("n4", "n5", "n6")
+    faults: list[Fault] = []
+    for turn in range(5):
+        at = 1.5 + 3.0 * turn
+        out, into = (old, new) if turn % 2 == 0 else (new, old)
+        kind = chance.choice(("remove", "learner"))
+        words = [*(word for name in into for word in ("voter", name)), *(word for name in out for word in (kind, name))]
+        faults.append(Fault(at, "change", tuple(words), 1.0))
+        if chance.random() < 0.6:
+            faults.append(Fault(at + chance.choice((0.01, 0.02, 0.05)), "crash", ("leader",), 0.001))
+        if chance.random() < 0.4:
+            faults += [Fault(at + 0.03, "partition", ("leader",), 3.0), Fault(at + 1.5, "heal")]
+        faults.append(Fault(at + 2.2, "power_cut", (), 0.001))
+    return _plan(
+        "disjoint", seed, faults, spares=3, snapshot_every=chance.choice((0, 5)), config={"trailing_entries": 1}
+    )
+
+
+def _removed(seed: int) -> Plan:
+    """Leaders and absent followers are removed; whoever does not know campaigns (4.2.2, 4.2.3)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn, name in enumerate(("n1", "n2", "n3", "n4")):
+        at = 1.5 + 3.5 * turn
+        faults += [Fault(at, "isolate", (name,)), Fault(at + 1.2, "change", ("remove", name), 1.0)]
+        faults += [Fault(at + 2.0, "heal"), Fault(at + 2.6, "change", ("voter", name), float(chance.random() < 0.5))]
+    faults += [Fault(16.0, "burst", ("leader",), 3.0), Fault(16.0, "change", ("remove", "leader"), 1.0)]
+    faults += [Fault(16.001, "burst", ("leader",), 3.0)]
+    config = {"is_pre_vote": False, "is_sticky": True, "heartbeat_seconds": chance.choice((0.1, 0.4))}
+    return _plan("removed", seed, faults, config=config, size=chance.choice((4, 5)), seconds=18.0)
+
+
+def _handovers(seed: int) -> Plan:
+    """Leadership is handed to who is absent, gone or slow, and the leader is cut off meanwhile (3.10)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(5):
+        at, name = 1.5 + 3.0 * turn, f"n{1 + turn % 3}"
+        faults += [Fault(at, "isolate", (name,)), Fault(at + 0.05, "transfer", (name,))]
+        faults += [Fault(at + 1.3, "transfer", ("follower",)), Fault(at + 1.7, "heal")]
+        faults += [Fault(at + 2.0, "slow_disk", (name,), 200.0), Fault(at + 2.1, "burst", ("leader",), 3.0)]
+        faults += [Fault(at + 2.11, "transfer", (name,)), Fault(at + 2.8, "slow_disk", (name,), 1.0)]
+    config = {"is_lease_read": chance.random() < 0.5, "clock_drift_max": 0.05, "heartbeat_seconds": 0.1}
+    return _plan("handovers", seed, faults, config=config, read_share=0.5)
+
+
+def _long_tails(seed: int) -> Plan:
+    """Leaders alone with many entries, slow disks, and a log that is cut while it is being written (5.4.1, 10.2.1)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(6):
+        at = 1.5 + 2.4 * turn
+        faults += [Fault(at, "isolate", ("leader",)), Fault(at + 0.02, "burst", ("leader",), chance.randint(3, 9))]
+        faults += [*_campaigns(chance, at + 0.05, 4), Fault(at + chance.choice((0.6, 1.4)), "heal")]
+        if chance.random() < 0.5:
+            faults.append(Fault(at + 1.5, "crash", ("leader",), chance.choice((0.001, 1.0))))
+    is_slow = chance.random() < 0.5
+    disk = DiskShape(sync_seconds=0.15 if is_slow else 0.003, is_grouped=not is_slow)
+    config = {**UNSHIELDED, "append_entries_max": chance.choice((1, 8)), "heartbeat_seconds": 0.1}
+    return _plan("long_tails", seed, faults, config=config, size=chance.choice((3, 4, 5)), disk=disk)
+
+
+def _repeated(seed: int) -> Plan:
+    """Votes and their answers come late and many times over; clusters of even size, too (5.2)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(9):
+        at = 1.5 + 1.5 * turn
+        faults += _campaigns(chance, at, 3)
+        faults.append(Fault(at - 0.01, "hold", (chance.choice(("VoteReply", "Vote", "PreVoteReply")),), 1.2))
+        faults.append(Fault(at + 0.4, chance.choice(("crash", "pause")), ("random",), 0.3))
+    config = {**UNSHIELDED, "is_check_quorum": chance.random() < 0.5, "is_pre_vote": chance.random() < 0.3}
+    network = NetworkShape(latency_seconds=0.02, duplicate=0.6, loss=0.1)
+    return _plan("repeated", seed, faults, config=config, size=chance.choice((2, 4, 5, 6)), network=network)
+
+
+def _back_at_once(seed: int) -> Plan:
+    """A leader restarts within its followers' shield and campaigns at once (4.2.3)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(7):
+        at = 1.5 + 2.0 * turn
+        faults.append(Fault(at, "crash", ("leader",), 0.001))
+        faults += [Fault(at + 0.1 + 0.05 * place, "nudge", (f"n{place}",), 0.0) for place in (1, 2, 3)]
+    config = {"is_pre_vote": chance.random() < 0.5, "is_sticky": True, "heartbeat_seconds": 0.25}
+    return _plan("back_at_once", seed, faults, config=config, disk=QUICK, guided=0.002)
+
+
+def _campaigns(chance: Stream, at: float, count: int) -> list[Fault]:
+    """Somebody who does not lead campaigns, several times in a row."""
+    return [Fault(at + 0.03 * turn, "nudge", ("follower",), 0.0) for turn in range(count)]
+
+
+def _plan(name: str, seed: int, faults: list[Fault], **more: Any) -> Plan:
+    """Many clients in a hurry, and whatever the scenario says."""
+    given: dict[str, Any] = {"seconds": 17.0, "clients": 5, "think_seconds": 0.03, **more}
+    return Plan(scenario=name, seed=seed, faults=tuple(sorted(faults)), **given)
+
+
+HUNTING: tuple[tuple[str, str, Callable[[int], Plan]], ...] = (
+    ("back_at_once", "a leader that restarts within the shield of its followers", _back_at_once),
+    ("disjoint", "the whole cluster replaced, with crashes in between", _disjoint),
+    ("handovers", "leadership handed to the absent and the slow", _handovers),
+    ("late_snapshot", "snapshots that come late, twice and in pieces", _late_snapshot),
+    ("lease_edge", "late answers, and campaigns the moment a lease may end", _lease_edge),
+    ("long_tails", "lonely leaders with long tails on slow disks", _long_tails),
+    ("removed", "members removed while they are away, and leaders that remove themselves", _removed),
+    ("repeated", "votes and answers that come late and many times", _repeated),
+    ("stale_leader", "successors elected before the old leader has any doubt", _stale_leader),
+)
+"""Name, what it shows, and the plan of a seed."""
