@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from simulations.mutants.mutant import one
+from simulations.mutants.mutant import Mutant, one
+from simulations.mutants.plant import Edit
 
 ELECTION = (
     one(
@@ -108,13 +109,14 @@ ELECTION = (
         "        state.restart_timer(state.now)  # §5.2",
         "        pass  # §5.2",
     ),
-    one(
+    Mutant(
         "K-22",
-        "A",
         "CheckQuorum never fires",
-        "heartbeat",
-        "return state.config.is_check_quorum and state.now",
-        "return False and state.now",
+        "A",
+        (
+            Edit("heartbeat", "return state.config.is_check_quorum and state.now", "return False and state.now"),
+            Edit("core", "            if state.config.is_check_quorum:\n", "            if False:\n"),
+        ),
     ),
     one(
         "K-23",
@@ -233,6 +235,25 @@ REPLICATION = (
         "heartbeat",
         "        progress.free_first()  #",
         "        pass  #",
+    ),
+    Mutant(
+        "K-43",
+        "the count of uncommitted bytes outlives a leadership",
+        "B",
+        (
+            Edit(
+                "state",
+                "        self.leading = None\n        for index, request, _ in leading.proposals:",
+                "        self.leading = None\n        self.rng.kept_bytes = leading.uncommitted_bytes\n"
+                "        for index, request, _ in leading.proposals:",
+            ),
+            Edit(
+                "election",
+                "    state.follow_progress(leading.term_start)",
+                "    leading.uncommitted_bytes = getattr(state.rng, 'kept_bytes', 0)\n"
+                "    state.follow_progress(leading.term_start)",
+            ),
+        ),
     ),
     one(
         "K-44",

@@ -1,22 +1,44 @@
-"""Runs every planted bug until something kills it: which property, after how many seeds, in how many seconds."""
+"""Runs every planted bug until something kills it: which property, after how many seeds, in how many seconds.
+
+The standard campaign is the same for all: drawn plans and named scenarios in turn, from disjoint ranges of seeds. A
+bug that lives in code which no simulation runs meets that code's own tests instead (`tested`).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from statistics import median
 from typing import Any, NamedTuple
 
 from simulations import swarm
 from simulations.checkers.violation import Violation
-from simulations.cores import Cores
-from simulations.mutants.plant import plant
-from simulations.mutants.table import TABLE, TIERS, Mutant
+from simulations.mutants import blind, tested
+from simulations.mutants.mutant import SEEDS_MAX, TIERS, Mutant
+from simulations.mutants.plant import core_of, patched, world_of
+from simulations.mutants.table import TABLE
 from simulations.plan import Plan
-from simulations.scenarios import TABLE as TABLE_OF_SCENARIOS
+from simulations.scenarios import ORDINARY
+from simulations.scenarios.hunting import HUNTING
+
+RANGES = 5
+RANGE_SEEDS = 100_000
+"""Distance between ranges of seeds: more than any hunt runs through."""
+
+Run = Callable[[Plan], None]
+
+
+class Kill(NamedTuple):
+    """How a hunt in one range ended. ``seeds`` is how many were run, the killing one included; no killer: alive."""
+
+    killer: str
+    seeds: int
+    seconds: float
 
 
 class Verdict(NamedTuple):
-    """How one planted bug fared. ``seeds`` is how many were run, the killing one included."""
+    """How one planted bug fared. ``killed``: in most ranges, and the median of seeds is within its tier."""
 
     id: str
     killed: bool
@@ -25,39 +47,145 @@ class Verdict(NamedTuple):
     seconds: float
     tier: str
     what: str
+    layer: str
+    kills: tuple[Kill, ...]
+    black_box_tier: str = ""
+    black_box: tuple[Kill, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """In how many ranges it was killed."""
+        return sum(bool(kill.killer) for kill in self.kills)
+
+    @property
+    def is_seen_from_outside(self) -> bool | None:
+        """Whether client-visible checkers notice it within their tier; None: not asked."""
+        return _is_within(self.black_box, self.black_box_tier) if self.black_box else None
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**self._asdict(), "seconds": round(self.seconds, 2)}
+        return {
+            **{name: getattr(self, name) for name in ("id", "killed", "killer", "seeds")},
+            "seconds": round(self.seconds, 2),
+            "tier": self.tier,
+            "layer": self.layer,
+            "what": self.what,
+            "ranges": [{**kill._asdict(), "seconds": round(kill.seconds, 2)} for kill in self.kills],
+            "black_box": [{**kill._asdict(), "seconds": round(kill.seconds, 2)} for kill in self.black_box],
+            "black_box_tier": self.black_box_tier,
+            "is_seen_from_outside": self.is_seen_from_outside,
+        }
 
 
 def campaign_plan(number: int) -> Plan:
-    """The standard campaign: two drawn plans, then a named scenario, all of them in turn."""
-    if number % 3 < 2:
-        return swarm.draw(number)
-    return TABLE_OF_SCENARIOS[number // 3 % len(TABLE_OF_SCENARIOS)].plan(number)
+    """The standard campaign: drawn plans, every other one replaced by a named scenario or one made for hunting."""
+    turn, rest = divmod(number, 4)
+    if rest == 1:
+        return ORDINARY[turn % len(ORDINARY)].plan(number)
+    if rest == 3:
+        return HUNTING[turn % len(HUNTING)][2](number)
+    return swarm.draw(number)
 
 
 def hunt(mutant: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> Verdict:
-    """Run seeds until the bug shows. Raises NotPlantable."""
-    core = plant(mutant.id, mutant.edits)
+    """Run one range of seeds until the bug shows. Raises NotPlantable."""
+    return hunt_in_ranges(mutant, (first_seed,), seeds_max)
+
+
+def hunt_in_ranges(
+    mutant: Mutant, first_seeds: Iterable[int], seeds_max: int | None = None, *, is_blind: bool = False
+) -> Verdict:
+    """Run ranges of seeds until the bug shows in each, and with client-visible checkers alone if that is asked for."""
+    if mutant.tests:
+        kills = (tested.run(mutant),)
+        return _verdict(mutant, kills, ())
+    runs = seeing(mutant)
+    firsts = list(first_seeds)
+    kills = tuple(chase(runs, first, seeds_max or SEEDS_MAX[mutant.tier]) for first in firsts)
+    outside: tuple[Kill, ...] = ()
+    if is_blind and mutant.black_box:
+        blindly = unseeing(mutant)
+        outside = tuple(chase(blindly, first, seeds_max or SEEDS_MAX[mutant.black_box]) for first in firsts)
+    return _verdict(mutant, kills, outside)
+
+
+def seeing(mutant: Mutant) -> Run:
+    """What runs a plan with the bug in it, under all checkers."""
+    texts = patched(mutant.edits)
+    core = core_of(mutant.id, texts)
+    world = world_of(mutant.id, texts)
+
+    def run(plan: Plan) -> None:
+        world(plan, core).run()
+
+    return run
+
+
+def unseeing(mutant: Mutant) -> Run:
+    """The same, under client-visible checkers only."""
+    texts = patched(mutant.edits)
+    core = core_of(f"blind_{mutant.id}", texts)
+    world = blind.blind_world(mutant.id, texts)
+
+    def run(plan: Plan) -> None:
+        blind.judge(world(plan, core))
+
+    return run
+
+
+def chase(run: Run, first_seed: int, seeds_max: int) -> Kill:
+    """Seeds from the first on until one raises."""
     start = time.perf_counter()
-    count = seeds_max or TIERS[mutant.tier]
-    for number in range(count):
+    for number in range(seeds_max):
         try:
-            Cores(campaign_plan(first_seed + number), core).run()
+            run(campaign_plan(first_seed + number))
         except Violation as violation:
-            seconds = time.perf_counter() - start
-            return Verdict(mutant.id, True, violation.killer, number + 1, seconds, mutant.tier, mutant.what)
-    return Verdict(mutant.id, False, "", count, time.perf_counter() - start, mutant.tier, mutant.what)
+            return Kill(violation.killer, number + 1, time.perf_counter() - start)
+    return Kill("", seeds_max, time.perf_counter() - start)
 
 
-def hunt_all(only: Iterable[str] = (), seeds_max: int | None = None) -> Iterator[Verdict]:
+def hunt_all(
+    only: Iterable[str] = (),
+    seeds_max: int | None = None,
+    *,
+    ranges: int = 1,
+    is_blind: bool = False,
+) -> Iterator[Verdict]:
     """Every planted bug, or those of these ids. Raises KeyError for an id that is not in the table."""
+    firsts = [RANGE_SEEDS * number for number in range(ranges)]
+    for mutant in chosen(only):
+        yield hunt_in_ranges(mutant, firsts, seeds_max, is_blind=is_blind)
+
+
+def chosen(only: Iterable[str] = ()) -> tuple[Mutant, ...]:
+    """The planted bugs of these ids, all for none. Raises KeyError for an id that is not in the table."""
     wanted = list(only)
     unknown = sorted(set(wanted) - {mutant.id for mutant in TABLE})
     if unknown:
         raise KeyError(f"no planted bug {', '.join(unknown)}")
-    for mutant in TABLE:
-        if not wanted or mutant.id in wanted:
-            yield hunt(mutant, seeds_max=seeds_max)
+    return tuple(mutant for mutant in TABLE if not wanted or mutant.id in wanted)
+
+
+def _verdict(mutant: Mutant, kills: tuple[Kill, ...], outside: tuple[Kill, ...]) -> Verdict:
+    killers = Counter(kill.killer for kill in kills if kill.killer)
+    return Verdict(
+        mutant.id,
+        _is_within(kills, mutant.tier),
+        killers.most_common(1)[0][0] if killers else "",
+        int(median(kill.seeds for kill in kills)),
+        median(kill.seconds for kill in kills),
+        mutant.tier,
+        mutant.what,
+        mutant.layer,
+        kills,
+        mutant.black_box,
+        outside,
+    )
+
+
+def _is_within(kills: tuple[Kill, ...], tier: str) -> bool:
+    """Killed in most ranges, with a median within the tier; a single range may take as long as a hunt goes on."""
+    killed = sum(bool(kill.killer) for kill in kills)
+    if len(kills) == 1:
+        return bool(killed)
+    return 2 * killed > len(kills) and median(kill.seeds for kill in kills) <= TIERS[tier]

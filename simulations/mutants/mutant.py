@@ -1,4 +1,8 @@
-"""What a planted bug is: its row of the reference (section 4), what it does, and where."""
+"""What a planted bug is: its row of the reference (section 4), what it does, where, and what must notice it when.
+
+Tiers are the reference's: the *median* of seeds until the first kill, over disjoint ranges of seeds, must not be above
+20 (A), 200 (B) or 2,000 (C). A hunt in one range gives up after a few times that.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,35 @@ from typing import NamedTuple
 
 from simulations.mutants.plant import Edit
 
-TIERS = {"A": 200, "B": 600, "C": 2000}
-"""Seeds after which a survivor is a failure: several times the median that the tier asks for (20, 200, 2000)."""
+TIERS = {"A": 20, "B": 200, "C": 2000}
+"""Largest median of seeds that the tier allows (reference, section 4, "Tiers")."""
+
+SEEDS_MAX = {"A": 100, "B": 600, "C": 2000}
+"""When a hunt in one range of seeds gives up."""
+
+CORE, DRIVER, DISK, MACHINE, CLIENT = "core", "driver", "disk", "machine", "client"
+"""Layers that the simulator of bare cores runs: the core itself, and what stands for the rest around it."""
+
+STORAGE, CODEC = "storage", "codec"
+"""Layers that only the real code has: their bugs are planted there and meet that code's own tests."""
 
 
 class Mutant(NamedTuple):
-    """One planted bug."""
+    """One planted bug.
+
+    ``black_box`` is the tier within which client-visible checkers alone must notice it, empty where the reference does
+    not ask. ``tests`` is what pytest is asked to run against a private copy of the project instead of a simulation.
+    """
 
     id: str
     what: str
     tier: str
     edits: tuple[Edit, ...]
+    layer: str = CORE
+    black_box: str = ""
+    tests: tuple[str, ...] = ()
 
 
-def one(id: str, tier: str, what: str, module: str, old: str, new: str) -> Mutant:
-    """A bug that is one replacement."""
-    return Mutant(id, what, tier, (Edit(module, old, new),))
+def one(id: str, tier: str, what: str, module: str, old: str, new: str, *, black_box: str = "") -> Mutant:
+    """A bug of the core that is one replacement."""
+    return Mutant(id, what, tier, (Edit(module, old, new),), black_box=black_box)

@@ -30,15 +30,6 @@ DURABILITY = (
         "        self.durable_index = min(self.durable_index, from_index - 1)\n",
         "",
     ),
-    Mutant(
-        "K-56",
-        "a write that found no room counts as done",
-        "A",
-        (
-            Edit("durability", "                write.last = first - 1", "                pass"),
-            Edit("core", "if lost is not None and lost <= state.log.last_index:", "if False:"),
-        ),
-    ),
     one(
         "K-59",
         "A",
