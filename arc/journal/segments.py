@@ -13,14 +13,14 @@ It deliberately knows nothing of what a record means.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import frames
-from arc.journal.frames import CUTS_MAX, Damage, Group, Kind, SegmentHeader
+from arc.journal.frames import CUTS_MAX, Damage, Kind, SegmentHeader
 from arc.journal.index import GroupIndex
-from arc.journal.inspection import SegmentInfo, walk
+from arc.journal.inspection import SegmentInfo, Walk, walk
 from arc.ports import BLOCK_BYTES, Buffer, Disk, LogFile
 
 SPARES_MAX = 2
@@ -59,12 +59,12 @@ class Journal:
         segment_bytes: int,
         first_index: int = 1,
         has_reserve: bool = False,
-        visit: Callable[[Group], None] = lambda group: None,
+        found: Walk | None = None,
     ) -> Journal:
         """Open the journal in ``folder``, creating it empty with ``first_index`` as its first number.
 
-        ``visit`` gets every group in the order of writing. A torn tail is left out and remembered in ``dropped_tail``.
-        Raises Corrupt where stored records are damaged or missing.
+        ``found`` is a `walk` that was just done. A torn tail is left out and remembered in ``dropped_tail``. Raises
+        Corrupt where stored records are damaged or missing.
         """
         assert segment_bytes % BLOCK_BYTES == 0 and segment_bytes >= 4 * BLOCK_BYTES
         disk.make_dirs(folder)
@@ -72,7 +72,7 @@ class Journal:
         for name in names:
             if name.endswith(".new"):  # a segment whose creation did not finish; nothing was ever written to it
                 disk.remove(f"{folder}/{name}")
-        found = walk(disk, folder, visit)
+        found = found if found is not None else walk(disk, folder)
         if found.hole is not None:
             raise found.hole
         spares = [f"{folder}/{name}" for name in names if name.endswith(".spare")]

@@ -2,7 +2,6 @@
 
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
-from arc.raft.oldlog import Entry, EntryKind, HardState, RaftLog
-from arc.raft.snapshots import Snapshot, SnapshotStore
+from arc.raft.storage import RaftStorage
 
-__all__ = ["Config", "Entry", "EntryKind", "HardState", "RaftCore", "RaftLog", "Snapshot", "SnapshotStore"]
+__all__ = ["Config", "RaftCore", "RaftStorage"]

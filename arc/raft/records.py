@@ -49,11 +49,10 @@ def _encode_payload(kind: EntryKind, payload: Payload) -> bytes:
 class LogContents:
     """The terms of a log as runs, and its configurations, built up group by group in the order of writing."""
 
-    __slots__ = ("_path", "configurations", "is_new", "next_index", "runs")
+    __slots__ = ("_path", "configurations", "next_index", "runs")
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self.is_new = True
         self.next_index = 1
         self.runs: list[tuple[int, int]] = []
         """(first index, term), ascending."""
@@ -62,7 +61,6 @@ class LogContents:
     def add(self, group: Group) -> None:
         """Take in a group. Raises Corrupt when a record of it is no entry."""
         kind, first, records, _, _ = group
-        self.is_new = False
         if kind is not Kind.CONTINUES:
             self.cut(0 if kind is Kind.RESTARTS else first)
         self.next_index = first + len(records)

@@ -44,7 +44,7 @@ PART_BYTES = 8 << 20
 _CHUNK = struct.Struct("<II")  # length, crc32c
 _CRC = struct.Struct("<I")
 _HEAD_NAME = re.compile(r"snapshot-([0-9]{20})\.cbor")
-_STAGED_NAME = re.compile(r"staged-([0-9]{20})\.(?:cbor|[0-9]{5}\.part)")
+_ANY_NAME = re.compile(r"(?:snapshot|staged)-([0-9]{20})\.(?:cbor|[0-9]{5}\.part)")
 _PART_NAME = re.compile(r"(?:snapshot|staged)-([0-9]{20})\.[0-9]{5}\.part")
 
 
@@ -174,20 +174,10 @@ class SnapshotStore:
 
         Damaged newer ones are listed in ``damaged`` and put aside. Raises Corrupt when all that exist are damaged.
         """
-        found, damaged = self.survey()
-        if found is None:
-            if damaged:
-                raise damaged[0]
-            return None
-        self.damaged = damaged
-        self.put_aside(found.index)
-        for index in self.indexes():
-            if index < found.index:
-                try:
-                    self._known[index] = self._head(index)
-                except Corrupt:
-                    continue  # It is looked at closely if it is ever needed.
-        self._known[found.index] = found
+        found, self.damaged = self.survey()
+        if found is None and self.damaged:
+            raise self.damaged[0]
+        self.settle(found)
         return found
 
     def survey(self) -> tuple[Snapshot | None, tuple[Corrupt, ...]]:
@@ -200,11 +190,22 @@ class SnapshotStore:
                 damaged.append(corrupt)
         return None, tuple(damaged)
 
-    def put_aside(self, above: int) -> None:
-        """Rename the heads above that index, or they would count as kept ones that the log may be compacted below."""
-        for index in self.indexes():
-            if index > above:
-                self._disk.rename(self._head_path(index), f"{self._head_path(index)}.damaged")
+    def settle(self, newest: Snapshot | None) -> None:
+        """Put damaged newer ones aside, or they would count as kept ones that the log may be compacted below; remove
+        all that has no head. For the start, when nothing is being written.
+        """
+        heads = self.indexes()
+        limit = newest.index if newest is not None else -1
+        for name in self._disk.list_dir(self._folder):
+            path, match = f"{self._folder}/{name}", _ANY_NAME.fullmatch(name)
+            index = int(match[1]) if match is not None else 0
+            if match is None or (index in heads and index <= limit and name != f"staged-{index:020d}.cbor"):
+                continue
+            if index in heads:
+                self._disk.rename(path, f"{path}.damaged")
+            else:
+                self._disk.remove(path)
+        self._known = {newest.index: newest} if newest is not None else {}
 
     def chunks(self, snapshot: Snapshot) -> Iterator[bytes]:
         """The chunks that `save` was given. Raises Corrupt."""
@@ -237,14 +238,6 @@ class SnapshotStore:
                 if match is not None and int(match[1]) < kept[0]:
                     self._known.pop(int(match[1]), None)
                     self._disk.remove(f"{self._folder}/{name}")
-
-    def sweep(self) -> None:
-        """At the start, when nothing is being written: remove all that has no head."""
-        kept = self.indexes()
-        for name in self._disk.list_dir(self._folder):
-            part, staged = _PART_NAME.fullmatch(name), _STAGED_NAME.fullmatch(name)
-            if (part is not None and int(part[1]) not in kept) or (staged is not None and name.endswith(".cbor")):
-                self._disk.remove(f"{self._folder}/{name}")
 
     # --------------------------------------------------------------------------------------------- between the nodes
 
@@ -313,8 +306,7 @@ class SnapshotStore:
         index = self._staging[0].index
         self._staging = None
         for name in self._disk.list_dir(self._folder):
-            match = _STAGED_NAME.fullmatch(name)
-            if match is not None and int(match[1]) == index and index not in self._known:
+            if name.startswith(f"staged-{index:020d}.") and index not in self._known:
                 self._disk.remove(f"{self._folder}/{name}")
 
     # --------------------------------------------------------------------------------------------------------- files

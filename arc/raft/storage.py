@@ -3,6 +3,7 @@
     hard-state.log     term and vote (`hardstate`)
     log/               the entries, an `arc.journal`; an entry is a record with its term and kind in front (`records`)
     snapshots/         (`snapshots`)
+    damaged            the mark of damage (`damage`), until the leader has repaired the node
 
 `RaftStorage.open` says what is there as the `Stored` that a core starts from (`opening`); `RaftStorage.write` does what
 the core asks for, many writes with at most one device write for the hard state and one for the log. Everything blocks;
@@ -20,12 +21,11 @@ from dataclasses import dataclass
 
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.ports import Disk
+from arc.raft.damage import remove_mark
 from arc.raft.effects import Write
 from arc.raft.opening import Opened, open_folder
 from arc.raft.records import decode_entry, encode_entries
-from arc.raft.types import Configuration, Entry, EntryKind, Peer, SnapshotMeta, entry_bytes
-
-__all__ = ["EntryKind", "RaftStorage", "StorageStatistics"]
+from arc.raft.types import Configuration, Entry, Peer, SnapshotMeta, entry_bytes
 
 SEGMENT_BYTES = 4 << 20
 
@@ -61,11 +61,13 @@ class RaftStorage:
     more is written. ``findings`` are sentences for the log.
     """
 
-    def __init__(self, folder: str, opened: Opened) -> None:
+    def __init__(self, disk: Disk, folder: str, opened: Opened) -> None:
+        self._disk = disk
         self._folder = folder
         self._journal, self._hard, self._snapshots, self.stored, self.findings = opened
         self._failed = False
         self._entries = self._bytes = self._groups = self._fsyncs = 0
+        self._is_damaged = self.stored.is_damaged
         self._newest = self.stored.snapshot.index if self.stored.snapshot is not None else 0
 
     def __repr__(self) -> str:
@@ -83,7 +85,7 @@ class RaftStorage:
         """
         try:
             disk.make_dirs(folder)
-            return cls(folder, open_folder(disk, folder, me, founders, segment_bytes))
+            return cls(disk, folder, open_folder(disk, folder, me, founders, segment_bytes))
         except OSError as error:
             if is_full(error):
                 raise Overloaded(f"the disk has no room to open {folder}: {error}", code="disk_full") from error
@@ -202,7 +204,7 @@ class RaftStorage:
             groups_total=self._groups,
             fsyncs_total=self._fsyncs,
             dropped_tail="" if tail is None else f"{tail.reason} at offset {tail.offset}",
-            is_damaged=self.stored.is_damaged,
+            is_damaged=self._is_damaged,
         )
 
     # ------------------------------------------------------------------------------------------------------ snapshots
@@ -244,6 +246,9 @@ class RaftStorage:
 
     def repaired(self) -> None:
         """The leader has made this node whole: forget the mark of damage. Raises DiskFailed."""
+        with self._failing("removing the mark of damage"):
+            remove_mark(self._disk, self._folder)
+            self._is_damaged = False
 
     def close(self) -> None:
         """The orderly end. Raises DiskFailed."""

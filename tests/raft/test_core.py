@@ -6,7 +6,6 @@ import zlib
 
 import pytest
 
-from arc.raft import storage
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
 from arc.raft.effects import Committed, NotLeader, Readable, ReadEntries, Refused, Send, Transferred, Unknown
@@ -819,11 +818,6 @@ def test_messages_for_another_incarnation_are_dropped() -> None:
     talk = cluster()
     talk.step("n2", Receive(Vote(Peer("n2", 2), N3, 9, 9, 9, True)))
     assert talk.core("n2").term == 1 and talk.traced("misaddressed")
-
-
-def test_the_kinds_of_entries_are_those_of_the_disk() -> None:
-    """S-07: two enumerations, one meaning."""
-    assert {kind.name: kind.value for kind in EntryKind} == {kind.name: kind.value for kind in storage.EntryKind}
 
 
 @pytest.mark.parametrize(
