@@ -99,7 +99,7 @@ def running() -> Iterator[FakeNode]:
             if answer.cut:
                 self.close_connection = True
 
-        do_GET = do_POST = _serve  # http.server's names
+        do_GET = do_POST = do_DELETE = _serve  # http.server's names
 
         def _body(self) -> bytes:
             if self.headers.get("transfer-encoding") == "chunked":
