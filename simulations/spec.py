@@ -231,7 +231,7 @@ def client_request(node: Node, event: Event, goal: Node, disk: Disk) -> Nodes:
     """ "If command received from client: append entry to local log": some of the batch, in order, each once."""
     if type(event) is not Propose or node.role is not Role.LEADER:
         return
-    waiting = iter([payload for _, payload in event.commands])
+    waiting: Iterator[object] = iter([payload for _, payload in event.commands])
     taken: list[Entry] = []
     for entry in goal.log.after(node.log.last):
         is_next = (entry.index, entry.term) == (node.log.last + len(taken) + 1, node.term)
