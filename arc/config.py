@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Literal, get_type_hints
 
 from arc.api.config import AuthConfig, ServerConfig
+from arc.cluster.config import ClusterConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.query.config import QueryConfig
@@ -49,6 +50,7 @@ class Config:
     query: QueryConfig = field(default_factory=QueryConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 SECTIONS: Mapping[str, type] = get_type_hints(Config)

@@ -1,15 +1,16 @@
 """READ FIRST. A node from birth to orderly end: one nursery, every part built here and handed its neighbours. No
 decisions.
 
-Order of birth: identity, catalog (its log is replayed), lease, HTTP (answers "not ready" meanwhile), WAL and buffer,
-intake. Order of death: no new writes, HTTP finishes what it has, the buffer goes to files, the logs are marked as
-ended. A disk that fails takes the nursery down, and the process with it; what was acknowledged is on disk by then.
+Order of birth: identity, consensus (its log is replayed), HTTP (answers "not ready" meanwhile), the catalog as the
+cluster knows it, lease, WAL and buffer, intake. Order of death: no new writes, HTTP finishes what it has, the buffer
+goes to files, the logs are marked as ended. A disk that fails takes the nursery down, and the process with it; what was
+acknowledged is on disk by then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -20,14 +21,15 @@ from arc.api.server import serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.cells import FileStats
 from arc.catalog.fsm import Catalog, ClusterFSM
-from arc.cluster.config import ProposalsConfig
+from arc.cluster.config import consensus_config
+from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed, FeedStatistics
-from arc.cluster.proposals import ProposalsStatistics, StandaloneProposals
+from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.config import Config
 from arc.duties import WriterDuty
 from arc.errors import Corrupt, InvalidRequest, Unavailable
-from arc.ids import Epoch, NodeId, Position
+from arc.ids import NodeId, Position
 from arc.ingest.buffer import Buffer, BufferStatistics
 from arc.ingest.flush import FlushStatistics
 from arc.ingest.formats import Formats
@@ -39,6 +41,7 @@ from arc.query.engine import Engine
 from arc.query.registry import QueryStatistics
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
+from arc.raft.types import Peer
 from arc.security import tokens
 from arc.storage.keeper import DATA, Drift, FileKeeper, KeeperStatistics
 from arc.storage.wal.log import WalStatistics
@@ -88,15 +91,20 @@ class NodeState:
         self._writer = writer
         self._feed = feed
         self.starting: str | None = "the node is starting"
+        self.elsewhere: str | None = None
+        """Why neither writes nor queries are for this node, though it takes part in the cluster."""
         self.stopping = False
 
     def refuses_writes(self) -> str | None:
         """Why writes are not taken; None when they are."""
-        return self.starting or ("the node is stopping" if self.stopping else self._writer.closed_because)
+        return self._refuses_all() or self._writer.closed_because
 
     def refuses_queries(self) -> str | None:
         """Why queries are not answered; None when they are."""
-        return self.starting or ("the node is stopping" if self.stopping else None)
+        return self._refuses_all()
+
+    def _refuses_all(self) -> str | None:
+        return self.starting or ("the node is stopping" if self.stopping else self.elsewhere)
 
     async def wait_seen(self, position: Position | None, index: int | None) -> None:
         """Return once queries here see that write and that entry of the catalog. Raises Unavailable when not soon."""
@@ -130,23 +138,30 @@ async def run_node(
     """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (the port is
     taken).
     """
-    node = await ports.workers.run(_identity, ports, config.node.id)
+    identity = await ports.workers.run(_identity, ports, config)
+    node = identity.node
     log = log.bind(node=node)
     log.info("node_starting", version=version, data=ports.disk.native_path(""))
-    async with trio.open_nursery() as nursery:
-        fsm, feed = ClusterFSM(), Feed()
+    fsm, feed = ClusterFSM(), Feed()
 
-        def catalog() -> Catalog:
-            return fsm.catalog
+    def catalog() -> Catalog:
+        return fsm.catalog
 
-        proposals = StandaloneProposals(ports, ProposalsConfig(), fsm, feed, log)
-        await nursery.start(proposals.run)
-        token = _first_token(config, ports, catalog())
-        token_hash = tokens.hash_token(token) if token is not None else None
-        for command in bootstrap_commands(catalog(), node, ports.clock.wall_us(), token_hash):
-            (await proposals.propose(command)).unwrap()
+    async with (
+        running_consensus(
+            ports,
+            consensus_config(config.cluster),
+            config.cluster,
+            Peer(node, identity.incarnation),
+            is_founder=identity.is_founder,
+            fsm=fsm,
+            feed=feed,
+            log=log,
+        ) as consensus,
+        trio.open_nursery() as nursery,
+    ):
+        proposals = consensus.proposals
         keeper = FileKeeper(ports.disk, ports.workers, ports.clock, config.storage)
-        _tell_drift(log, await keeper.look(catalog().all_files()))
         buffer = Buffer()
         writer = WriterDuty(
             ingest=config.ingest,
@@ -203,6 +218,8 @@ async def run_node(
                 decoders=formats,
                 queries=queries,
                 proposer=proposals,
+                raft=consensus.raft,
+                members=consensus.members,
                 node=state,
                 catalog=catalog,
                 statistics=statistics,
@@ -220,10 +237,24 @@ async def run_node(
         port = await nursery.start(http)
         nursery.start_soon(ports.workers.run, formats.warm)
         nursery.start_soon(queries.warm)
-        epoch = Epoch(catalog().lease_epoch("writer"))
-        recovered = await nursery.start(writer.run, epoch, on_progress)
+        state.starting = "the node waits to hear what the cluster has agreed on"
+        if not await _unless(stop, consensus.catch_up):
+            nursery.cancel_scope.cancel()
+            return
+        token = _first_token(config, ports, catalog()) if identity.is_founder else None
+        token_hash = tokens.hash_token(token) if token is not None else None
+        for command in bootstrap_commands(catalog(), node, ports.clock.wall_us(), token_hash, consensus.describe_me()):
+            (await proposals.propose(command)).unwrap()
+        state.starting = "the node is starting"
+        lease = catalog().leases["writer"]
+        recovered = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
+        if lease.holder == node:
+            _tell_drift(log, await keeper.look(catalog().all_files()))
+            recovered = await nursery.start(writer.run, lease.epoch, on_progress)
+        else:
+            state.elsewhere = f"the rows are on {lease.holder}, which holds the writer lease; ask it"
         state.starting = None
-        log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=epoch)
+        log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=lease.epoch)
         on_started(
             Started(
                 host=config.server.host,
@@ -241,30 +272,72 @@ async def run_node(
         await http_stopped.wait()
         await writer.finish()
         await ports.workers.run(engine.close)
+        await consensus.hand_over()
         nursery.cancel_scope.cancel()
     log.info("node_stopped")
 
 
-def _identity(ports: Ports, chosen: str) -> NodeId:
-    """The name of this node: kept since the first start, chosen by the operator or made up. Blocking.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this data directory belongs to. A wiped node is another incarnation: it has forgotten what it promised."""
+
+    node: NodeId
+    incarnation: int
+    is_founder: bool
+
+
+def _identity(ports: Ports, config: Config) -> Identity:
+    """The name and incarnation of this node: kept since the first start, chosen by the operator or made up. Blocking.
 
     Raises InvalidRequest when another name is configured than the one the data was written under.
     """
-    disk = ports.disk
+    disk, chosen = ports.disk, config.node.id
     if disk.exists(IDENTITY):
         try:
-            kept = NodeId(json.loads(disk.read(IDENTITY))["node_id"])
-        except (ValueError, KeyError) as error:
+            found = json.loads(disk.read(IDENTITY))
+            # Before there were clusters a node had no incarnation and had always founded its own.
+            kept = Identity(
+                node=NodeId(found["node_id"]),
+                incarnation=int(found.get("incarnation", 1)),
+                is_founder=bool(found.get("is_founder", True)),
+            )
+        except (ValueError, KeyError, AttributeError) as error:
             raise Corrupt("the node's identity cannot be read", path=IDENTITY, offset=0) from error
-        if chosen and chosen != kept:
+        if chosen and chosen != kept.node:
             raise InvalidRequest(
-                f'node.id = "{chosen}", but this data directory belongs to node "{kept}"; '
+                f'node.id = "{chosen}", but this data directory belongs to node "{kept.node}"; '
                 "remove node.id from the configuration, or point node.data_dir to an empty folder"
             )
         return kept
-    name = NodeId(chosen or f"arc-{ports.rng.bytes(4).hex()}")
-    disk.write_durable(IDENTITY, json.dumps({"node_id": name, "created_us": ports.clock.wall_us()}).encode())
-    return name
+    identity = Identity(
+        node=NodeId(chosen or f"arc-{ports.rng.bytes(4).hex()}"),
+        incarnation=2 + int.from_bytes(ports.rng.bytes(6), "big"),
+        is_founder=not (config.cluster.enabled and config.cluster.join),
+    )
+    facts = {
+        "node_id": identity.node,
+        "incarnation": identity.incarnation,
+        "is_founder": identity.is_founder,
+        "created_us": ports.clock.wall_us(),
+    }
+    disk.write_durable(IDENTITY, json.dumps(facts).encode())
+    return identity
+
+
+async def _unless(stop: trio.Event, wait: Callable[[], Awaitable[None]]) -> bool:
+    """Wait for something; False when the node was asked to stop before it came."""
+    has_come = False
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await wait()
+        has_come = True
+        nursery.cancel_scope.cancel()
+    return has_come
 
 
 def _first_token(config: Config, ports: Ports, catalog: Catalog) -> str | None:

@@ -20,9 +20,9 @@ import trio
 
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.fsm import ClusterFSM
-from arc.cluster.config import ProposalsConfig
+from arc.cluster.config import ClusterConfig, ConsensusConfig
+from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed
-from arc.cluster.proposals import StandaloneProposals
 from arc.duties import WriterDuty
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import Buffer
@@ -31,6 +31,8 @@ from arc.ingest.config import IngestConfig
 from arc.ingest.requests import WriteRequest
 from arc.ports import BLOCK_BYTES, LogFile
 from arc.ports import Buffer as Bytes
+from arc.raft.config import Config as RaftConfig
+from arc.raft.types import Peer
 from arc.storage.config import StorageConfig, WalConfig
 from arc.storage.keeper import DATA, FileKeeper
 from arc.telemetry import Log
@@ -38,7 +40,7 @@ from tests.fakes import ManualClock, MemoryDisk, MemoryLogFile, make_ports
 
 NODE = NodeId("n1")
 SMALL_WAL = WalConfig(segment_bytes=8 * BLOCK_BYTES)
-SMALL_LOG = ProposalsConfig(segment_bytes=4 * BLOCK_BYTES, snapshot_entries=6)
+SMALL_LOG = ConsensusConfig(segment_bytes=4 * BLOCK_BYTES, snapshot_entries=6, raft=RaftConfig(trailing_entries=0))
 
 
 @dataclass(frozen=True)
@@ -156,22 +158,25 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
     ports = make_ports(disk=disk, clock=ManualClock())
     log = Log([], ports.clock.wall_us)
     fsm, buffer = ClusterFSM(), Buffer()
-    proposals = StandaloneProposals(ports, SMALL_LOG, fsm, Feed(), log)
-    writer = WriterDuty(
-        ingest=IngestConfig(),
-        wal=SMALL_WAL,
-        storage=StorageConfig(),
-        ports=ports,
-        node=NODE,
-        catalog=lambda: fsm.catalog,
-        propose=proposals,
-        buffer=buffer,
-        log=log,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proposals.run)
-        for command in bootstrap_commands(fsm.catalog, NODE, 0, None):
-            (await proposals.propose(command)).unwrap()
+    me, feed, cluster = Peer(NODE, 7), Feed(), ClusterConfig()
+    async with (
+        running_consensus(ports, SMALL_LOG, cluster, me, is_founder=True, fsm=fsm, feed=feed, log=log) as consensus,
+        trio.open_nursery() as nursery,
+    ):
+        writer = WriterDuty(
+            ingest=IngestConfig(),
+            wal=SMALL_WAL,
+            storage=StorageConfig(),
+            ports=ports,
+            node=NODE,
+            catalog=lambda: fsm.catalog,
+            propose=consensus.proposals,
+            buffer=buffer,
+            log=log,
+        )
+        await consensus.catch_up()
+        for command in bootstrap_commands(fsm.catalog, NODE, 0, None, None):
+            (await consensus.proposals.propose(command)).unwrap()
         await FileKeeper(disk, ports.workers, ports.clock, StorageConfig()).look(fsm.catalog.all_files())
         await nursery.start(writer.run, Epoch(fsm.catalog.lease_epoch("writer")), lambda progress: None)
         yield Running(writer, fsm, buffer, disk)

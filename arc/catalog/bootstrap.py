@@ -5,7 +5,7 @@ Be the writer, have a database, let its first administrator in.
 
 from __future__ import annotations
 
-from arc.catalog.commands import WRITER, AssignLease, Command, CreateDatabase, CreateToken
+from arc.catalog.commands import WRITER, AssignLease, Command, CreateDatabase, CreateToken, DescribeNode
 from arc.catalog.facts import Catalog
 from arc.ids import NodeId
 from arc.security.tokens import PERMISSIONS
@@ -14,16 +14,20 @@ DEFAULT_DATABASE = "default"
 FIRST_TOKEN_NAME = "admin"
 
 
-def bootstrap_commands(catalog: Catalog, node_id: NodeId, now_us: int, token_hash: str | None) -> list[Command]:
+def bootstrap_commands(
+    catalog: Catalog, node_id: NodeId, now_us: int, token_hash: str | None, described: DescribeNode | None
+) -> list[Command]:
     """Return the commands, in order.
 
     The writer lease is taken anew at every start, so that every run has an epoch of its own and nothing of an earlier
-    one can still be in flight. The token is made only while there is none; ``token_hash`` is None when authentication
-    is off.
+    one can still be in flight; but never from another node. The token is made only while there is none; ``token_hash``
+    is None when authentication is off. ``described`` tells the others where this node is, if there are others.
     """
-    commands: list[Command] = [
-        AssignLease(lease=WRITER, node=node_id, expect_epoch=catalog.lease_epoch(WRITER)),
-    ]
+    commands: list[Command] = [described] if described is not None else []
+    held = catalog.leases.get(WRITER)
+    if held is not None and held.holder != node_id:
+        return commands
+    commands.append(AssignLease(lease=WRITER, node=node_id, expect_epoch=catalog.lease_epoch(WRITER)))
     if DEFAULT_DATABASE not in catalog.databases:
         commands.append(CreateDatabase(name=DEFAULT_DATABASE, created_us=now_us, if_missing=True))
     if token_hash is not None and not catalog.tokens:

@@ -49,6 +49,10 @@ _BROKEN = (OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedReso
 """How a connection ends."""
 
 
+_RAFT, _CALL = b"\x00", b"\x01"
+"""First byte of every frame but the greeting: whom it is for."""
+
+
 class Address(NamedTuple):
     """Where a node listens for its peers."""
 
@@ -93,16 +97,16 @@ class TransportStatistics:
 class _Link:
     """What waits for one peer."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.control: deque[Message] = deque()
-        self.bulk: deque[Message] = deque()
+        self.control: deque[Message | bytes] = deque()
+        self.bulk: deque[Message | bytes] = deque()
         self.wake = trio.Event()
         self.heard = trio.Event()
         self.backoff = BACKOFF_SECONDS[0]
         self.is_connected = False
 
-    def put(self, message: Message) -> bool:
+    def put(self, message: Message | bytes) -> bool:
         """Whether there was a place for it."""
         is_bulk = type(message) is InstallSnapshot or (type(message) is Append and bool(message.entries))
         queue, most = (self.bulk, BULK_MAX) if is_bulk else (self.control, CONTROL_MAX)
@@ -118,7 +122,8 @@ class _Link:
         size = 0
         while size < BURST_BYTES and (self.control or self.bulk):
             message = self.control.popleft() if self.control else self.bulk.popleft()
-            frames.append(encode_frame(codec.encode(message)))
+            payload = _CALL + message if isinstance(message, bytes) else _RAFT + codec.encode(message)
+            frames.append(encode_frame(payload))
             size += len(frames[-1])
         return b"".join(frames)
 
@@ -136,6 +141,7 @@ class PeerTransport:
         cluster: Callable[[], str],
         address_of: Callable[[str], str | None],
         receive: Callable[[Message], None],
+        receive_call: Callable[[str, bytes], None],
         unreachable: Callable[[Peer], None],
     ) -> None:
         self.me = me
@@ -145,6 +151,7 @@ class PeerTransport:
         self._cluster = cluster
         self._address_of = address_of
         self._receive = receive
+        self._receive_call = receive_call
         self._unreachable = unreachable
         self._links: dict[str, _Link] = {}
         self._heard: dict[str, Address] = {}
@@ -165,16 +172,14 @@ class PeerTransport:
 
     def send(self, message: Message) -> None:
         """Queue a message for its addressee; never waits, may lose it."""
-        name = message.to.name
-        link = self._links.get(name)
-        if link is None:
-            if self._nursery is None or self._where(name) is None:
-                self._dropped += 1
-                return
-            link = self._links[name] = _Link(name)
-            self._nursery.start_soon(self._serve_link, link)
-        if not link.put(message):
+        link = self._link(message.to)
+        if link is None or not link.put(message):
             self._dropped += 1
+
+    def post(self, name: str, call: bytes) -> bool:
+        """Queue the bytes of a call for a node; says whether they found a place."""
+        link = self._link(Peer(name))
+        return link is not None and link.put(call)
 
     async def run(
         self, host: str, port: int, advertise: str = "", *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
@@ -216,6 +221,13 @@ class PeerTransport:
 
     # --------------------------------------------------------------------------------------------------------- dialling
 
+    def _link(self, peer: Peer) -> _Link | None:
+        link = self._links.get(peer.name)
+        if link is None and self._nursery is not None and self._where(peer.name) is not None:
+            link = self._links[peer.name] = _Link(peer)
+            self._nursery.start_soon(self._serve_link, link)
+        return link
+
     def _where(self, name: str) -> Address | None:
         told = self._address_of(name)
         return Address.parse(told) if told else self._heard.get(name)
@@ -227,21 +239,20 @@ class PeerTransport:
                 link.wake = trio.Event()
                 await link.wake.wait()
             try:
-                addressee = next(iter(link.control or link.bulk)).to
                 await self._dial(link)
             except (*_BROKEN, ValueError) as error:
-                self._log.debug("peer_unreachable", peer=link.peer, reason=str(error) or type(error).__name__)
+                self._log.debug("peer_unreachable", peer=str(link.peer), reason=str(error) or type(error).__name__)
                 self._dropped += len(link.control) + len(link.bulk)
                 link.control.clear()
                 link.bulk.clear()
-                self._unreachable(addressee)
+                self._unreachable(link.peer)
                 link.heard = trio.Event()
                 with trio.move_on_after(self._rng.uniform(link.backoff / 2, link.backoff)):
                     await link.heard.wait()
                 link.backoff = min(2 * link.backoff, BACKOFF_SECONDS[1])
 
     async def _dial(self, link: _Link) -> None:
-        where = self._where(link.peer)
+        where = self._where(link.peer.name)
         if where is None:
             raise OSError(f"nobody knows where {link.peer} listens")
         with trio.fail_after(CONNECT_SECONDS):
@@ -249,8 +260,9 @@ class PeerTransport:
         async with stream:
             with trio.fail_after(CONNECT_SECONDS):
                 found = await self._exchange(stream, FrameReader())
-            if found.peer.name != link.peer:
+            if found.peer.name != link.peer.name:
                 raise OSError(f"{found.peer} listens at {where}, not {link.peer}")
+            link.peer = found.peer  # Perhaps another incarnation than the one this link was made for.
             self._connects += 1
             link.is_connected = True
             link.backoff = BACKOFF_SECONDS[0]
@@ -313,7 +325,11 @@ class PeerTransport:
                 self._take(payload, speaker)
 
     def _take(self, payload: bytes, speaker: Greeting) -> None:
-        message = codec.decode(payload)
+        if payload[:1] == _CALL:
+            self._received += 1
+            self._receive_call(speaker.peer.name, payload[1:])
+            return
+        message = codec.decode(memoryview(payload)[1:])
         if message.sender != speaker.peer:
             raise ValueError(f"{speaker.peer} speaks for {message.sender}")  # P-34: a peer acts only for itself
         self._received += 1

@@ -33,7 +33,7 @@ from arc.raft.outbox import Outbox
 from arc.raft.requests import Asked, Proposed, Requests
 from arc.raft.saver import Saver
 from arc.raft.status import Status
-from arc.raft.types import Configuration, Peer, SnapshotMeta, Stored
+from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
 from arc.telemetry import Log
 
 EVENTS_PER_TURN = 256
@@ -326,6 +326,8 @@ class RaftNode:
             _DO[type(effect)](self, effect)
         if type(event) is events.Persisted:
             self._outbox.persisted(event.write_id, self._core.term)
+        elif type(event) is events.SpaceAgain and self._is_alone():
+            self._post(events.Campaign())
         elif type(event) is events.Applied and self._saver.is_due:
             assert self._nursery is not None
             self._nursery.start_soon(self._watched, self._saver.save_if_room)
@@ -351,7 +353,10 @@ class RaftNode:
 
     def _do_answer(self, effect: out.Answer) -> None:
         assert isinstance(effect.request, Asked), effect
-        self._requests.answered(effect.request, effect.result, self._lane.applied)
+        result = effect.result
+        if result == out.NotLeader(None) and not self._state.has_space:
+            result = out.Refused("no_space", "this node's disk is full, and nobody else leads")
+        self._requests.answered(effect.request, result, self._lane.applied)
 
     def _do_trace(self, effect: out.Trace) -> None:
         name, detail = effect
@@ -362,7 +367,8 @@ class RaftNode:
         if name == "repaired":
             self._disk.put(Repaired())
         if name in _TOLD:
-            getattr(self._log, _TOLD[name])(f"raft_{name}", detail=", ".join(map(str, detail)), term=self._core.term)
+            said = ", ".join(each.name.lower() if isinstance(each, Role) else str(each) for each in detail)
+            getattr(self._log, _TOLD[name])(f"raft_{name}", detail=said, term=self._core.term)
 
     def _is_alone(self) -> bool:
         return self._state.history.current.voters == (self.me,) and not self._state.history.current.outgoing

@@ -1,0 +1,182 @@
+"""Everything with which one node takes part in agreement, built in order and handed out while it runs.
+
+A node alone has no transport: whatever it would send has no addressee, and that is asserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import trio
+
+from arc.catalog.commands import DescribeNode
+from arc.catalog.fsm import ClusterFSM
+from arc.cluster.calls import Calls
+from arc.cluster.config import ClusterConfig, ConsensusConfig
+from arc.cluster.feed import Feed
+from arc.cluster.machine import CatalogMachine
+from arc.cluster.membership import Membership
+from arc.cluster.proposals import Proposals
+from arc.cluster.transport import PeerTransport
+from arc.errors import Conflict, InvalidRequest, Unavailable
+from arc.ids import NodeId
+from arc.ports import Ports
+from arc.raft.messages import Message
+from arc.raft.node import RaftNode
+from arc.raft.storage import RaftStorage
+from arc.raft.types import Configuration, Peer
+from arc.telemetry import Log
+
+AGAIN_SECONDS = 0.1
+HAND_OVER_SECONDS = 3.0
+"""A transfer takes a round trip and an election; whoever is not there by then is elected without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consensus:
+    """The running parts; ``transport`` is None on a node alone."""
+
+    raft: RaftNode
+    proposals: Proposals
+    members: Membership
+    transport: PeerTransport | None
+
+    async def catch_up(self) -> None:
+        """Return when the catalog here holds all that was agreed on before this call, however long that takes."""
+        while True:
+            try:
+                await self.raft.read()
+                return
+            except Unavailable:  # No leader yet, or nobody has added this node.
+                await trio.sleep(AGAIN_SECONDS)
+
+    def describe_me(self) -> DescribeNode | None:
+        """What the others must know of this node; None on a node alone."""
+        if self.transport is None:
+            return None
+        me, address = self.raft.me, self.transport.address
+        return DescribeNode(name=NodeId(me.name), incarnation=me.incarnation, address=str(address))
+
+    async def hand_over(self) -> None:
+        """Before an orderly end: let another node lead, if this one does and another one can."""
+        if self.raft.is_leader and self.raft.others():
+            with trio.move_on_after(HAND_OVER_SECONDS), suppress(Unavailable):
+                await self.raft.transfer()
+
+
+@asynccontextmanager
+async def running_consensus(
+    ports: Ports,
+    config: ConsensusConfig,
+    cluster: ClusterConfig,
+    me: Peer,
+    *,
+    is_founder: bool,
+    fsm: ClusterFSM,
+    feed: Feed,
+    log: Log,
+) -> AsyncIterator[Consensus]:
+    """Open the log and take part until the body ends; then a snapshot and a closed log are left.
+
+    ``fsm`` and ``feed`` are changed by consensus from here on; ``is_founder``: an empty log begins with this node as
+    the only voter. Raises Corrupt, DiskFailed, Overloaded (disk full), InvalidRequest (members without a peer port),
+    OSError (the peer port is taken).
+    """
+    founders = Configuration(voters=(me,)) if is_founder else Configuration()
+    storage = await ports.workers.run(
+        lambda: RaftStorage.open(
+            ports.disk, config.folder, me=me, founders=founders, segment_bytes=config.segment_bytes
+        )
+    )
+    for finding in storage.findings:
+        log.warning("raft_log_finding", component="raft", finding=finding)
+    raft = RaftNode(
+        me,
+        config.raft,
+        storage,
+        CatalogMachine(fsm, feed),
+        ports=ports,
+        log=log,
+        snapshot_entries=config.snapshot_entries,
+    )
+    if not cluster.enabled:
+        _require_alone(raft)
+        proposals = Proposals(raft, fsm, feed, ports.clock, None)
+        members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(raft.run, _to_nobody)
+            yield Consensus(raft=raft, proposals=proposals, members=members, transport=None)
+            nursery.cancel_scope.cancel()
+        return
+    parts = _connected(ports, cluster, me, raft=raft, fsm=fsm, feed=feed, log=log)
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(parts.transport.run, cluster.peer_host, cluster.peer_port, cluster.advertise)
+        await nursery.start(parts.calls.run, parts.transport.post)
+        await nursery.start(raft.run, parts.transport.send)
+        log.info("peer_port_open", host=cluster.peer_host, port=port, advertised=str(parts.transport.address))
+        yield Consensus(raft=raft, proposals=parts.proposals, members=parts.members, transport=parts.transport)
+        nursery.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    transport: PeerTransport
+    calls: Calls
+    proposals: Proposals
+    members: Membership
+
+
+def _connected(
+    ports: Ports, cluster: ClusterConfig, me: Peer, *, raft: RaftNode, fsm: ClusterFSM, feed: Feed, log: Log
+) -> _Parts:
+    async def answer(peer: str, question: bytes) -> bytes:
+        return await proposals.answer(peer, question)
+
+    def unreachable(peer: Peer) -> None:
+        raft.unreachable(peer)
+        calls.unreachable(peer.name)
+
+    async def greet(address: str) -> Peer:
+        return (await transport.greet(address)).peer
+
+    def address_of(name: str) -> str | None:
+        node = fsm.catalog.nodes.get(name)
+        return node.address if node is not None else None
+
+    calls = Calls(answer, log)
+    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call)
+    transport = PeerTransport(
+        me,
+        network=ports.network,
+        rng=ports.rng,
+        log=log,
+        cluster=lambda: cluster.name,
+        address_of=address_of,
+        receive=raft.receive,
+        receive_call=calls.receive,
+        unreachable=unreachable,
+    )
+    return _Parts(transport, calls, proposals, Membership(raft, proposals, lambda: fsm.catalog, greet))
+
+
+def _require_alone(raft: RaftNode) -> None:
+    others = raft.others()
+    if others:
+        raise InvalidRequest(
+            f"this node is a member of a cluster with {', '.join(map(str, others))}, but cluster.enabled is off; "
+            "enable it, or leave the others for good with 'arc raft recover'",
+            code="cluster_disabled",
+        )
+
+
+async def _greet_nobody(address: str) -> Peer:
+    raise Conflict(
+        f"this node has no peer port, so it cannot reach {address}; set cluster.enabled = true and restart it",
+        code="cluster_disabled",
+    )
+
+
+def _to_nobody(message: Message) -> None:
+    raise AssertionError(f"a cluster of one has nobody to send {message!r} to")
