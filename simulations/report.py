@@ -74,7 +74,10 @@ def of_run(outcome: Outcome, repeat: str = "") -> list[str]:
 
 def run_document(outcome: Outcome, repeat: str = "") -> dict[str, Any]:
     """A run as JSON values; equal for equal runs of equal code."""
-    return {**outcome.document(), "commit": commit(), "repeat": repeat or repeat_command(outcome)}
+    told = {**outcome.document(), "commit": commit()}
+    if outcome.verdict != PASSED:
+        told |= {"identity": identity(outcome), "repeat": repeat or repeat_command(outcome)}
+    return told
 
 
 def headline(campaign: Campaign, seconds: float) -> str:

@@ -123,6 +123,7 @@ def swarm(
 ) -> None:
     """Run many seeds; fail if any does, if two runs of one differ, or if all together have not seen enough."""
     from simulations import report
+    from simulations.failures import keep
     from simulations.runner import run_many
     from simulations.scenarios import BY_NAME
 
@@ -134,14 +135,24 @@ def swarm(
         numbers = range(first, first + seeds)
         campaign = run_many(scenario, numbers, jobs=jobs, is_twice=twice, each=lambda _: one_more())
     seconds = time.perf_counter() - start
-    if screen.json:
-        screen.document(report.campaign_document(campaign, seconds))
-    else:
+    document = report.campaign_document(campaign, seconds)
+    if not screen.json:
         for section in report.sections(campaign):
             screen.title(section.title)
             screen.table(section.columns, section.rows)
         screen.line()
         screen.line(report.headline(campaign, seconds))
+    if campaign.failures and shrink_seconds:
+        worst = report.quickest_failure(campaign)
+        plan = BY_NAME[scenario].plan(worst.seed)
+        kept = keep(worst, plan, Path(failures), seconds_max=shrink_seconds, tell=screen.note)
+        if screen.json:
+            document["kept"] = kept.files
+        else:
+            _lines(screen, kept.lines)
+    if screen.json:
+        screen.document(document)
+    else:
         _lines(screen, report.last_lines(campaign, first))
     if campaign.is_failed:
         raise typer.Exit(ERROR)
@@ -200,6 +211,7 @@ def _run_plan(
     from simulations.page import page
     from simulations.plan import Plan
     from simulations.runner import PASSED, run_told
+    from simulations.transcript import transcript as told_of
 
     assert isinstance(plan, Plan)
     if save is not None:
@@ -207,6 +219,8 @@ def _run_plan(
     outcome, world = run_told(plan, is_told=html is not None)
     if html is not None and world is not None:
         _write(html, page(outcome, world))
+    if transcript is not None:
+        _write(transcript, told_of(plan))
     if screen.json:
         screen.document(report.run_document(outcome, repeat))
     else:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from dataclasses import fields
-from enum import IntEnum
 from typing import Any
 
 from arc.raft.config import Config
@@ -63,6 +62,7 @@ from arc.raft.events import (
 )
 from arc.raft.messages import Message
 from arc.raft.types import Entry, EntryKind, HardState, Peer, SnapshotMeta, Stored, bootstrap
+from simulations.spelling import describe, plain, spell
 from tests.raft.minicluster import Disk
 
 
@@ -387,41 +387,4 @@ class Talk:
             self.lines.extend(f"  {spell(message)}" for message in queue)
 
 
-def describe(effect: Effect) -> str:
-    """One line for one effect."""
-    match effect:
-        case Write(write_id, hard_state, truncate_from, entries, snapshot):
-            parts = []
-            if hard_state is not None:
-                parts.append(f"term {hard_state.term} vote {hard_state.vote or 'nobody'}")
-            if snapshot is not None:
-                parts.append(f"{snapshot!r}")
-            if truncate_from is not None:
-                parts.append(f"cut from {truncate_from}")
-            parts += [repr(entry) for entry in entries]
-            return f"write {write_id}: {', '.join(parts)}"
-        case Send(message, after):
-            return spell(message) + (f"  (after write {after})" if after else "")
-        case Apply(entries):
-            return f"apply {', '.join(map(repr, entries))}"
-        case Answer(request, result):
-            return f"answer {request}: {result!r}"
-        case Trace(name, detail):
-            return f"* {name} {' '.join(map(plain, detail))}".rstrip()
-        case _:
-            return repr(effect)
-
-
-def plain(value: object) -> str:
-    """Enums by name, everything else as it shows itself."""
-    return value.name.lower() if isinstance(value, IntEnum) else str(value)
-
-
-def spell(message: Message) -> str:
-    """One line for one message."""
-    shown = [
-        f"{name}={plain(getattr(message, name))}"
-        for name in message._fields[3:]
-        if not (name in ("round", "hint_term") and getattr(message, name) == 0)
-    ]
-    return f"{message.sender}->{message.to} {type(message).__name__} t{message.term} {' '.join(shown)}".rstrip()
+__all__ = ["FixedRng", "Node", "Talk", "describe", "plain", "spell"]

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from arc.raft.core import RaftCore
+from tests.raft.retold import Retold
 from tests.raft.talk import Talk
 
 FOLDER = Path(__file__).parent / "conversations"
 STORIES = sorted(FOLDER.glob("*.txt"))
 
 
-def retell(text: str) -> str:
+def retell(text: str, core_class: type[Any] = RaftCore) -> str:
     """Run the commands of a story and put down what happens under each."""
-    talk = Talk()
+    talk = Retold(core_class) if "\n> simulated " in f"\n{text}" else Talk()
     told: list[str] = []
     for line in text.splitlines():
         if line.startswith("> "):
