@@ -189,7 +189,7 @@ def _watch(screen: Screen, client: httpx.Client, address: str, asked: _Asked) ->
     if asked.wait(POLL_SECONDS):
         return
     look = _poll(client)
-    while (name := _newcomer(look, address)) is None:
+    while (name := newcomer(look, address)) is None:
         if asked.wait(POLL_SECONDS):
             return
         look = _poll(client)
@@ -201,7 +201,8 @@ def _watch(screen: Screen, client: httpx.Client, address: str, asked: _Asked) ->
             done = _advance(bar, _poll(client), name, done)
 
 
-def _newcomer(look: Look | None, address: str) -> str | None:
+def newcomer(look: Look | None, address: str) -> str | None:
+    """The name of the node that is being taken in; None when it is not seen yet."""
     for member in look.members if look is not None else ():
         if member.is_catching_up or (member.address == address and member.kind == "learner"):
             return member.name

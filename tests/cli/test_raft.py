@@ -198,9 +198,9 @@ def test_snapshot(run: Run, node: FakeNode) -> None:
 
 
 def test_remove(run: Run, node: FakeNode) -> None:
-    node.script(Answer(document={"success": True, "removed": "n é", "index": 98}))
-    assert ask(run, node, "remove", "n é").stdout == "n é takes no part any more (entry 98)\n"
-    assert (node.asked[0].method, node.asked[0].path) == ("DELETE", "/api/v1/raft/members/n%20%C3%A9")
+    node.script(Answer(document={"success": True, "removed": "n? é", "index": 98}))
+    assert ask(run, node, "remove", "n? é").stdout == "n? é takes no part any more (entry 98)\n"
+    assert (node.asked[0].method, node.asked[0].path) == ("DELETE", "/api/v1/raft/members/n%3F%20%C3%A9")
     assert document(ask(run, node, "remove", "n3", "--json"))["index"] == 98
 
 
@@ -239,6 +239,16 @@ def test_add_looks_until_the_newcomer_votes(run: Run, node: FakeNode) -> None:
     assert [(asked.path, json.loads(asked.body)) for asked in sent] == [
         ("/api/v1/raft/members", {"address": "n3:9100", "learner": False})
     ]
+
+
+@pytest.mark.parametrize(
+    ("catching_up", "nodes", "found"),
+    [((), NODES, "n3"), ((N3,), {}, "n3"), ((), {}, None)],
+    ids=["by its address", "because it catches up", "another learner"],
+)
+def test_the_newcomer_is_known(catching_up: tuple[Peer, ...], nodes: dict[str, NodeRecord], found: str | None) -> None:
+    look = read_look(shown(LEADER._replace(catching_up=catching_up), nodes))
+    assert raft.newcomer(look, "n3:9100") == found
 
 
 def test_add_for_programs_says_nothing_beside_the_document(run: Run, node: FakeNode) -> None:
