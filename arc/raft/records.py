@@ -19,13 +19,14 @@ _KINDS = {int(kind): kind for kind in EntryKind}
 _MEMBERSHIP = EntryKind.MEMBERSHIP
 
 
-def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
-    """The entries as records."""
-    pack = _ENTRY.pack
-    return [
-        pack(term, kind) + (payload if type(payload) is bytes else _encode_payload(kind, payload))
-        for _, term, kind, payload in entries
-    ]
+def encode_entries(entries: Sequence[Entry], records: list[bytes]) -> int:
+    """Append the entries as records; returns their bytes."""
+    pack, size = _ENTRY.pack, 0
+    for _, term, kind, payload in entries:
+        record = pack(term, kind) + (payload if type(payload) is bytes else _encode_payload(kind, payload))
+        records.append(record)
+        size += len(record)
+    return size
 
 
 def decode_entry(index: int, record: memoryview, path: str) -> Entry:

@@ -103,44 +103,42 @@ class RaftStorage:
         Entries of neighbouring writes share a group.
         """
         with self._failing("writing"):
-            states = [write.hard_state for write in writes if write.hard_state is not None]
+            states = [state for _, state, _, _, _ in writes if state is not None]
             if states:
                 self._fsyncs += self._hard.save(states[-1])
             plan, refused = _Plan(self._journal.next_index), None
-            for write in writes:
-                cut = write.truncate_from
-                if write.snapshot is not None or plan.size_bytes > GROUP_BYTES_MAX:
+            for write_id, _, cut, entries, snapshot in writes:
+                if snapshot is not None or plan.size_bytes > GROUP_BYTES_MAX:
                     refused = self._flush(plan) or refused
                     plan = _Plan(self._journal.next_index)
-                if write.snapshot is not None:
-                    self._snapshots.accept(write.snapshot)
+                if snapshot is not None:
+                    self._snapshots.accept(snapshot)
                     self._fsyncs += 1
-                    self._newest = write.snapshot.index
-                    if cut is not None and cut <= write.snapshot.index:
-                        self._mark(self._journal.restart, write.snapshot.index + 1)
+                    self._newest = snapshot.index
+                    if cut is not None and cut <= snapshot.index:
+                        self._mark(self._journal.restart, snapshot.index + 1)
                         self._journal.release(0)
                         plan, cut = _Plan(self._journal.next_index), None
                 if cut is not None:
                     plan.cut(cut)
-                if write.entries and refused is None:
-                    plan.add(write.write_id, write.entries)
+                if entries and refused is None:
+                    plan.add(write_id, entries)
             return self._flush(plan) or refused
 
     def _flush(self, plan: _Plan) -> int | None:
         """Write what is planned; returns None, or the first write whose entries found no room."""
         refused = None
-        if plan.entries:
-            payloads = encode_entries(plan.entries)
+        if plan.records:
             try:
                 if plan.is_cut:
-                    self._journal.cut(plan.first, payloads)
+                    self._journal.cut(plan.first, plan.records)
                 else:
-                    self._journal.append(payloads, plan.first)
+                    self._journal.append(plan.records, plan.first)
             except Overloaded:
                 refused = plan.owners[0][1]
             else:
-                self._entries += len(payloads)
-                self._bytes += sum(map(len, payloads))
+                self._entries += len(plan.records)
+                self._bytes += plan.size_bytes
                 self._count_group()
                 return None
         if plan.is_cut:
@@ -271,14 +269,14 @@ class RaftStorage:
 
 
 class _Plan:
-    """Entries on their way to one group, and whether the group replaces what is stored from its first index on."""
+    """Records on their way to one group, and whether the group replaces what is stored from its first index on."""
 
-    __slots__ = ("entries", "first", "is_cut", "owners", "size_bytes")
+    __slots__ = ("first", "is_cut", "owners", "records", "size_bytes")
 
     def __init__(self, next_index: int) -> None:
         self.first = next_index
         self.is_cut = False
-        self.entries: list[Entry] = []
+        self.records: list[bytes] = []
         self.owners: list[tuple[int, int]] = []
         """(index of its first entry, id) of each write that gave entries."""
         self.size_bytes = 0
@@ -287,16 +285,17 @@ class _Plan:
         """Nothing from there on is to be stored; what is only planned just goes."""
         if from_index < self.first:
             self.first, self.is_cut = from_index, True
-        del self.entries[from_index - self.first :]
+        del self.records[from_index - self.first :]
+        self.size_bytes = sum(map(len, self.records))
         while self.owners and self.owners[-1][0] >= from_index:
             self.owners.pop()
 
     def add(self, write_id: int, entries: Sequence[Entry]) -> None:
         """These follow."""
-        assert entries[0].index == self.first + len(self.entries), (entries[0], self.first, len(self.entries))
-        self.owners.append((entries[0].index, write_id))
-        self.entries += entries
-        self.size_bytes += sum(map(entry_bytes, entries))
+        first = entries[0][0]
+        assert first == self.first + len(self.records), (entries[0], self.first, len(self.records))
+        self.owners.append((first, write_id))
+        self.size_bytes += encode_entries(entries, self.records)
 
 
 def is_full(error: OSError) -> bool:
