@@ -1,8 +1,9 @@
 """The rules of figure 2 that one message can break, seen from outside: what it may change, and what it must.
 
 T-01 a higher term is followed (Raft paper, 5.1); T-02 a lower one changes nothing (5.1); E-02 a follower's election
-timer starts anew when its leader speaks or it gives a vote, and only then (5.2); E-04 a vote is given again to who has
-it (figure 2); E-22 nobody is shielded from its own leader (dissertation, 4.2.3). Ids are of the reference, section 3.
+timer starts anew when its leader speaks or it gives a vote, and only then (5.2); E-04, P-01 whoever may have a vote, or
+a pre-vote, gets it, and gets it again (figure 2; dissertation, 9.6); E-22 nobody is shielded from its own leader
+(4.2.3). Ids are of the reference, section 3.
 """
 
 from __future__ import annotations
@@ -80,8 +81,10 @@ def _votes(host: Host, effects: Effects, message: Message) -> bool:
             e22_not_from_its_leader(host, message)
         elif type(effect) is Send and type(effect.message) is VoteReply:
             is_granted = effect.message.is_granted
-            if not is_granted and message.term == effect.message.term:
-                e04_same_answer(host, effect.message)
+            if not is_granted and type(message) is Vote and message.term == host.state.term:
+                e04_refused(host, message)
+        elif type(effect) is Send and type(effect.message) is PreVoteReply and type(message) is PreVote:
+            p01_refused(host, message, is_refused=not effect.message.is_granted)
     return is_granted
 
 
@@ -91,14 +94,42 @@ def e22_not_from_its_leader(host: Host, message: Message) -> None:
         raise Violation("E-22", "shielded from its own leader", host, message)
 
 
-def e04_same_answer(host: Host, reply: VoteReply) -> None:
-    """E-04 (figure 2): "votedFor is null or candidateId": who has the vote gets it again, if its log still suffices."""
-    state, issued = host.state, host.disk.issued
-    if state.vote != reply.to or state.term != reply.term or host.world.config.is_lease_read or state.is_damaged:
+def e04_refused(host: Host, message: Vote) -> None:
+    """E-04, E-14, M-04 (figure 2; 4.1): a follower gives its vote, and gives it again, to whoever may have it.
+
+    Whether it is a voter in its own configuration is no matter: that may be old.
+    """
+    state = host.state
+    is_taken = state.vote != message.sender and (state.vote is not None or state.leader is not None)
+    if state.role is not Role.FOLLOWER or is_taken or (_is_shielded(host, message.sender) and not message.is_transfer):
         return
-    asked = host.world.ghost.candidacies.get((reply.to, reply.term))
-    if asked is not None and asked >= (issued.term(issued.last) or 0, issued.last):
-        raise Violation("E-04", "a vote is not given again to who has it", host, reply)
+    if not state.is_damaged and (message.last_term, message.last_index) >= _own(host):
+        raise Violation("E-04", "a vote is refused for no reason", host, message)
+
+
+def p01_refused(host: Host, message: PreVote, *, is_refused: bool) -> None:
+    """P-01 (9.6): the same for a pre-vote, whatever the role of who is asked, unless it leads."""
+    state = host.state
+    if (
+        not is_refused
+        or state.role is Role.LEADER
+        or message.next_term <= state.term
+        or _is_shielded(host, message.sender)
+    ):
+        return
+    if not state.is_damaged and (message.last_term, message.last_index) >= _own(host):
+        raise Violation("P-01", "a pre-vote is refused for no reason", host, message)
+
+
+def _own(host: Host) -> tuple[int, int]:
+    issued = host.disk.issued
+    return (issued.term(issued.last) or 0, issued.last)
+
+
+def _is_shielded(host: Host, candidate: Peer) -> bool:
+    """Whether a leader may have been heard too recently; generous, and by the node's own word for when that was."""
+    state, config = host.state, host.world.config
+    return config.is_sticky and state.now < state.contact_at + config.election_timeout_seconds
 
 
 def e03_votes_on_the_wire(host: Host) -> None:

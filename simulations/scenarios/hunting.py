@@ -98,17 +98,35 @@ def _disjoint(seed: int) -> Plan:
 
 
 def _removed(seed: int) -> Plan:
-    """Leaders and absent followers are removed; whoever does not know campaigns (4.2.2, 4.2.3)."""
+    """Absent followers are removed and campaign when they are back, for nobody told them (4.2.3)."""
     chance = stream(seed, "hunting")
     faults: list[Fault] = []
     for turn, name in enumerate(("n1", "n2", "n3", "n4")):
         at = 1.5 + 3.5 * turn
         faults += [Fault(at, "isolate", (name,)), Fault(at + 1.2, "change", ("remove", name), 1.0)]
         faults += [Fault(at + 2.0, "heal"), Fault(at + 2.6, "change", ("voter", name), float(chance.random() < 0.5))]
-    faults += [Fault(16.0, "burst", ("leader",), 3.0), Fault(16.0, "change", ("remove", "leader"), 1.0)]
-    faults += [Fault(16.001, "burst", ("leader",), 3.0)]
     config = {"is_pre_vote": False, "is_sticky": True, "heartbeat_seconds": chance.choice((0.1, 0.4))}
-    return _plan("removed", seed, faults, config=config, size=chance.choice((4, 5)), seconds=18.0)
+    return _plan("removed", seed, faults, config=config, size=chance.choice((4, 5)), seconds=16.0)
+
+
+def _abdication(seed: int) -> Plan:
+    """Leaders remove or demote themselves while they work, and come back; voters are slow, learners quick (4.2.2)."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = []
+    for turn in range(6):
+        at = 1.5 + 2.5 * turn
+        kind, slow = chance.choice(("remove", "remove", "learner")), f"n{1 + turn % 3}"
+        faults += [Fault(at - 0.01, "slow_disk", (slow,), 100.0), Fault(at + 0.6, "slow_disk", (slow,), 1.0)]
+        faults += [Fault(at, "burst", ("leader",), 2.0), Fault(at, "change", (kind, "leader"), 1.0)]
+        faults += [Fault(at + 0.001, "burst", ("leader",), 3.0), Fault(at + 0.01, "burst", ("leader",), 3.0)]
+        if chance.random() < 0.5:
+            faults += [Fault(at + 0.004, "isolate", ("leader",)), Fault(at + 1.2, "heal")]
+        words = tuple(word for name in ("n1", "n2", "n3") for word in ("voter", name))
+        faults.append(Fault(at + 1.6, "change", words, 1.0))
+    learners = tuple(word for name in ("n4", "n5") for word in ("learner", name))
+    faults.append(Fault(1.0, "change", learners))
+    config = {"heartbeat_seconds": 0.1, "is_pre_vote": chance.random() < 0.5}
+    return _plan("abdication", seed, faults, config=config, spares=2, think_seconds=0.1)
 
 
 def _handovers(seed: int) -> Plan:
@@ -126,33 +144,39 @@ def _handovers(seed: int) -> Plan:
 
 
 def _long_tails(seed: int) -> Plan:
-    """Leaders alone with many entries, slow disks, and a log that is cut while it is being written (5.4.1, 10.2.1)."""
+    """A leader alone with many entries comes back and campaigns, or has its log cut while that is being written."""
     chance = stream(seed, "hunting")
     faults: list[Fault] = []
     for turn in range(6):
-        at = 1.5 + 2.4 * turn
-        faults += [Fault(at, "isolate", ("leader",)), Fault(at + 0.02, "burst", ("leader",), chance.randint(3, 9))]
-        faults += [*_campaigns(chance, at + 0.05, 4), Fault(at + chance.choice((0.6, 1.4)), "heal")]
-        if chance.random() < 0.5:
-            faults.append(Fault(at + 1.5, "crash", ("leader",), chance.choice((0.001, 1.0))))
-    is_slow = chance.random() < 0.5
-    disk = DiskShape(sync_seconds=0.15 if is_slow else 0.003, is_grouped=not is_slow)
+        at = 1.5 + 3.0 * turn
+        faults.append(Fault(at, "isolate", ("leader",)))
+        if chance.random() < 0.5:  # Its disk hangs, so that the cut meets what is on its way there (10.2.1).
+            faults += [Fault(at + 0.01, "stall_disk", ("leader",), 1.2), Fault(at + 0.02, "burst", ("leader",), 5.0)]
+            faults += [Fault(at + 0.06, "heal"), *_campaigns(chance, at + 0.061, 2)]
+            continue
+        # It has been a candidate for a while when it is back: a long old log against shorter new ones (5.4.1).
+        faults += [Fault(at + 0.02, "burst", ("leader",), 60.0), *_campaigns(chance, at + 0.05, 3)]
+        back = at + 2.2
+        faults += [Fault(back, "heal"), *(Fault(back + 0.002, "nudge", (f"n{place}",), 0.0) for place in (1, 2, 3))]
     config = {**UNSHIELDED, "append_entries_max": chance.choice((1, 8)), "heartbeat_seconds": 0.1}
-    return _plan("long_tails", seed, faults, config=config, size=chance.choice((3, 4, 5)), disk=disk)
+    size = chance.choice((3, 3, 5))
+    return _plan("long_tails", seed, faults, config=config, size=size, clients=3, think_seconds=0.3, seconds=19.5)
 
 
 def _repeated(seed: int) -> Plan:
-    """Votes and their answers come late and many times over; clusters of even size, too (5.2)."""
+    """Votes and their answers come late and many times over, also where there are too few; even sizes (5.2)."""
     chance = stream(seed, "hunting")
     faults: list[Fault] = []
-    for turn in range(9):
-        at = 1.5 + 1.5 * turn
-        faults += _campaigns(chance, at, 3)
-        faults.append(Fault(at - 0.01, "hold", (chance.choice(("VoteReply", "Vote", "PreVoteReply")),), 1.2))
-        faults.append(Fault(at + 0.4, chance.choice(("crash", "pause")), ("random",), 0.3))
+    for turn in range(7):
+        at = 1.5 + 2.0 * turn
+        if chance.random() < 0.5:
+            faults += [Fault(at, "partition", ("leader",), float(chance.choice((1, 2, 3)))), Fault(at + 1.5, "heal")]
+        else:
+            faults.append(Fault(at - 0.01, "hold", (chance.choice(("VoteReply", "Vote", "PreVoteReply")),), 1.2))
+        faults += [*_campaigns(chance, at + 0.02, 3), Fault(at + 0.4, "crash", ("random",), 0.001)]
     config = {**UNSHIELDED, "is_check_quorum": chance.random() < 0.5, "is_pre_vote": chance.random() < 0.3}
-    network = NetworkShape(latency_seconds=0.02, duplicate=0.6, loss=0.1)
-    return _plan("repeated", seed, faults, config=config, size=chance.choice((2, 4, 5, 6)), network=network)
+    network = NetworkShape(latency_seconds=0.01, duplicate=0.6, loss=0.1)
+    return _plan("repeated", seed, faults, config=config, size=chance.choice((2, 4, 5, 5)), network=network)
 
 
 def _back_at_once(seed: int) -> Plan:
@@ -179,13 +203,14 @@ def _plan(name: str, seed: int, faults: list[Fault], **more: Any) -> Plan:
 
 
 HUNTING: tuple[tuple[str, str, Callable[[int], Plan]], ...] = (
+    ("abdication", "leaders that remove or demote themselves, between slow voters and quick learners", _abdication),
     ("back_at_once", "a leader that restarts within the shield of its followers", _back_at_once),
     ("disjoint", "the whole cluster replaced, with crashes in between", _disjoint),
     ("handovers", "leadership handed to the absent and the slow", _handovers),
     ("late_snapshot", "snapshots that come late, twice and in pieces", _late_snapshot),
     ("lease_edge", "late answers, and campaigns the moment a lease may end", _lease_edge),
     ("long_tails", "lonely leaders with long tails on slow disks", _long_tails),
-    ("removed", "members removed while they are away, and leaders that remove themselves", _removed),
+    ("removed", "members removed while they are away, who campaign when they are back", _removed),
     ("repeated", "votes and answers that come late and many times", _repeated),
     ("stale_leader", "successors elected before the old leader has any doubt", _stale_leader),
 )
