@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -42,10 +43,10 @@ class Bounds(NamedTuple):
 
 
 CI = (
-    Bounds(nodes=2, terms=1, entries=2, crashes=2),
+    Bounds(nodes=2, terms=1, entries=1, crashes=1),
     Bounds(nodes=2, terms=2, entries=1, crashes=1),
-    Bounds(nodes=3, terms=1, entries=0, crashes=1, states_max=40_000),
-    Bounds(nodes=3, terms=2, entries=2, crashes=1, states_max=40_000),
+    Bounds(nodes=3, terms=1, entries=0, crashes=1),
+    Bounds(nodes=3, terms=2, entries=2, crashes=1, states_max=20_000),
 )
 """Some seconds: the small ones to their end, the large one as far as it gets."""
 
@@ -82,6 +83,22 @@ class Result(NamedTuple):
     violation: Found | None
     probes: dict[str, int]
 
+    def lines(self) -> list[str]:
+        """For a reader: the bounds, what was seen, and how it ended."""
+        bounds, reached = self.bounds, ", ".join(f"{count:,}x {name}" for name, count in self.probes.items())
+        ends = "every state within these bounds" if self.is_exhausted else "not all states within these bounds"
+        said = [
+            f"{bounds.nodes} nodes, {bounds.terms} terms, {bounds.entries} entries, {bounds.crashes} crashes, "
+            f"{bounds.rounds} rounds of heartbeats; messages lost, doubled and in any order without bound",
+            f"{self.states:,} distinct states, {self.transitions:,} transitions, depth {self.depth}, "
+            f"{self.seconds:.1f} s: {ends}",
+            f"{self.node_states:,} states of a node, {self.messages:,} messages, {self.core_steps:,} steps of the core",
+            f"reached: {reached or 'nothing'}",
+        ]
+        if self.violation is not None:
+            said += [f"failed: {self.violation.what}", *(f"  {line}" for line in self.violation.path)]
+        return said
+
     def document(self) -> dict[str, Any]:
         """As JSON values."""
         violation = None if self.violation is None else self.violation._asdict()
@@ -103,7 +120,7 @@ class Ghost(NamedTuple):
 class Move(NamedTuple):
     """One node moves: to that state, saying that. ``is_news``: the properties have to be looked at."""
 
-    label: Callable[[], str]
+    label: str
     local: int
     sent: tuple[tuple[int, frozenset[int]], ...]
     is_news: bool
@@ -149,7 +166,7 @@ class Search:
         self._logs = _Table()
         self._pack = Struct(f"<{2 * bounds.nodes + 3}I")
         self._core_steps = 0
-        self._last_label: Callable[[], str] = lambda: "nothing"
+        self._last_label = "nothing"
         self._transitions = 0
 
     # ----------------------------------------------------------------------------------------------------- searching
@@ -187,7 +204,7 @@ class Search:
         except Violation as error:
             is_exhausted = False
             path = self._path(keys, parents, place)
-            violation = Found(error.killer, str(error), (*path, self._last_label()))
+            violation = Found(error.killer, str(error), (*path, self._last_label))
         return Result(
             bounds,
             len(keys),
@@ -270,7 +287,7 @@ class Search:
         for before, after in zip(chain[::-1], chain[-2::-1], strict=False):
             for state, move in self._successors(self._pack.unpack(keys[before])):
                 if self._pack.pack(*state) == keys[after]:
-                    labels.append(move.label())
+                    labels.append(move.label)
                     break
         self._last_label = last_label
         return labels
@@ -284,10 +301,10 @@ class Search:
             self._locals.append(local)
         return known
 
-    def _move(self, local: int, what: Callable[[], str], act: Callable[[Local], Moved | None]) -> Move | None:
+    def _move(self, local: int, what: str, act: Callable[[Local], Moved | None]) -> Move | None:
         """The move that an act leads to; None if it changes nothing."""
         before = self._locals[local]
-        self._last_label = label = lambda: f"{before.me} {what()}"
+        self._last_label = label = f"{before.me} {what}"
         self._core_steps += 1
         moved = act(before)
         if moved is None:
@@ -315,8 +332,8 @@ class Search:
                 message: Message = self._messages.values_of[number][1]
                 self._by_event[event] = self._move(
                     local,
-                    lambda message=message: f"gets {_told(message)}",
-                    lambda node, message=message: receive(node, message, self.has_spec),
+                    f"gets {_told(message)}",
+                    partial(receive, message=message, has_spec=self.has_spec),
                 )
             moves.append(self._by_event[event])
         found = tuple(move for move in moves if move is not None)
@@ -326,19 +343,18 @@ class Search:
     def _own_moves(self, local: int, which: int) -> Move | None:
         event = (local, -1 - which)
         if event not in self._by_event:
-            bounds, spec = self.bounds, self.has_spec
-            act: tuple[tuple[Callable[[], str], Callable[[Local], Moved | None]], ...] = (
-                (lambda: "campaigns", lambda node: campaign(node, bounds.terms, spec)),
-                (lambda: "finishes a write", lambda node: persist(node, spec)),
-                (lambda: "sends heartbeats", lambda node: tick(node, bounds.rounds, spec)),
-            )
-            self._by_event[event] = self._move(local, *act[which])
+            what, act = (
+                ("campaigns", partial(campaign, terms=self.bounds.terms)),
+                ("finishes a write", persist),
+                ("sends heartbeats", partial(tick, rounds=self.bounds.rounds)),
+            )[which]
+            self._by_event[event] = self._move(local, what, partial(act, has_spec=self.has_spec))
         return self._by_event[event]
 
     def _propose(self, local: int, number: int) -> Move | None:
         if (local, number) not in self._proposals:
             self._proposals[local, number] = self._move(
-                local, lambda: f"takes proposal {number + 1}", lambda node: propose(node, number, self.has_spec)
+                local, f"takes proposal {number + 1}", partial(propose, number=number, has_spec=self.has_spec)
             )
         return self._proposals[local, number]
 
@@ -346,7 +362,7 @@ class Search:
         known = self._crashes.get(local)
         if known is None:
             moves = [
-                self._move(local, lambda fate=fate: f"crashes, {fate}", lambda node, after=after: Moved(after, ()))
+                self._move(local, f"crashes, {fate}", partial(_become, after))
                 for fate, after in crash(self._locals[local], self.core_class)
             ]
             distinct = {move.local: move for move in reversed(moves) if move is not None}
@@ -425,6 +441,10 @@ def _is_idle(message: Message, node: Node, durable: int) -> bool:
     asks = Role.CANDIDATE if isinstance(message, VoteReply) else Role.LEADER
     # Terms are won once. A candidate may still lead, but then nothing was said to it as a leader yet.
     return message.term != node.term or node.role is not asks
+
+
+def _become(after: Local, before: Local) -> Moved:
+    return Moved(after, ())
 
 
 def _told(message: Message) -> str:

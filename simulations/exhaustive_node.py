@@ -258,7 +258,7 @@ def clone(value: Any) -> Any:
         return deque(clone(each) for each in value)
     if kind is dict:
         return {key: clone(each) for key, each in value.items()}
-    new = kind.__new__(kind)
+    new = object.__new__(kind)
     for name in getattr(kind, "__slots__", None) or value.__dict__:
         setattr(new, name, clone(getattr(value, name)))
     return new

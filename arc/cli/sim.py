@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arc.cli.exhaustive import exhaustive
 from arc.cli.exits import ERROR, USAGE, Failure
 from arc.cli.options import Json, screen_of
 from arc.cli.pace import paced
@@ -196,6 +197,9 @@ def _plan(scenario: str, seed: int) -> object:
     if scenario not in BY_NAME:
         raise _usage(f"no scenario is called {scenario}", "arc sim list")
     return BY_NAME[scenario].plan(seed)
+
+
+app.command("exhaustive")(exhaustive)
 
 
 def _run_plan(
