@@ -14,7 +14,8 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import trio
 import trio.testing
@@ -53,7 +54,7 @@ class Group:
 class _Wrapped:
     """Stands in for a task's coroutine. While its group is frozen it keeps what is sent and waits."""
 
-    __slots__ = ("_coroutine", "_given", "_group", "_waiting", "cr_await", "cr_frame", "send", "task")
+    __slots__ = ("_coroutine", "_given", "_group", "_waiting", "send", "task")
 
     def __init__(self, task: trio.lowlevel.Task, group: Group) -> None:
         self.task = task
@@ -61,16 +62,17 @@ class _Wrapped:
         self._coroutine: Any = task.coro
         self._waiting: Any = None
         self._given: Any = None
-        self.cr_frame = self.cr_await = None
         self.send = self._send
+
+    def __getattr__(self, name: str) -> Any:
+        """What inspection asks of a coroutine (``cr_running``, ``cr_frame``)."""
+        return getattr(self._coroutine, name)
 
     def _send(self, value: Any) -> Any:
         group = self._group
         if self._waiting is not None:
-            try:
+            with suppress(StopIteration):
                 self._waiting.send(value)
-            except StopIteration:
-                pass
             self._waiting = None
             value, self._given = self._given, None
         if group.is_frozen:
@@ -102,6 +104,11 @@ class Tasks(trio.abc.Instrument):
         """The current task, and all that will be started below it, belongs to this group."""
         self._take(trio.lowlevel.current_task(), group)
 
+    def current(self) -> str:
+        """Name of the group of the current task; empty when it has none."""
+        group = self._groups.get(trio.lowlevel.current_task())
+        return group.name if group is not None else ""
+
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Trio tells of a new task."""
         nursery = task.parent_nursery
@@ -118,7 +125,7 @@ class Tasks(trio.abc.Instrument):
     def _take(self, task: trio.lowlevel.Task, group: Group) -> None:
         self._groups[task] = group
         group.alive += 1
-        task.coro = _Wrapped(task, group)
+        task.coro = cast(Any, _Wrapped(task, group))
 
 
 def check_names() -> None:

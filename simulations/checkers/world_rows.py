@@ -1,0 +1,35 @@
+"""Rows: every acknowledged one is there exactly once, none is doubled, half stored, invented or refused and there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from simulations.checkers.violation import Violation
+from simulations.world_history import MEASUREMENTS, History, Known
+
+SHOWN = 5
+
+
+def check_answer(measurement: str, seen: Mapping[int, int], done: Set[int], sent: Set[int]) -> None:
+    """One query: ``done`` was acknowledged before it was asked, ``sent`` before it was answered.
+
+    Raises Violation W-01 (an acknowledged row is missing), W-02 (a row is there twice), W-05 (one nobody sent).
+    """
+    if lost := sorted(done - seen.keys()):
+        raise Violation("W-01", "acknowledged rows are missing", measurement, len(lost), lost[:SHOWN])
+    if doubled := sorted(number for number, count in seen.items() if count != 1):
+        raise Violation("W-02", "rows are there more than once", measurement, len(doubled), doubled[:SHOWN])
+    if invented := sorted(seen.keys() - sent):
+        raise Violation("W-05", "rows are there that nobody sent", measurement, len(invented), invented[:SHOWN])
+
+
+def check_history(history: History, seen: Mapping[str, Mapping[int, int]]) -> None:
+    """The end: ``seen`` by measurement. Raises Violation, also W-03 (refused and there) and W-04 (half a request)."""
+    for name in MEASUREMENTS:
+        check_answer(name, seen[name], history.done[name], history.sent[name])
+    for write in history.writes:
+        there = [number in seen[name] for name, numbers in write.rows.items() for number in numbers]
+        if any(there) and not all(there):
+            raise Violation("W-04", "half of a request is stored", write)
+        if any(there) and write.known is Known.REFUSED:
+            raise Violation("W-03", "a request that was refused for certain is stored", write)

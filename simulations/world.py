@@ -1,0 +1,307 @@
+"""READ FIRST of world mode: whole nodes of `arc.node` on simulated machines, under Trio's virtual clock.
+
+`run_world` turns a plan into an outcome, alone in its own Trio run. What is simulated are the five ports of a node
+(`world_ports`, `world_disk`, `world_network`); everything above them is the real thing: proposals, WAL, buffer, flush,
+query engine, HTTP. Clients (`world_client`) write and query over the network, faults (`world_faults`) happen on time,
+machines (`world_machine`) start their nodes again, and checkers (`checkers/world_*`) judge every answer and every disk.
+
+A run has three parts. In the first one faults happen. Then they end, and every node must be ready and every request
+answered within a bounded time. At last everything is flushed, compared, stopped in order, started again and compared
+once more.
+
+All that happened goes through `world_trace`, whose digest is the proof that a run was repeated.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import trio
+
+from arc.config import load
+from simulations import clock, world_faults
+from simulations.chance import stream
+from simulations.checkers.violation import Violation
+from simulations.checkers.world_agreement import Ghost
+from simulations.checkers.world_rows import check_history
+from simulations.clock import Tasks
+from simulations.runner import FAILED, PASSED, VACUOUS, Outcome
+from simulations.world_client import PORT, TOKEN, Client
+from simulations.world_disk import Platter
+from simulations.world_history import MEASUREMENTS, History, Known
+from simulations.world_machine import Machine
+from simulations.world_network import Fabric
+from simulations.world_plan import KIB, WorldPlan
+from simulations.world_ports import MachineClock
+from simulations.world_spy import watching
+from simulations.world_trace import Trace
+
+T = TypeVar("T")
+
+READY_SECONDS = 60.0
+"""After the faults, a node is ready within this (W-09)."""
+
+ANSWERED_SECONDS = 120.0
+"""After the faults, every request has ended within this (V-09)."""
+
+SETTLE_SECONDS = 3.0
+"""Without work, every node has applied everything after this (V-03)."""
+
+PEER_PORT = 9100
+
+STOPPED_SECONDS = 90.0
+"""An orderly stop of an idle node takes no longer (W-10)."""
+
+
+def run_world(plan: WorldPlan) -> Outcome:
+    """One run from its plan."""
+    return run_world_told(plan, is_told=False)[0]
+
+
+def run_world_told(plan: WorldPlan, *, is_told: bool = True) -> tuple[Outcome, World]:
+    """One run, with the world it ended in for whoever wants to look; its trace has lines when ``is_told``."""
+    start = time.perf_counter()
+    mirror = Path(tempfile.mkdtemp(prefix="arc-world-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    world = World(plan, mirror, is_told=is_told)
+    try:
+        clock.run(plan.seed, world.run)
+    finally:
+        shutil.rmtree(mirror, ignore_errors=True)
+    verdict, killer, told = PASSED, "", ""
+    if world.violation is not None:
+        verdict, killer, told = FAILED, world.violation.killer, str(world.violation)
+    elif not world.history.completed:
+        verdict, told = VACUOUS, "no client was ever answered"
+    outcome = Outcome(
+        scenario=plan.scenario,
+        seed=plan.seed,
+        verdict=verdict,
+        killer=killer,
+        violation=told,
+        digest=world.trace.digest,
+        simulated_seconds=round(world.seconds, 6),
+        events=world.trace.events,
+        elections=len(world.ghost.leaders),
+        commits=world.ghost.applied_to,
+        operations=world.history.completed,
+        faults=dict(sorted(world.faults.items())),
+        probes=dict(sorted(world.trace.probes.items())),
+        node=world.trace.who,
+        wall_seconds=time.perf_counter() - start,
+    )
+    return outcome, world
+
+
+class World:
+    """Machines, a network and clients; made for one run."""
+
+    def __init__(self, plan: WorldPlan, mirror: Path, *, is_told: bool) -> None:
+        self.plan = plan
+        self.trace = Trace(is_told=is_told)
+        self.history = History()
+        self.violation: Violation | None = None
+        self.faults: Counter[str] = Counter()
+        self.seconds = 0.0
+        self.client_names = tuple(f"c{number + 1}" for number in range(plan.clients))
+        self.machines: tuple[Machine, ...] = ()
+        self._mirror = mirror
+        self._scope = trio.CancelScope()
+        self.ghost = Ghost()
+        self._servers: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<World {self.plan.scenario} seed={self.plan.seed} {self.violation or 'sound'}>"
+
+    async def run(self, tasks: Tasks) -> None:
+        """The whole run; what was found is in ``violation`` afterwards."""
+        self.tasks = tasks
+        self.fabric = Fabric(self.plan.network, stream(self.plan.seed, "network"), self.trace)
+        self.machines = tuple(self._machine(number) for number in range(self.plan.size))
+        try:
+            with self._scope, watching(self.ghost, tasks.current):
+                async with trio.open_nursery() as self._nursery:
+                    await self._story()
+                    self._nursery.cancel_scope.cancel()
+        except* Violation as group:
+            self._keep(group)
+        self.seconds = trio.current_time()
+        self.trace.note("world", "end", *(machine.lives for machine in self.machines))
+
+    # ---- what machines, faults and clients use
+
+    def fail(self, violation: Violation) -> None:
+        """A property is broken: the run ends."""
+        if self.violation is None:
+            self.violation = violation
+            self._end()
+
+    def spawn(self, what: Callable[[], Awaitable[None]]) -> None:
+        """Run something beside everything else."""
+        self._nursery.start_soon(what)
+
+    def later(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+        """Do something after a while, unless the faults have ended by then."""
+        self._faults_nursery.start_soon(world_faults.sleep_then, seconds, what)
+
+    def leader(self) -> Machine | None:
+        """Who leads; of several that believe it, the one with the highest term."""
+        leading = [machine for machine in self.machines if machine.process and self.ghost.leads(machine.name)]
+        return max(leading, key=lambda machine: self.ghost.terms[machine.name], default=None)
+
+    def server(self, client: str) -> str:
+        """Where a client believes that its requests are taken."""
+        return self.machines[self._servers.setdefault(client, 0) % len(self.machines)].name
+
+    def elsewhere(self, client: str, hint: str) -> None:
+        """The server did not take a request: try the one it names, or the next."""
+        named = [number for number, machine in enumerate(self.machines) if machine.name == hint]
+        self._servers[client] = named[0] if named else self._servers.get(client, 0) + 1
+
+    # ---- the story
+
+    async def _story(self) -> None:
+        for machine in self.machines:
+            self.spawn(machine.live)
+        judge = self._client("judge")
+        await self._gather(judge)
+        clients = [self._client(name) for name in self.client_names]
+        for client in clients:
+            self.spawn(client.run)
+        await self._let_faults_happen()
+        await self._until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        for client in clients:
+            client.stop = True
+        await self._until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
+        await self._judge(judge)
+        for machine in self.machines:
+            machine.want(False)
+            machine.order_stop()
+        await self._until(
+            "W-10", "a node did not stop", STOPPED_SECONDS, lambda: not any(m.process for m in self.machines)
+        )
+        for machine in self.machines:
+            machine.want(True)
+        await self._until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
+        await self._judge(judge)
+        await judge.close()
+        for machine in self.machines:
+            machine.want(False)
+            machine.kill(0.0)
+        await self._until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
+
+    async def _gather(self, judge: Client) -> None:
+        """The first machine has founded a cluster; the others are taken in one after another."""
+        first, *others = self.machines
+        await self._until("W-09", "the first node is not ready", READY_SECONDS, lambda: first.is_ready)
+        for machine in others:
+            await self._certainly(f"taking in {machine.name}", partial(judge.add_member, f"{machine.name}:{PEER_PORT}"))
+        await self._until("W-09", "a node is not ready", READY_SECONDS, self._all_ready)
+
+    async def _let_faults_happen(self) -> None:
+        begun = trio.current_time()
+        async with trio.open_nursery() as self._faults_nursery:
+            for fault in self.plan.faults:
+                await trio.sleep_until(begun + fault.at)
+                self.faults[fault.kind] += 1
+                world_faults.happen(self, fault)
+            await trio.sleep_until(begun + self.plan.seconds)
+            self._faults_nursery.cancel_scope.cancel()
+        world_faults.end(self)
+
+    async def _judge(self, judge: Client) -> None:
+        """What is there now, in the buffer and in files, against what was promised."""
+        for _ in range(2):
+            seen: dict[str, Mapping[int, int]] = {}
+            for measurement in MEASUREMENTS:
+                rows = await self._certainly("a query", partial(judge.query, measurement))
+                count = await self._certainly("count(*)", partial(judge.count, measurement))
+                if count != len(rows):
+                    self._broken("W-11", "count(*) differs from the rows", measurement, count, len(rows))
+                seen[measurement] = rows
+            check_history(self.history, seen)
+            names = await self._certainly("a list of databases", judge.databases)
+            if gone := sorted(set(self._certain_databases()) - set(names)):
+                self._broken("W-06", "acknowledged databases are missing", gone[:5])
+            await self._certainly("a flush", judge.flush)
+        await trio.sleep(SETTLE_SECONDS)
+        self.ghost.check_equal([machine.name for machine in self.machines])
+
+    async def _certainly(self, what: str, ask: Callable[[], Awaitable[T | None]]) -> T:
+        """The answer; the first tries may meet a connection or a pause from before."""
+        for _ in range(5):
+            answer = await ask()
+            if answer is not None:
+                return answer
+            await trio.sleep(6.0)
+        self._broken("W-11", f"{what} failed and nothing is wrong")
+
+    async def _until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+        deadline = trio.current_time() + seconds
+        while not is_so():
+            if trio.current_time() >= deadline:
+                self._broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
+            await trio.sleep(0.1)
+
+    def _all_ready(self) -> bool:
+        return all(machine.is_ready for machine in self.machines)
+
+    def _certain_databases(self) -> list[str]:
+        return [name for name, known in self.history.databases.items() if known is Known.DONE]
+
+    def _broken(self, killer: str, what: str, *facts: object) -> NoReturn:
+        raise Violation(killer, what, *facts)
+
+    def _keep(self, group: BaseExceptionGroup[Violation]) -> None:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        assert isinstance(leaf, Violation)
+        if self.violation is None:
+            self.violation = leaf
+
+    def _end(self) -> None:
+        """Nothing may be left that a frozen or shielded task keeps alive."""
+        for machine in self.machines:
+            machine.want(False)
+            machine.kill(0.0)
+        self._scope.cancel()
+
+    # ---- parts
+
+    def _machine(self, number: int) -> Machine:
+        plan, name = self.plan, f"n{number + 1}"
+        disk = Platter(name, plan.capacity_bytes, stream(plan.seed, f"disk/{name}"), self.trace, self._mirror / name)
+        rate = plan.clocks[number] if number < len(plan.clocks) else 1.0
+        clocks = MachineClock(rate, 0.0, stream(plan.seed, f"clock/{name}"))
+        flags: dict[str, object] = {
+            "node.id": name,
+            "server.port": PORT,
+            "auth.bootstrap_token": TOKEN,
+            "query.threads": 1,
+            "wal.segment_bytes": 64 * KIB,
+            "storage.reserve_bytes": 256 * KIB,
+        }
+        if plan.size > 1:
+            flags |= {
+                "cluster.enabled": True,
+                "cluster.insecure_dev": True,
+                "cluster.peer_host": name,
+                "cluster.peer_port": PEER_PORT,
+                "cluster.advertise": f"{name}:{PEER_PORT}",
+                "cluster.join": number > 0,
+            }
+        flags |= {f"{section}.{key}": value for section, keys in plan.config.items() for key, value in keys.items()}
+        return Machine(self, name, load(environment={}, flags=flags).config, disk, clocks)
+
+    def _client(self, name: str) -> Client:
+        connect = partial(self.fabric.connect, name)
+        return Client(
+            name, self.plan, connect, self, self.history, self.trace, stream(self.plan.seed, f"client/{name}")
+        )

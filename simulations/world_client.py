@@ -1,0 +1,235 @@
+"""Clients of a world: each writes rows, asks for them, flushes, makes databases, and remembers what it was told.
+
+A client is as careful as a good program can be: with an idempotency key it repeats a request until it knows; without
+one it repeats only what was refused for certain, and leaves the rest open. Every query that is answered is judged at
+once: what had been acknowledged before it was asked must be in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Protocol
+
+import trio
+
+from simulations.chance import Stream
+from simulations.checkers.violation import Violation
+from simulations.checkers.world_rows import check_answer
+from simulations.world_history import MEASUREMENTS, History, Known, Write
+from simulations.world_http import Answer, Connect, Http, Lost, NotSent
+from simulations.world_plan import WorldPlan
+from simulations.world_trace import Trace
+
+PORT = 8000
+TOKEN = "arc-simulated-token-0123456789abcdef0123456789"
+BASE_NS = 1_779_990_000_000_000_000
+STEP_NS = 7_000_000_000
+"""Rows lie 7 s apart, so that now and then a flush makes files of two hours."""
+
+WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/write/line-protocol?db=default")
+TRIES_MAX = 8
+"""A request without a key that is refused for certain is repeated so often."""
+
+
+class Where(Protocol):
+    """Which server to speak to."""
+
+    def server(self, client: str) -> str:
+        """Where this client believes that its requests are taken."""
+        ...
+
+    def elsewhere(self, client: str, hint: str) -> None:
+        """The server did not take a request; ``hint`` names another, or nobody."""
+        ...
+
+
+class Client:
+    """One program that uses the database. ``stop`` ends its work when everything it began is known."""
+
+    def __init__(
+        self, name: str, plan: WorldPlan, connect: Connect, where: Where, history: History, trace: Trace, chance: Stream
+    ) -> None:
+        self._name = name
+        self._plan = plan
+        self._http = Http(connect, plan.patience_seconds)
+        self._where = where
+        self._history = history
+        self._trace = trace
+        self._chance = chance
+        self._count = 0
+        self.stop = False
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises Violation."""
+        plan, chance = self._plan, self._chance
+        while not self.stop:
+            await trio.sleep(chance.expovariate(1 / plan.think_seconds))
+            if self.stop:
+                break
+            self._history.under_way += 1
+            drawn = chance.random()
+            if drawn < plan.query_share:
+                await self.query(chance.choice(MEASUREMENTS))
+            elif drawn < plan.query_share + plan.flush_share:
+                await self.flush()
+            elif drawn < plan.query_share + plan.flush_share + plan.catalog_share:
+                await self.create_database()
+            else:
+                await self.write()
+            self._history.under_way -= 1
+        await self._http.close()
+
+    async def write(self) -> None:
+        """One request with new rows, until its fate is known or cannot be."""
+        chance = self._chance
+        self._count += 1
+        key = f"{self._name}-{self._count}" if chance.random() < self._plan.key_share else ""
+        chosen = chance.sample(MEASUREMENTS, chance.choice((1, 1, 2)))
+        write = self._history.write(key, {name: chance.randint(1, self._plan.rows_max) for name in chosen})
+        body = self._lines(write)
+        headers = {"idempotency-key": key} if key else {}
+        path = chance.choice(WRITE_PATHS)
+        known = Known.REFUSED
+        while True:
+            write.tries += 1
+            told = await self._try(path, headers, body)
+            if told is Known.DONE:
+                known = Known.DONE
+                break
+            if told is Known.OPEN:
+                known = Known.OPEN
+                self._trace.probe("unknown_outcome")
+            if key and known is Known.OPEN:
+                self._trace.probe("unknown_outcome_retried")
+            elif known is Known.OPEN or write.tries >= TRIES_MAX:
+                break
+            if self.stop and write.tries > TRIES_MAX * 4:
+                break
+            await trio.sleep(chance.uniform(0.1, 1.0))
+        self._history.settle(write, known)
+        self._trace.note(self._name, "wrote", write.number, known.value, write.tries)
+
+    async def query(self, measurement: str) -> dict[int, int] | None:
+        """Row numbers of a measurement with how often each is there; None without an answer. Raises Violation."""
+        history = self._history
+        done = set(history.done[measurement])
+        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id")
+        if answer is None:
+            return None
+        seen = {number: count for number, count in answer}
+        check_answer(measurement, seen, done, history.sent[measurement])
+        history.completed += 1
+        self._trace.note(self._name, "saw", measurement, len(seen))
+        return seen
+
+    async def count(self, measurement: str) -> int | None:
+        """How many rows the manifest and the buffer say there are."""
+        answer = await self._sql(f"SELECT count(*) AS n FROM {measurement}")
+        return None if answer is None else answer[0][0] if answer else 0
+
+    async def flush(self) -> bool | None:
+        """Everything buffered into files; None when that was not done."""
+        answer = await self._post("/api/v1/write/line-protocol/flush", b"")
+        return True if answer is not None and answer.status == 200 else None
+
+    async def create_database(self) -> None:
+        """A database of a new name."""
+        self._count += 1
+        name = f"d_{self._name}_{self._count}"
+        self._history.databases[name] = Known.OPEN
+        answer = await self._post("/api/v1/databases", json.dumps({"name": name}).encode(), anywhere=True)
+        if answer is not None and answer.status == 201:
+            self._history.databases[name] = Known.DONE
+            self._history.completed += 1
+            self._trace.note(self._name, "made", name)
+
+    async def databases(self) -> list[str] | None:
+        """All databases; None without an answer."""
+        answer = await self._ask("GET", "/api/v1/databases", {}, b"")
+        if answer is None or answer.status != 200:
+            return None
+        return [each["name"] for each in json.loads(answer.body)["databases"]]
+
+    async def add_member(self, address: str) -> bool | None:
+        """Have the node at this address taken in; None when that did not work."""
+        answer = await self._post("/api/v1/raft/members", json.dumps({"address": address}).encode())
+        return True if answer is not None and answer.status == 200 else None
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.close()
+
+    # ---- one request
+
+    async def _try(self, path: str, headers: Mapping[str, str], body: bytes) -> Known:
+        """One try of a write."""
+        try:
+            answer = await self._send("POST", path, headers, body)
+        except NotSent:
+            self._where.elsewhere(self._name, "")
+            return Known.REFUSED
+        except Lost:
+            return Known.OPEN
+        if answer.status == 204:
+            return Known.DONE
+        code = json.loads(answer.body).get("code", "")
+        if answer.status == 400 and code == "partial_write":
+            return Known.DONE
+        if answer.status == 503 and code != "outcome_unknown":
+            self._where.elsewhere(self._name, answer.headers.get("x-arc-leader", ""))
+            self._trace.probe(f"refused_{code}")
+            return Known.REFUSED
+        if answer.status < 500:
+            raise Violation("W-08", "a good request was answered with an error", answer.status, answer.body[:300])
+        return Known.OPEN
+
+    async def _sql(self, sql: str) -> list[list[int]] | None:
+        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode())
+        if answer is None:
+            return None
+        document = json.loads(answer.body)
+        if answer.status == 200:
+            rows: list[list[int]] = document["data"]
+            return rows
+        if document.get("code") == "unknown_table":
+            return []
+        return None
+
+    async def _post(self, path: str, body: bytes, *, anywhere: bool = False) -> Answer | None:
+        return await self._ask("POST", path, {"content-type": "application/json"}, body, anywhere=anywhere)
+
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, anywhere: bool = False
+    ) -> Answer | None:
+        if anywhere:
+            self._where.elsewhere(self._name, "")
+        try:
+            return await self._send(method, path, headers, body)
+        except NotSent:
+            self._where.elsewhere(self._name, "")
+            return None
+        except Lost:
+            return None
+
+    async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        server = self._where.server(self._name)
+        dressed = {"authorization": f"Bearer {TOKEN}", **headers}
+        answer = await self._http.ask(server, PORT, method, path, headers=dressed, body=body)
+        code = "" if answer.status < 400 else json.loads(answer.body).get("code", "")
+        self._trace.note(self._name, "told", server, path, answer.status, code)
+        if answer.status == 500 and code == "internal":
+            raise Violation("W-08", "the server met a bug of its own", path, answer.body[:300])
+        return answer
+
+    def _lines(self, write: Write) -> bytes:
+        chance = self._chance
+        extra = f",extra{chance.randrange(6)}=1i" if chance.random() < 0.1 else ""
+        lines = [
+            f"{name},host=h{number % 3} id={number}i,v={number}.5{extra} {BASE_NS + number * STEP_NS}"
+            for name, numbers in write.rows.items()
+            for number in numbers
+        ]
+        if chance.random() < 0.05:
+            lines.insert(chance.randrange(len(lines) + 1), "this is no line protocol")
+        return "\n".join(lines).encode()

@@ -1,0 +1,167 @@
+"""What a fault does to a world of whole nodes: one function per kind, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from simulations.chance import Stream, stream
+from simulations.plan import Fault
+from simulations.world_machine import Machine
+from simulations.world_network import Fabric
+from simulations.world_plan import WorldPlan
+from simulations.world_trace import Trace
+
+
+class World(Protocol):
+    """What faults change."""
+
+    plan: WorldPlan
+    trace: Trace
+    fabric: Fabric
+    machines: tuple[Machine, ...]
+    client_names: tuple[str, ...]
+
+    def leader(self) -> Machine | None:
+        """Who leads; None when nobody does."""
+        ...
+
+    def later(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+        """Do something after a while, unless the faults have ended by then."""
+        ...
+
+
+def happen(world: World, fault: Fault) -> None:
+    """Let it happen."""
+    chance = stream(world.plan.seed, f"fault/{fault.at!r}/{fault.kind}")
+    world.trace.note("world", "fault", fault.kind, *fault.targets, fault.amount)
+    KINDS[fault.kind](world, fault, chance)
+
+
+def pick(world: World, fault: Fault, chance: Stream) -> Machine:
+    """Who is meant: a name, ``leader``, or anybody."""
+    word = fault.targets[0] if fault.targets else "random"
+    leader = world.leader()
+    if word == "leader" and leader is not None:
+        return leader
+    named = [machine for machine in world.machines if machine.name == word]
+    return named[0] if named else world.machines[chance.randrange(len(world.machines))]
+
+
+def _crash(world: World, fault: Fault, chance: Stream) -> None:
+    pick(world, fault, chance).kill(fault.amount)
+
+
+def _crash_in_write(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    if machine.process is not None:
+        machine.process.session.die_at(int(fault.amount))
+
+
+def _power_cut(world: World, fault: Fault, chance: Stream) -> None:
+    for machine in world.machines:
+        machine.kill(fault.amount * chance.uniform(0.5, 1.5), is_power=True)
+
+
+def _sync_fails(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    if machine.process is not None:
+        machine.process.session.fail_next()
+
+
+def _disk_full(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    whole = world.plan.capacity_bytes
+    machine.platter.capacity = machine.platter.used + chance.choice((0, 8192, 300_000))
+
+    async def free() -> None:
+        machine.platter.capacity = whole
+
+    world.later(fault.amount, free)
+
+
+def _slow_disk(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    if machine.process is not None:
+        machine.process.workers.slow = fault.amount
+
+
+def _stall_disk(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    if machine.process is not None:
+        machine.process.workers.stall(fault.amount)
+
+
+def _clock(world: World, fault: Fault, chance: Stream) -> None:
+    pick(world, fault, chance).clock.jump(fault.amount)
+
+
+def _isolate(world: World, fault: Fault, chance: Stream) -> None:
+    """From other machines and some clients, both ways or one."""
+    machine = pick(world, fault, chance)
+    others = [other.name for other in world.machines if other is not machine]
+    clients = [name for name in world.client_names if chance.random() < 0.5]
+    ways = chance.choice(("both", "both", "in", "out"))
+    if ways == "in":
+        world.fabric.cut([*others, *clients], [machine.name], is_one_way=True)
+    else:
+        world.fabric.cut([machine.name], [*others, *clients], is_one_way=ways == "out")
+
+    async def heal() -> None:
+        world.fabric.heal()
+
+    world.later(fault.amount, heal)
+
+
+def _break_streams(world: World, fault: Fault, chance: Stream) -> None:
+    world.fabric.break_streams(pick(world, fault, chance).name)
+
+
+def _pause(world: World, fault: Fault, chance: Stream) -> None:
+    machine = pick(world, fault, chance)
+    machine.pause()
+
+    async def resume() -> None:
+        machine.resume()
+
+    world.later(fault.amount, resume)
+
+
+def _stop(world: World, fault: Fault, chance: Stream) -> None:
+    pick(world, fault, chance).order_stop(fault.amount)
+
+
+def end(world: World) -> None:
+    """No fault lasts any longer."""
+    world.trace.note("world", "healed")
+    world.fabric.heal()
+    for machine in world.machines:
+        machine.platter.capacity = max(world.plan.capacity_bytes, machine.platter.used + world.plan.capacity_bytes)
+        machine.resume()
+        if machine.process is not None:
+            machine.process.workers.slow = 1.0
+            machine.process.session.calm()
+
+
+async def sleep_then(seconds: float, what: Callable[[], Awaitable[None]]) -> None:
+    """For `World.later`."""
+    await trio.sleep(seconds)
+    await what()
+
+
+KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
+    "crash": _crash,
+    "crash_in_write": _crash_in_write,
+    "power_cut": _power_cut,
+    "sync_fails": _sync_fails,
+    "disk_full": _disk_full,
+    "slow_disk": _slow_disk,
+    "stall_disk": _stall_disk,
+    "clock": _clock,
+    "isolate": _isolate,
+    "break_streams": _break_streams,
+    "pause": _pause,
+    "stop": _stop,
+}

@@ -1,0 +1,68 @@
+"""What the clients of a world asked for and what they were told; checkers compare it with what the nodes show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+MEASUREMENTS = ("cpu", "mem", "disk")
+
+
+class Known(Enum):
+    """What a client knows about a request."""
+
+    OPEN = "open"
+    """Not answered yet, or not for certain: it may have happened."""
+    DONE = "done"
+    REFUSED = "refused"
+    """Every try was refused for certain: it must never be seen."""
+
+
+class Write:
+    """One request with rows. ``rows`` are row numbers by measurement; no number is used twice in a world."""
+
+    __slots__ = ("key", "known", "number", "rows", "tries")
+
+    def __init__(self, number: int, key: str, rows: Mapping[str, tuple[int, ...]]) -> None:
+        self.number = number
+        self.key = key
+        self.rows = rows
+        self.known = Known.OPEN
+        self.tries = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<write {self.number} key={self.key or '-'} rows={dict(self.rows)} {self.known.value} {self.tries} tries>"
+        )
+
+
+class History:
+    """All requests of a world."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self.databases: dict[str, Known] = {}
+        self.sent: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.done: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.rows = 0
+        self.completed = 0
+        self.under_way = 0
+
+    def write(self, key: str, counts: Mapping[str, int]) -> Write:
+        """A new request with so many new rows in each measurement."""
+        rows = {}
+        for name, count in counts.items():
+            rows[name] = tuple(range(self.rows, self.rows + count))
+            self.rows += count
+            self.sent[name].update(rows[name])
+        write = Write(len(self.writes), key, rows)
+        self.writes.append(write)
+        return write
+
+    def settle(self, write: Write, known: Known) -> None:
+        """The client has its answer."""
+        write.known = known
+        self.completed += 1
+        if known is Known.DONE:
+            for name, numbers in write.rows.items():
+                self.done[name].update(numbers)

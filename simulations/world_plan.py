@@ -1,0 +1,142 @@
+"""What a run of whole nodes will be, as a value, and the draw of one from a seed.
+
+Like `simulations.plan`, but its nodes are complete: they have an HTTP server, a WAL, files and a query engine, so
+sizes are those of a small database, and clients write rows and ask for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from simulations.chance import Stream, stream
+from simulations.plan import Fault
+from simulations.world_network import NetworkKind
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldPlan:
+    """One run of whole nodes. ``config`` is section → key → value of `arc.config.Config`; seconds are simulated."""
+
+    scenario: str = "world"
+    seed: int = 0
+    size: int = 1
+    seconds: float = 30.0
+    config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    network: NetworkKind = NetworkKind()  # noqa: RUF009  # a tuple
+    capacity_bytes: int = 64 * MIB
+    threads: int = 8
+    work_seconds: float = 0.0005
+    """Mean of the pause before and after everything that a worker does."""
+    clocks: tuple[float, ...] = ()
+    """Rates of the machines' clocks."""
+    clients: int = 3
+    think_seconds: float = 0.2
+    patience_seconds: float = 8.0
+    """How long a client waits for an answer."""
+    query_share: float = 0.15
+    flush_share: float = 0.03
+    catalog_share: float = 0.05
+    key_share: float = 0.5
+    rows_max: int = 8
+    faults: tuple[Fault, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> WorldPlan:
+        """From what `document` gave. Raises TypeError for a field that is not there."""
+        values = dict(document)
+        values["network"] = NetworkKind(*values["network"])
+        values["clocks"] = tuple(values["clocks"])
+        values["faults"] = tuple(
+            Fault(at, kind, tuple(targets), amount) for at, kind, targets, amount in values["faults"]
+        )
+        return cls(**values)
+
+
+FAULTS: Mapping[str, tuple[float, float]] = {
+    "crash": (0.01, 3.0),
+    "crash_in_write": (0.0, 25.0),
+    "power_cut": (0.1, 3.0),
+    "sync_fails": (0.0, 0.0),
+    "disk_full": (1.0, 6.0),
+    "slow_disk": (5.0, 200.0),
+    "stall_disk": (0.5, 12.0),
+    "clock": (-120.0, 120.0),
+    "isolate": (0.2, 6.0),
+    "break_streams": (0.0, 0.0),
+    "pause": (0.2, 8.0),
+    "stop": (0.0, 1.0),
+}
+"""Kinds that are drawn, and from where to where their amounts go."""
+
+
+def draw(seed: int, size: int = 1) -> WorldPlan:
+    """A plan drawn from a seed: some kinds of faults, some shape of a node, some load."""
+    chance = stream(seed, "world/plan")
+    seconds = chance.uniform(12.0, 40.0)
+    kinds = [kind for kind in FAULTS if chance.random() < 0.4]
+    if chance.random() < 0.1:
+        kinds = []
+    count = round(seconds / chance.uniform(2.0, 8.0)) if kinds else 0
+    faults = tuple(sorted(_fault(chance, kinds, seconds, size) for _ in range(count)))
+    return WorldPlan(
+        seed=seed,
+        size=size,
+        seconds=seconds,
+        config=_config(chance),
+        network=NetworkKind(
+            latency_seconds=_logarithmic(chance, 0.0001, 0.02),
+            tail_chance=chance.choice((0.0, 0.01, 0.1)),
+            tail_seconds=_logarithmic(chance, 0.005, 0.5),
+            buffer_bytes=chance.choice((4 * KIB, 64 * KIB, 256 * KIB)),
+        ),
+        capacity_bytes=chance.choice((24, 64)) * MIB,
+        threads=chance.choice((2, 4, 64)),
+        work_seconds=_logarithmic(chance, 0.0001, 0.01),
+        clocks=tuple(chance.choice((1.0, 1.0, 0.99, 1.01)) for _ in range(size)),
+        clients=chance.choice((1, 2, 4, 8)),
+        think_seconds=_logarithmic(chance, 0.05, 0.5),
+        query_share=chance.choice((0.0, 0.1, 0.3)),
+        flush_share=chance.choice((0.0, 0.03, 0.1)),
+        catalog_share=chance.choice((0.0, 0.05, 0.2)),
+        key_share=chance.choice((0.0, 0.5, 1.0)),
+        rows_max=chance.choice((1, 8, 60)),
+        faults=faults,
+    )
+
+
+def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault:
+    kind = chance.choice(kinds)
+    low, high = FAULTS[kind]
+    who = f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.6 else "leader"
+    return Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3))
+
+
+def _config(chance: Stream) -> dict[str, dict[str, Any]]:
+    """Small sizes, so that a short life rotates, flushes and releases often."""
+    return {
+        "wal": {
+            "segment_bytes": chance.choice((16, 32, 128)) * KIB,
+            "group_bytes": chance.choice((8, 64)) * KIB,
+            "max_bytes": chance.choice((64, 1024)) * KIB,
+        },
+        "ingest": {
+            "flush_rows": chance.choice((20, 200, 1_000_000)),
+            "flush_age_seconds": chance.choice((1.0, 5.0, 600.0)),
+            "flush_workers": chance.choice((1, 3)),
+            "write_timeout_seconds": chance.choice((2.0, 30.0)),
+        },
+        "storage": {"reserve_bytes": chance.choice((0, 256)) * KIB},
+        "server": {"keep_alive_seconds": chance.choice((1.0, 75.0))},
+    }
+
+
+def _logarithmic(chance: Stream, low: float, high: float) -> float:
+    return float(low * (high / low) ** chance.random())
