@@ -72,6 +72,7 @@ def found(disk: MemoryDisk) -> tuple[Model, RaftStorage]:
     assert stored.snapshot is not None
     log, history = Log(stored.snapshot.index, stored.snapshot.term), History(0, stored.snapshot.configuration)
     recover(log, history, stored)
+    assert max(log.last_term, stored.snapshot.term) <= stored.hard_state.term  # I-09
     entries: tuple[Entry, ...] = ()
     while len(entries) < log.last_index - stored.snapshot.index:
         piece = stored_by.read_entries(stored.snapshot.index + 1 + len(entries), log.last_index, 3000)
@@ -110,14 +111,11 @@ class Life:
             model,
         )
         if self.cuts % 7 == 0:  # What is left is whole enough to go on with, and to find again.
-            entry = Entry(model.last + 1, max(model.hard.term, model.term(model.last), 1), EntryKind.COMMAND, b"after")
-            entry = entry._replace(index=max(model.snapshot.index + 1, model.last - 1))
-            cut = entry.index if entry.index <= model.last else None
-            again.write([Write(1, None, cut, (entry,))])
-            assert found(disk.copy())[0].entries == (
-                *(each for each in model.entries if each.index < entry.index),
-                entry,
-            )
+            index, term = max(model.snapshot.index + 1, model.last - 1), model.hard.term + 1
+            entry = Entry(index, term, EntryKind.COMMAND, b"after")
+            again.write([Write(1, HardState(term), index if index <= model.last else None, (entry,))])
+            kept = tuple(each for each in model.entries if each.index < index)
+            assert found(disk.copy())[0].entries == (*kept, entry)
 
     def doing(self, *stages: Model) -> Iterator[None]:
         self.allowed = [self.model, *stages]
