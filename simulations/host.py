@@ -361,6 +361,9 @@ class Host:
         if term is None:
             return
         at, configuration = state.history.at(index)
+        if not configuration.voters:
+            self.world.probes["newcomer_waits_with_its_snapshot"] += 1
+            return
         image = self.machine.dump()
         meta = SnapshotMeta(index, term, configuration, at, len(image), f"{zlib.crc32(image):08x}")
         snapshots.taken(self, meta, image)

@@ -64,12 +64,12 @@ class Saver:
     @property
     def is_due(self) -> bool:
         """Whether enough was applied since the last one (or the last attempt)."""
-        return not self._is_saving and self._lane.applied - self._tried >= self._every
+        return not self._is_saving and self._lane.applied - self._tried >= self._every and self._knows_members()
 
     @property
     def is_useful(self) -> bool:
         """Whether a snapshot now would spare the next start some work."""
-        return self._lane.applied > self.index
+        return self._lane.applied > self.index and self._knows_members()
 
     def installed(self, index: int) -> None:
         """A foreign snapshot is now the newest."""
@@ -79,7 +79,7 @@ class Saver:
         """Write a snapshot now; returns the index it covers. Raises Unavailable, Overloaded (the disk is full)."""
         if self._is_saving:
             raise Unavailable("a snapshot is being written already")
-        if self._lane.applied > self.index:
+        if self.is_useful:
             self._is_saving = True
             try:
                 await self._write(self._lane.applied)
@@ -108,3 +108,7 @@ class Saver:
         self.saved_total += 1
         self._log.info("raft_snapshot_saved", index=index, size_bytes=meta.size_bytes)
         self._post(SnapshotTaken(meta))
+
+    def _knows_members(self) -> bool:
+        """Not so on a newcomer that got the log from its first entry, before the first change of members in it."""
+        return bool(self._state.history.at(self._lane.applied)[1].voters)

@@ -26,6 +26,7 @@ def on_taken(state: State, event: SnapshotTaken) -> None:
     """The state machine wrote a snapshot; the log before it may go, but for what followers still need."""
     meta = event.meta
     assert meta.index <= state.applied, (meta, state)
+    assert meta.configuration.voters, (meta, state)  # A newcomer learns of the founders no sooner than of a change.
     if state.snapshot is not None and meta.index <= state.snapshot.index:
         return
     assert state.log.matches(meta.index, meta.term), (meta, state)  # S-10, K-67: the term of its index

@@ -40,8 +40,5 @@ def i23_reference(host: Host, meta: SnapshotMeta) -> None:
     ghost = host.world.ghost
     if meta.index > ghost.commit or ghost.entries[meta.index].term != meta.term:
         raise Violation("I-23", "a snapshot beside the committed log", host, meta)
-    if not meta.configuration.voters and meta.configuration_index == 0:
-        host.world.probes["snapshot_without_configuration"] += 1
-        return  # A newcomer that got the log from its first entry was never told the founders' configuration.
     if ghost.configuration_at(meta.index) != (meta.configuration_index, meta.configuration):
         raise Violation("I-23", "a snapshot with another configuration", meta, ghost.configuration_at(meta.index))
