@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
     black_box: tuple[Kill, ...] = ()
 
     @property
-    def count(self) -> int:
+    def times_killed(self) -> int:
         """In how many ranges it was killed."""
         return sum(bool(kill.killer) for kill in self.kills)
 
@@ -97,8 +97,7 @@ def hunt_in_ranges(
 ) -> Verdict:
     """Run ranges of seeds until the bug shows in each, and with client-visible checkers alone if that is asked for."""
     if mutant.tests:
-        kills = (tested.run(mutant),)
-        return _verdict(mutant, kills, ())
+        return _verdict(mutant, (tested.run(mutant),), ())
     runs = seeing(mutant)
     firsts = list(first_seeds)
     kills = tuple(chase(runs, first, seeds_max or SEEDS_MAX[mutant.tier]) for first in firsts)

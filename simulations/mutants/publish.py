@@ -1,0 +1,113 @@
+"""Writes the kill matrix to `docs/kill-matrix.md`: only what a command has just measured."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from simulations.mutants.matrix import Kill, Verdict
+from simulations.mutants.mutant import SEEDS_MAX, TIERS
+from simulations.mutants.survey import Finding
+from simulations.mutants.table import EQUIVALENT
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "kill-matrix.md"
+
+PREFACE = """\
+# Kill matrix
+
+Written by `python -m arc sim mutants --publish`; do not edit.
+
+Each row is a bug planted as an exact replacement into a copy of the code, and hunted with the standard campaign: drawn
+plans, named scenarios and hunting scenarios in turn. Seeds and seconds are medians over {ranges} disjoint ranges of
+seeds, each hunted until the first kill (on {cores}). A row counts as killed if most ranges kill it and the median of
+seeds is within its tier: {tiers}; a hunt gives up after {limits}. Rows whose layer
+is storage or codec are planted into a private copy of the whole project and meet that code's own tests; their killer is
+the first test that fails.
+
+*From outside* is the same campaign judged by client-visible checkers only: linearizability of every key's history,
+which shows lost and doubled writes, and progress and agreement of the healed cluster. Its tier is in brackets.
+"""
+
+
+def page(verdicts: Sequence[Verdict], findings: Sequence[Finding], machine: str) -> str:
+    """The whole page."""
+    killed = sum(verdict.killed for verdict in verdicts)
+    asked = [verdict for verdict in verdicts if verdict.black_box]
+    seen = sum(bool(verdict.is_seen_from_outside) for verdict in asked)
+    ranges = max((len(verdict.kills) for verdict in verdicts), default=0)
+    lines = [
+        PREFACE.format(
+            ranges=ranges,
+            cores=machine,
+            tiers=", ".join(f"{tier} {seeds:,}" for tier, seeds in TIERS.items()),
+            limits=", ".join(f"{seeds:,}" for seeds in SEEDS_MAX.values()),
+        ),
+        f"**{killed} of {len(verdicts)} killed within their tier; "
+        f"{seen} of {len(asked)} seen from outside within theirs.**\n",
+        "| id | planted bug | layer | tier | killed | seeds | seconds | killers | from outside |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(verdict) for verdict in verdicts]
+    if EQUIVALENT:
+        lines += ["\n## Rows that change nothing here\n", *(f"- {id}: {why}" for id, why in EQUIVALENT.items())]
+    if findings:
+        lines += ["", *_survey(findings)]
+    return "\n".join(lines) + "\n"
+
+
+def ids(text: str) -> list[str]:
+    """The ids of a page's rows, in their order."""
+    return re.findall(r"^\| (K-\d+\w*) \|", text, re.MULTILINE)
+
+
+def _row(verdict: Verdict) -> str:
+    killers = Counter(kill.killer for kill in verdict.kills if kill.killer)
+    cells = (
+        verdict.id,
+        verdict.what,
+        verdict.layer,
+        verdict.tier,
+        f"{verdict.times_killed} of {len(verdict.kills)}"
+        if verdict.killed
+        else f"**{verdict.times_killed} of {len(verdict.kills)}**",
+        f"{verdict.seeds:,}",
+        f"{verdict.seconds:.1f}",
+        ", ".join(name for name, _ in killers.most_common()),
+        _outside(verdict.black_box, verdict),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _outside(kills: Sequence[Kill], verdict: Verdict) -> str:
+    if not kills:
+        return ""
+    killers = Counter(kill.killer for kill in kills if kill.killer)
+    names = ", ".join(name for name, _ in killers.most_common()) or "–"
+    seeds = sorted(kill.seeds for kill in kills)[len(kills) // 2]
+    word = f"{sum(killers.values())} of {len(kills)}, {seeds:,} seeds, {names}"
+    return f"{word if verdict.is_seen_from_outside else f'**{word}**'} ({verdict.black_box_tier})"
+
+
+def _survey(findings: Sequence[Finding]) -> list[str]:
+    alive = [finding for finding in findings if not finding.kill.killer]
+    by_operator: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_operator.setdefault(finding.change.operator, []).append(finding)
+    lines = [
+        "## Bugs that are in no list\n",
+        "One small change anywhere in the core, drawn from all that a dozen operators can make "
+        "(`python -m arc sim mutants --generic N --seed S`).\n",
+        f"**{len(findings) - len(alive)} of {len(findings)} killed.**\n",
+        "| operator | planted | killed |",
+        "|---|---|---|",
+    ]
+    for name, group in sorted(by_operator.items()):
+        lines.append(f"| {name} | {len(group)} | {sum(bool(each.kill.killer) for each in group)} |")
+    lines += ["\nSurvivors, and why they may live:\n"]
+    for finding in alive:
+        lines.append(
+            f"- `{str(finding.change).replace('|', '¦')}`: {finding.reason or '**nobody has looked at it yet**'}"
+        )
+    return lines
