@@ -14,6 +14,7 @@ from arc.catalog.commands import DescribeNode, ForgetNode
 from arc.catalog.events import NodeDescribed, NodeForgotten
 from arc.catalog.persistent import with_item, without_item
 from arc.catalog.results import Refusal, Step
+from arc.errors import InvalidRequest
 from arc.ids import NodeId
 
 NODES_MAX = 128
@@ -42,7 +43,7 @@ NodeCommand = DescribeNode | ForgetNode
 
 
 def apply(state: Nodes, command: NodeCommand) -> Step[Nodes]:
-    """Return what the nodes become. Raises Refusal."""
+    """Return what the nodes become. Raises Refusal or InvalidRequest."""
     match command:
         case DescribeNode():
             return _describe(state, command)
@@ -51,8 +52,8 @@ def apply(state: Nodes, command: NodeCommand) -> Step[Nodes]:
 
 
 def _describe(state: Nodes, command: DescribeNode) -> Step[Nodes]:
-    check_name(command.name)
-    _check_address(command.address)
+    _check_name(command.name)
+    check_address(command.address)
     if not 1 <= command.incarnation <= INCARNATION_MAX:
         raise Refusal("invalid", f"incarnation {command.incarnation} of {command.name!r} is not from 1 to 2**63 - 1")
     known = state.get(command.name)
@@ -85,7 +86,7 @@ def _forget(state: Nodes, command: ForgetNode) -> Step[Nodes]:
     return Step(state=without_item(state, known.name), events=(NodeForgotten(known.name, known.incarnation),))
 
 
-def check_name(name: str) -> None:
+def _check_name(name: str) -> None:
     """Refuse names that could not be told from an incarnation (``n1#2``) or typed in a URL. Raises Refusal."""
     is_plain = name.isprintable() and name == name.strip() and not {"#", "/"} & {*name}
     if not 1 <= len(name) <= NAME_CHARS_MAX or not is_plain:
@@ -94,9 +95,10 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
+    """Whether this could be where a node is reached. Raises InvalidRequest."""
     host, _, port = address.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
     is_host = bool(host) and host.isprintable() and " " not in host and "/" not in host
     if not is_port or not is_host or len(address) > ADDRESS_CHARS_MAX:
-        raise Refusal("invalid", f"address {address!r} must look like host:port")
+        raise InvalidRequest(f"address {address!r} must look like host:port")

@@ -253,6 +253,11 @@ def _called(response: httpx.Response, next_step: str = "") -> dict[str, object]:
             failure.next_step = _ask_leader(answer_body(response).get("leader"))
         case "outcome_unknown":
             failure.next_step = f"{_SAME} {_SAFE}"
+        case "peer_unreachable":
+            failure.next_step = (
+                "Is a node running there with [cluster] enabled = true, and is this its peer port (cluster.peer_port, "
+                "not the port of its HTTP server)? The leader must reach it."
+            )
         case "cluster_disabled":
             failure.next_step = "Set enabled = true in [cluster] of its configuration, and start it again."
         case _ if response.status_code in (404, 409, 503) and next_step:
@@ -264,6 +269,7 @@ _EFFECTS = {
     "not_leader": "Nothing was changed in who takes part.",
     "outcome_unknown": "It may have happened, or may still happen.",
     "conflict": "Nothing was changed in who takes part.",
+    "peer_unreachable": "Nothing was changed in who takes part.",
     "cluster_disabled": "Nothing was changed in who takes part.",
     "not_found": "Nothing was changed in who takes part.",
 }

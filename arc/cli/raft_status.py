@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from arc.quorum import majority
 
@@ -46,6 +46,8 @@ class Look:
     """One look at consensus."""
 
     node: str
+    incarnation: int = 1
+    address: str | None = None
     role: str = ""
     term: int = 0
     leader: str | None = None
@@ -85,13 +87,15 @@ class Trouble(NamedTuple):
 
 def read_look(document: Mapping[str, object]) -> Look:
     """Read the document of a status answer."""
-    leader, found = _object(document, "leader"), document.get("members")
+    node, leader, found = _object(document, "node"), _object(document, "leader"), document.get("members")
     plain = _known(Look, document)
-    for name in ("node", "leader", "configuration", "members", "counters"):
+    for name in ("node", "incarnation", "address", "leader", "configuration", "members", "counters"):
         plain.pop(name, None)
     return Look(
         **plain,  # type: ignore[arg-type]  # what the API promises for these names
-        node=str(_object(document, "node").get("name", "?")),
+        node=str(node.get("name", "?")),
+        incarnation=cast(int, node.get("incarnation", 1)),
+        address=cast("str | None", node.get("address")),
         leader=str(leader["name"]) if "name" in leader else None,
         configuration=Agreed(**_known(Agreed, _object(document, "configuration"))),  # type: ignore[arg-type]
         members=tuple(
@@ -115,7 +119,8 @@ def _known(cls: type[Member | Agreed | Look], document: Mapping[str, object]) ->
 
 def lines(look: Look) -> Iterator[tuple[str, str]]:
     """What stands above the table, as (name, sentence)."""
-    yield "node", look.node
+    where = f" at {look.address}" if look.address is not None else ""
+    yield "node", f"{look.node}{where}, incarnation {look.incarnation}"
     lease = f", reads by lease for {look.lease_seconds:.2f} s" if look.lease_seconds is not None else ""
     yield "role", f"{look.role.replace('_', '-')} in term {look.term}{lease}"
     yield "leader", look.leader if look.leader is not None else "nobody is known to lead"
@@ -186,7 +191,12 @@ def troubles(look: Look) -> Iterator[Trouble]:
         yield Trouble(
             "the disk is full; this node still votes, but takes no proposals", "Free space; it goes on by itself."
         )
-    if look.leader is None:
+    if look.leader is None and _object(look.counters, "traces").get("removed"):
+        yield Trouble(
+            "the others say that this node was removed",
+            "Stop it. To have it back as it is, ask the leader: arc raft add " + (look.address or "ADDRESS"),
+        )
+    elif look.leader is None:
         needed = majority(len(look.voters)) if look.voters else 1
         yield Trouble(
             "nobody is known to lead, so nothing can be agreed on",

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from arc.catalog.commands import DescribeNode, ForgetNode
 from arc.catalog.facts import Catalog
+from arc.catalog.nodes import check_address
 from arc.cluster.registrar import Propose
-from arc.errors import Conflict, NotFound
+from arc.errors import Conflict, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.quorum import majority
 from arc.raft.effects import NotLeader
@@ -74,15 +75,20 @@ class Membership:
         Returns who it is and the index of the configuration that has it. What stands already is no error, so a call
         that failed on its way may be repeated; a learner is made a voter by the same call.
 
-        Raises NotLeading, Unavailable (nobody answers there; too slow to catch up: it stays a learner), Conflict
-        (another incarnation of that name stands; another change is under way), InvalidRequest, OutcomeUnknown.
+        Raises NotLeading, Unavailable (code ``peer_unreachable``: nobody answers there; else too slow to catch up, it
+        stays a learner), Conflict (another incarnation of that name stands; another change is under way),
+        InvalidRequest (no address), OutcomeUnknown.
         """
+        check_address(address)
         await self._begin()
-        peer = await self._greet(address)
+        try:
+            peer = await self._greet(address)
+        except Unavailable as error:
+            raise Unavailable(error.message, code="peer_unreachable") from error
         status = self._raft.status()
         self._require_one_incarnation(peer, status)
         if as_learner and peer in (*status.configuration.voters, *status.configuration.outgoing):
-            raise Conflict(f"{peer} votes already; to make it a learner, remove it first")
+            raise Conflict(f"{peer.name} votes already; to make it a learner, remove it first")
         described = DescribeNode(name=NodeId(peer.name), incarnation=peer.incarnation, address=address)
         (await self._propose.propose(described)).unwrap()
         kind = ChangeKind.LEARNER if as_learner else ChangeKind.VOTER
@@ -103,7 +109,7 @@ class Membership:
         _require_rest(status, leaving)
         if status.me in leaving:
             successor = await self._raft.transfer()
-            raise NotLeading(f"{name} has led and handed over to {successor}, which can remove it", successor.name)
+            raise NotLeading(f"{name} has led and handed over to {successor.name}, which can remove it", successor.name)
         index = 0
         if leaving:
             changes = [Change(ChangeKind.REMOVE, peer) for peer in leaving]
@@ -133,8 +139,9 @@ class Membership:
         others = [each for each in known if each != peer]
         if others:
             raise Conflict(
-                f"{peer} answers there, but this cluster knows {others[0]}: the node has lost its data or another one "
-                f"has its name; remove it first: {peer.name}"
+                f"the node there is {peer.name} with other data than before (incarnation {peer.incarnation}, and this "
+                f"cluster knows {others[0].incarnation}): it was emptied, or two nodes have one name; remove it first: "
+                f"{peer.name}"
             )
 
 
@@ -143,12 +150,12 @@ def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:
     voters = status.configuration.voters
     rest = [peer for peer in voters if peer not in leaving]
     if not rest:
-        raise Conflict(f"{leaving[0]} is the last voter; add another one first, or nobody would be left to vote")
+        raise Conflict(f"{leaving[0].name} is the last voter; add another one first, or nobody would be left to vote")
     active = {status.me, *(follower.peer for follower in status.followers if follower.is_active)}
     silent = [peer for peer in rest if peer not in active]
     if len(rest) < len(voters) and len(rest) - len(silent) < majority(len(rest)):
         raise Conflict(
-            f"without {leaving[0]} the cluster would stand still: of the voters that stay, "
-            f"{', '.join(map(str, silent))} {'does' if len(silent) == 1 else 'do'} not answer; bring them back, or "
-            "remove them first"
+            f"without {leaving[0].name} the cluster would stand still: of the voters that stay, "
+            f"{', '.join(peer.name for peer in silent)} {'does' if len(silent) == 1 else 'do'} not answer; bring them "
+            "back, or remove them first"
         )

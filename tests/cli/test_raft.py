@@ -54,7 +54,7 @@ def test_status_shows_role_log_members_and_counters(run: Run, node: FakeNode) ->
     assert node.asked[0].headers["authorization"] == "Bearer secret"
     text = found.stdout.splitlines()
     assert text[:9] == [
-        "node        n1",
+        "node        n1 at n1:9100, incarnation 11",
         "role        leader in term 4, reads by lease for 0.50 s",
         "leader      n1",
         "commit      90, applied 89",
@@ -153,6 +153,14 @@ def test_a_handover_and_a_change_are_seen() -> None:
         ("n3", "voter", "catches up, gets leadership"),
     ]
     assert "being changed" in dict(lines(look))["members"]
+
+
+def test_a_node_that_was_removed_says_so_and_not_that_nobody_leads() -> None:
+    status = shown(FOLLOWER._replace(leader=None))
+    status["counters"]["traces"]["removed"] = 1
+    assert (
+        next(trouble.finding for trouble in troubles(read_look(status))) == "the others say that this node was removed"
+    )
 
 
 def test_a_node_of_another_version_is_read_as_far_as_it_goes() -> None:
@@ -315,6 +323,12 @@ def test_whoever_does_not_lead_names_who_does(
             ["it first", "effect: Nothing", "next: `arc raft stat"],
         ),
         (1, refusal(409, "alone", "cluster_disabled"), 1, ["effect: Nothing", "next: Set enabled = true in [cluster]"]),
+        (
+            1,
+            refusal(503, "no node answers", "peer_unreachable"),
+            4,
+            ["effect: Nothing", "next: Is a node running there"],
+        ),
         (2, refusal(404, "there is no node", "not_found"), 1, ["no node", "next: `arc raft status`"]),
         (1, refusal(503, "leadership was lost", "outcome_unknown"), 4, ["may have happened", "Asking again is safe"]),
         (

@@ -12,7 +12,7 @@ from arc.catalog.fsm import ClusterFSM
 from arc.catalog.nodes import NodeRecord
 from arc.catalog.results import Result
 from arc.cluster.membership import Membership
-from arc.errors import ArcError, Conflict, NotFound, Unavailable
+from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.raft.events import Change
 from arc.raft.membership import members, target
@@ -146,8 +146,9 @@ async def test_a_voter_is_not_made_a_learner_in_passing() -> None:
 
 async def test_nobody_there_changes_nothing() -> None:
     cluster = FakeCluster(N1, N2)
-    with pytest.raises(Unavailable, match="nobody answers"):
+    with pytest.raises(Unavailable, match="nobody answers") as caught:
         await cluster.members.add("h9:1", as_learner=False)
+    assert caught.value.code == "peer_unreachable"
     assert cluster.done == ["read", "greet h9:1"]
 
 
@@ -184,11 +185,18 @@ async def test_a_refused_change_leaves_a_description_and_the_call_may_be_repeate
     assert await cluster.members.add("h3:1", as_learner=False) == (N3, 13)
 
 
+async def test_what_is_no_address_is_not_dialled() -> None:
+    cluster = FakeCluster(N1, N2)
+    with pytest.raises(InvalidRequest, match="host:port"):
+        await cluster.members.add("no address", as_learner=False)
+    assert cluster.done == []
+
+
 async def test_a_description_that_is_refused_ends_it() -> None:
     cluster = FakeCluster(N1, N2)
-    replaced(cluster, "no address", N3)
-    with pytest.raises(ArcError, match="host:port"):
-        await cluster.members.add("no address", as_learner=False)
+    replaced(cluster, "h3:1", Peer("a/b"))
+    with pytest.raises(InvalidRequest, match="node name 'a/b'"):
+        await cluster.members.add("h3:1", as_learner=False)
     assert cluster.configuration.voters == (N1, N2)
 
 
