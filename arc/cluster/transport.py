@@ -329,6 +329,8 @@ class PeerTransport:
             self._received += 1
             self._receive_call(speaker.peer.name, payload[1:])
             return
+        if payload[:1] != _RAFT:
+            raise ValueError(f"a frame for nobody: {payload[:16]!r}")
         message = codec.decode(memoryview(payload)[1:])
         if message.sender != speaker.peer:
             raise ValueError(f"{speaker.peer} speaks for {message.sender}")  # P-34: a peer acts only for itself
