@@ -253,7 +253,8 @@ async def test_a_stop_in_the_middle_of_a_write_lets_it_end_and_nobody_is_told_wr
             if getattr(fn, "__name__", "") == "write" and is_asked:
                 nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):  # as a thread is
-                return await super().run(fn, *args, abandon_on_cancel=abandon_on_cancel)
+                result = await super().run(fn, *args, abandon_on_cancel=abandon_on_cancel)
+            return result
 
     node = Node(workers=StopsAtTheFirstWrite())
     is_asked = False
