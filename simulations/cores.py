@@ -81,6 +81,9 @@ class Cores:
         self.elections = 0
         self.is_closing = False
         self.admin = 0
+        self.admin_results: dict[Any, Any] = {}
+        self.is_hunting = False
+        """Whether the next leader that has an older term's entry on a majority of disks is to crash."""
         self.is_coded = "codec" in plan.audits
         self.is_replayed = "replay" in plan.audits
         self.prefix_stream = stream(plan.seed, "prefixes") if "prefixes" in plan.audits else None
@@ -138,6 +141,11 @@ class Cores:
                 if host.core is not None:
                     host.life_ended()
             self.probes["wing_gong_searched"] += wing_gong.check(self.history)
+        except Violation as violation:
+            if violation.killer not in plan.expects:
+                raise
+            self.probes[f"shown_{violation.killer}"] += 1
+            self.note("shown", str(violation)[:300])
         finally:
             if was_enabled:
                 gc.enable()
@@ -314,12 +322,13 @@ class Cores:
                 best = host
         return best
 
-    def ask_admin(self, host: Host, make: Callable[[str], Event]) -> None:
-        """An operator asks something of a node."""
+    def ask_admin(self, host: Host, make: Callable[[str], Event]) -> str:
+        """An operator asks something of a node. Returns the request, whose answer goes to ``admin_results``."""
         self.admin += 1
         request = f"admin{self.admin}"
         host.outstanding.add(request)
         host.step(make(request))
+        return request
 
     def burst(self, host: Host, count: int) -> None:
         """Many commands at once, on a key that nobody reads."""
@@ -345,6 +354,7 @@ class Cores:
             elif not isinstance(result, Committed | Unknown):
                 i27_failed(self.ghost, request)
         else:
+            self.admin_results[request] = result
             self.note("answer", host.peer, request, type(result).__name__, result)
 
     def finished(self, host: Host, request: Any, index: int, answer: str) -> None:
@@ -365,6 +375,10 @@ class Cores:
         self.fault("guided_crash")
         host.crash()
         self.restart_later(host)
+
+    def strike(self, host: Host, _: object) -> None:
+        """The moment that was waited for is here."""
+        self.guided_crash(host)
 
     def restart_later(self, host: Host, seconds: float = 0.0) -> None:
         """Bring a crashed node back."""

@@ -281,6 +281,11 @@ def _fuse(world: Cores, fault: Fault, chance: Stream) -> None:
     pick(world, fault.targets[0], chance).fuse = int(fault.amount)
 
 
+def _hunt(world: Cores, fault: Fault, chance: Stream) -> None:
+    """Wait for figure 8, and let the leader crash in it."""
+    world.is_hunting = True
+
+
 def _upgrade(world: Cores, fault: Fault, chance: Stream) -> None:
     """A node is stopped in good order and comes back as another version: switches of ``amount`` are turned over."""
     host, switches = pick(world, fault.targets[0], chance), int(fault.amount)
@@ -350,6 +355,7 @@ KINDS: dict[str, Callable[[Cores, Fault, Stream], None]] = {
     "freeze": _freeze,
     "drift": _drift,
     "fuse": _fuse,
+    "hunt": _hunt,
     "upgrade": _upgrade,
     "topology": _topology,
 }

@@ -19,6 +19,10 @@ LEASE_DRIFTS = (0.951, 1.0, 1.049)
 """Within `clock_drift_max` of the swarm's leases."""
 
 
+OFTEN = frozenset({"joint", "rot", "wipe"})
+"""These come to nothing in small clusters, so they are tried more often."""
+
+
 def add(plan: Plan, chance: Stream) -> Plan:
     """The plan with more in it."""
     audits = tuple(
@@ -28,14 +32,18 @@ def add(plan: Plan, chance: Stream) -> Plan:
     if not plan.faults or chance.random() < 0.5:
         return plan
     share = chance.choice((0.1, 0.25, 0.5))
-    families = tuple(name for name in FAMILIES if chance.random() < share)
+    families = tuple(name for name in FAMILIES if chance.random() < share + (0.15 if name in OFTEN else 0.0))
     faults: list[Fault] = []
     for name in families:
         for _ in range(chance.choice((1, 1, 2, 4))):
             at = round(chance.uniform(0.5, max(plan.seconds - 1.0, 1.0)), 6)
             faults += FAMILIES[name](plan, chance, at)
+    config = dict(plan.config)
+    if "rot" in families and chance.random() < 0.5:  # Old entries are read from the disk by whoever needs them.
+        config |= {"memory_bytes_max": 64, "trailing_entries": 1000, "trailing_entries_max": 1000}
     return replace(
         plan,
+        config=config,
         network=_links(plan, chance) if chance.random() < 0.4 else plan.network,
         disk=_disks(plan, chance) if chance.random() < 0.5 else plan.disk,
         faults=tuple(sorted((*plan.faults, *faults))),
@@ -76,9 +84,13 @@ def _heal(chance: Stream, at: float) -> Fault:
 
 
 def _rot(plan: Plan, chance: Stream, at: float) -> list[Fault]:
-    what = chance.choice(("entry", "entry", "entry", "snapshot", "misdirected"))
-    words = (_who(chance), what, *(("crash",) if chance.random() < 0.7 else ()))
-    return [Fault(at, "rot", words, chance.choice((0.0, 1.0, chance.random())))]
+    """Some of it is found by a crash, some by a follower that comes back and needs what nobody looked at."""
+    what = chance.choice(("entry", "entry", "snapshot", "snapshot", "misdirected")) if plan.snapshot_every else "entry"
+    if chance.random() < 0.7:
+        return [Fault(at, "rot", (_who(chance), what, "crash"), chance.choice((0.0, 1.0, chance.random())))]
+    away = f"n{chance.randint(1, plan.size)}"
+    found = [Fault(at, "isolate", (away,)), Fault(at + 0.5, "rot", ("leader", what), chance.random())]
+    return [*found, Fault(at + chance.choice((1.0, 2.5)), "heal")]
 
 
 def _wipe(plan: Plan, chance: Stream, at: float) -> list[Fault]:
@@ -144,28 +156,35 @@ def _full(plan: Plan, chance: Stream, at: float) -> list[Fault]:
 
 
 def _figure_8(plan: Plan, chance: Stream, at: float) -> list[Fault]:
-    """Leaders that reach one other, crash, and come back with old entries (Raft paper, figure 8)."""
+    """Leaders that reach one other, crash, and come back with old entries; and one that crashes when these are on a
+    majority (Raft paper, figure 8)."""
     found: list[Fault] = []
     for turn in range(4):
         start = at + 2.4 * turn
         found += [Fault(start, "partition", ("leader",), 2.0), Fault(start + 0.01, "burst", ("leader",), 2.0)]
         found += [Fault(start + 0.25, "crash", ("leader",), 1.0), Fault(start + 0.3, "heal")]
+        found += [Fault(start + 0.31, "hunt")]
     return found
 
 
 def _joint(plan: Plan, chance: Stream, at: float) -> list[Fault]:
-    """Two members change sides at once, and then the leader is gone; and a transfer whose target is removed."""
+    """Two members change sides at once, and then the leader is gone; or leadership goes to one that is leaving."""
     one, other = _name(plan, chance), f"n{chance.randint(1, plan.size + plan.spares)}"
     if one == other:
         return []
+    back = Fault(at + 2.0, "change", ("voter", one, "voter", other), float(chance.random() < 0.5))
+    if chance.random() < 0.5:
+        change = Fault(at + 0.01, "change", ("remove", one, "learner", other), 1.0)
+        return [Fault(at, "isolate", (one,)), change, Fault(at + 0.011, "transfer", (one,)), _heal(chance, at), back]
     kinds = chance.choice((("remove", "voter"), ("learner", "remove"), ("voter", "learner")))
     after = chance.choice((0.005, 0.03, 0.1, 0.3))
     change = Fault(at, "change", (kinds[0], one, kinds[1], other), 1.0)
-    back = Fault(at + 2.0, "change", ("voter", one, "voter", other), float(chance.random() < 0.5))
-    if chance.random() < 0.3:
-        found = [Fault(at, "isolate", (one,)), Fault(at + 0.01, "transfer", (one,))]
-        return [*found, Fault(at + 0.02, "change", ("remove", one), 1.0), Fault(at + 0.7, "heal"), back]
     return [change, Fault(at + after, chance.choice(("crash", "isolate")), ("leader",), 0.3), _heal(chance, at), back]
+
+
+def _lapse(plan: Plan, chance: Stream, at: float) -> list[Fault]:
+    """A leader stands still for longer than its lease, and what it was asked waits for it."""
+    return [Fault(at, chance.choice(("pause", "freeze")), ("leader",), chance.choice((1.0, 1.7, 3.0)))]
 
 
 FAMILIES: dict[str, Callable[[Plan, Stream, float], list[Fault]]] = {
@@ -183,4 +202,5 @@ FAMILIES: dict[str, Callable[[Plan, Stream, float], list[Fault]]] = {
     "full": _full,
     "figure_8": _figure_8,
     "joint": _joint,
+    "lapse": _lapse,
 }

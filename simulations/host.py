@@ -314,6 +314,7 @@ class Host:
         if self.paused_until > self.world.now:
             self.world.at(self.paused_until, self._persisted, life, write_id)
             return
+        recovery.i38_own_write(self, write_id)
         self.step(Persisted(write_id))
         if life != self.life:
             return

@@ -35,6 +35,21 @@ def paused(host: Host) -> None:
             world.probes["lease_expired_while_paused"] += 1
 
 
+def hunt(host: Host) -> None:
+    """Crash a leader in the moment of figure 8 (c): an entry of an older term is on a majority of disks, and not
+    committed, for nothing of its own term is. Whoever counted it would be wrong if somebody else is elected now."""
+    world, leading, issued = host.world, host.state.leading, host.disk.issued
+    old = leading.term_start - 1
+    if host.state.commit >= old:
+        return
+    chain, voters = issued.chain(old), host.state.history.current.voters
+    holders = sum(peer in world.hosts and world.hosts[peer].disk.synced.chain(old) == chain for peer in voters)
+    if holders >= majority(len(voters)):
+        world.probes["figure_8"] += 1
+        world.is_hunting = False
+        world.at(world.now, world.strike, host, None)
+
+
 def _cut(world: Cores, host: Host, detail: tuple[Any, ...]) -> None:
     """Conflicting entries are dropped. The synced image still has them."""
     first, last, last_term = detail
@@ -43,18 +58,17 @@ def _cut(world: Cores, host: Host, detail: tuple[Any, ...]) -> None:
     if synced.base < first <= synced.last and synced.term(first) != last_term:
         world.probes["cut_of_several_terms"] += 1
     world.probes["cut_of_pending_write"] += any(
-        write.entries and write.entries[-1].index >= first for write in host.disk.pending
+        write.entries and write.entries[-1].index >= first
+        for write in host.disk.pending[:-1]  # The last one is the cut.
     )
     chain = synced.chain(first) if synced.base < first else None
     if chain is not None:
         voters = host.state.history.current.voters
         holders = sum(peer in world.hosts and world.hosts[peer].disk.synced.chain(first) == chain for peer in voters)
-        world.probes["figure_8"] += holders >= majority(len(voters))
+        world.probes["majority_overwritten"] += holders >= majority(len(voters))
 
 
 def _role(world: Cores, host: Host, detail: tuple[Any, ...]) -> None:
-    if host.memory.role is Role.LEADER and host.state.asked:
-        world.probes["read_crossed_leader_change"] += 1
     if detail[0] is Role.LEADER and host.state.history.current.is_joint:
         world.probes["elected_while_joint"] += 1
 

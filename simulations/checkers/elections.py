@@ -28,6 +28,8 @@ def moved(host: Host, before: Role, before_term: int) -> None:
         i01_was_elected(host)
         i20_no_other_lease(host)
         host.world.elected(host)
+    elif before is Role.LEADER and state.asked:
+        host.world.probes["read_crossed_leader_change"] += 1
     elif state.role is not Role.FOLLOWER:
         i19_may_campaign(host)
 

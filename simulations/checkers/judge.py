@@ -11,6 +11,7 @@ from arc.raft.effects import Effects, Write
 from arc.raft.events import Event, Persisted, Receive
 from arc.raft.messages import AppendReply, InstallSnapshotReply
 from arc.raft.types import Configuration, Entry, Peer, Role
+from simulations import probes
 from simulations.checkers import commits, contact, elections, leaders, membership, recovery, snapshots
 from simulations.checkers.violation import Violation
 
@@ -107,8 +108,6 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
             commits.i09_log_is_what_was_written(host)
         if len(effects) > 5_000:
             raise Violation("I-34", "too many effects for one event", len(effects), state)
-    if type(event) is Persisted and event.write_id > host.disk.done:
-        raise Violation("I-38", "told that a write is durable which this life's disk has not done", event, host)
     if host.disk.promised:
         recovery.i30_quiet_until_whole(host)
     if state.commit != memory.commit:
@@ -127,6 +126,8 @@ def stepped(host: Host, event: Event, effects: Effects) -> None:
             message = event.message
             if isinstance(message, AppendReply | InstallSnapshotReply):
                 leaders.i13_match(host, message)
+                if host.world.is_hunting:
+                    probes.hunt(host)
 
 
 def applying(host: Host, entry: Entry) -> None:

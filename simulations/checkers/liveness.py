@@ -1,8 +1,9 @@
 """The second phase of a run: faults stop for a core that holds a quorum, and then things must go well in time.
 
 V-01 a leader within 10 election timeouts; V-02 a write and a linearizable read within 20 more; V-03 all of the core
-equal; V-04 no joint configuration left; V-07 the same leader from then on; V-09 every request was answered; V-10
-nothing is left over. Times are simulated: too slow is a failure and not a timeout of the test. (Reference, 5.3.)
+equal; V-04 no joint configuration left; V-05 learners can be promoted; V-06 logs are as short as they should be; V-07
+the same leader from then on; V-08 damaged nodes are whole again; V-09 every request was answered; V-10 nothing is left
+over. Times are simulated: too slow is a failure and not a timeout of the test. (Reference, 5.3.)
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from arc.quorum import majority
 from arc.raft.config import Config
+from arc.raft.effects import Committed
+from arc.raft.events import Change, ChangeKind, ChangeMembers
 from arc.raft.types import Peer
 from simulations.chance import stream
 from simulations.checkers.violation import Violation
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 TAKES_VOTERS = frozenset({"change", "rot", "wipe", "restore"})
 """After these a quorum drawn from all nodes need not be one."""
+
+LATE_MAX = 40
+"""Entries that may be applied at once, beyond the period of snapshots."""
 
 PROBER = 1000
 """The client of this phase; numbers from here on are not stopped by the closing."""
@@ -39,9 +45,11 @@ def second_phase(world: Cores) -> None:
     v01_leader(world, 10 * timeout * mild)
     v02_progress(world, 20 * timeout * mild)
     v03_equal(world, 10 * timeout * mild)
-    # A removed node may campaign once, and nothing but the shield or PreVote keeps it from being heard (4.2.3).
-    is_shielded = mild == 1.0 or not any(fault.kind == "change" for fault in world.plan.faults)
-    if world.plan.calm_seconds and is_shielded:
+    v05_promoted(world, 10 * timeout * mild)
+    v06_compacted(world, 10 * timeout * mild)
+    if world.plan.calm_seconds:
+        if mild > 1.0:
+            v07_last_word(world, 10 * timeout)
         v07_calm(world, world.plan.calm_seconds)
     v09_answered(world)
 
@@ -158,6 +166,75 @@ def v03_equal(world: Cores, seconds: float) -> None:
     for peer in members():
         if world.hosts[peer].machine.dump() != image:
             raise Violation("I-24", "state machines differ", peer, leader.peer)
+
+
+def v05_promoted(world: Cores, seconds: float) -> None:
+    """V-05: a learner that holds everything becomes a voter when that is asked for."""
+    leader = _leader(world)
+    assert leader is not None
+    learners = [peer for peer in leader.state.history.current.learners if peer in world.core_peers]
+    if not learners or not leader.state.has_space:
+        return
+    current, newcomer = leader.state.history.current, learners[0]
+    twins = [peer for peer in current.voters if peer.name == newcomer.name]  # The incarnation before.
+    promotion = (Change(ChangeKind.VOTER, newcomer), *(Change(ChangeKind.REMOVE, peer) for peer in twins))
+    end, request = world.now + seconds, ""
+    while world.now < end:
+        leader = _leader(world)
+        result = world.admin_results.get(request)
+        if isinstance(result, Committed):
+            world.probes["learner_promoted_at_rest"] += 1
+            v03_equal(world, seconds)
+            return
+        if leader is not None and (not request or result is not None or request not in leader.outstanding):
+            request = world.ask_admin(leader, lambda name: ChangeMembers(name, promotion))
+        world.run_until(world.now + 0.1)
+    raise Violation("V-05", "a caught-up learner is not promoted in time", learners[0], *world.hosts.values())
+
+
+def v06_compacted(world: Cores, seconds: float) -> None:
+    """V-06: behind the newest snapshot no more is kept than the configuration says, and no transfer hangs."""
+
+    def stuck() -> list[object]:
+        leader = _leader(world)
+        followers = leader.state.leading.progress.values() if leader is not None else ()
+        return [each for each in followers if each.transfer is not None and each.peer in world.core_peers]
+
+    world.run_until(world.now + seconds, lambda: not stuck())
+    if stuck():
+        raise Violation("V-06", "a snapshot is still on its way to who has everything", stuck(), *world.hosts.values())
+    for peer in world.core_peers:
+        host = world.hosts[peer]
+        if host.core is None or host.state.snapshot is None:
+            continue
+        state, config = host.state, host.config
+        kept = max(config.trailing_entries, config.trailing_entries_max)
+        if state.log.boundary_index < state.snapshot.index - kept:
+            raise Violation("V-06", "more of the log is kept than the configuration says", host, state.snapshot)
+        every = world.plan.snapshot_every
+        if every and state.applied - state.snapshot.index > 2 * every + LATE_MAX:
+            raise Violation("V-06", "no snapshot is taken any more", host, state.snapshot, every)
+
+
+def v07_last_word(world: Cores, seconds: float) -> None:
+    """V-07 where not all of PreVote, CheckQuorum and the shield are on: a grace, and a bound instead of silence.
+
+    A node that was removed while it was away does not know it, and one that is not shielded from may be deposed by it:
+    section 4.2.3 of the dissertation says so, and says that the shield is the remedy (PreVote alone is not, for the
+    removed one's log may be good enough for those who miss the removal). So with all three protections the leader that
+    is there when faults end stays. Without, whoever is no member any more may ask for votes, but only until somebody
+    tells it (M-17), which the first refusal does: within this grace, once for each such node, and then never again.
+    """
+    before, strangers = world.elections, 0
+    leader = _leader(world)
+    if leader is not None:
+        current = leader.state.history.current
+        known = (*current.voters, *current.outgoing)
+        strangers = sum(host.core is not None and peer not in known for peer, host in world.hosts.items())
+    world.run_until(world.now + seconds)
+    if world.elections - before > 2 * strangers + 1:
+        raise Violation("V-07", "more elections than removed nodes explain", world.elections - before, strangers)
+    v01_leader(world, seconds)
 
 
 def v07_calm(world: Cores, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a start may rely on, and what a damaged node may do: I-30, I-37.
+"""What a start may rely on, and what a damaged node may do: I-30, I-37, I-38.
 
 The disk before the damage is kept by the simulator (`Disk.promised`), so that it can be told whether a node is whole
 again: when it holds every committed entry of what it once held.
@@ -48,6 +48,12 @@ def committed_part(host: Host, image: Image) -> int:
     while image.chain(index) != committed[index]:
         index -= 1
     return index
+
+
+def i38_own_write(host: Host, write_id: int) -> None:
+    """I-38: a completion belongs to this life, and to a write that its disk has done."""
+    if write_id > host.disk.done:
+        raise Violation("I-38", "told that a write is durable which this life's disk has not done", write_id, host)
 
 
 def i37_any_prefix(host: Host) -> None:

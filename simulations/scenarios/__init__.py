@@ -12,6 +12,7 @@ from simulations import swarm
 from simulations.disk import DiskShape
 from simulations.fabric import NetworkShape
 from simulations.plan import Fault, Plan
+from simulations.scenarios import hardware
 from simulations.scenarios.hunting import HUNTING
 
 BAD_LINKS = NetworkShape(latency_seconds=0.005, loss=0.05, duplicate=0.1)
@@ -186,6 +187,6 @@ ORDINARY: tuple[Scenario, ...] = (
     Scenario("transfer", "leadership handed over, also to who is not there", _transfer),
 )
 
-TABLE = (*ORDINARY, *(Scenario(*each) for each in HUNTING))
+TABLE = (*ORDINARY, *(Scenario(*each) for each in (*hardware.ROWS, *HUNTING)))
 
 BY_NAME = {scenario.name: scenario for scenario in TABLE}
