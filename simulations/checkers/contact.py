@@ -60,7 +60,7 @@ def stepped(host: Host, event: Event) -> None:
             _answered(host, contact, message.sender, message.round)
         elif type(message) is ReadIndex:
             contact.reads.setdefault((message.sender, message.token), []).append(contact.round)
-    elif kind is Tick and host.world.config.is_check_quorum:
+    elif kind is Tick and host.config.is_check_quorum:
         q01_hears_a_quorum(host, contact)
 
 
@@ -114,20 +114,20 @@ def i20_lease_from_the_round(host: Host) -> None:
     began = contact.begun.get(contact.confirmed)
     if contact.confirmed == ALONE or contact.since >= state.now:
         return
-    if began is None or state.now >= began + host.world.config.lease_seconds:
+    if began is None or state.now >= began + host.config.lease_seconds:
         raise Violation("I-20", "a lease read beyond the lease", host, contact.confirmed, began)
 
 
 def i21_confirmed_since(host: Host, request: object, result: object) -> None:
     """I-21 (6.4): what confirms a read began after it came (K-86)."""
-    if host.state.leading is None or host.world.config.is_lease_read or not isinstance(result, Readable):
+    if host.state.leading is None or host.config.is_lease_read or not isinstance(result, Readable):
         return
     _confirmed(host, request)
 
 
 def i21_reply(host: Host, message: ReadIndexReply) -> None:
     """I-21 for the read of a follower."""
-    if host.state.leading is not None and not host.world.config.is_lease_read:
+    if host.state.leading is not None and not host.config.is_lease_read:
         _confirmed(host, (message.to, message.token))
 
 
@@ -150,6 +150,6 @@ def q01_hears_a_quorum(host: Host, contact: Contact) -> None:
     for half in (configuration.voters, configuration.outgoing):
         for peer in half:
             heard.setdefault(peer, contact.since)
-    limit = 1.5 * host.world.config.election_timeout_seconds
+    limit = 1.5 * host.config.election_timeout_seconds
     if host.state.now >= _reached(host, configuration, heard) + limit:
         raise Violation("Q-01", "leads on and hears no quorum", host, heard)

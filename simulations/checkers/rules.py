@@ -128,7 +128,7 @@ def _own(host: Host) -> tuple[int, int]:
 
 def _is_shielded(host: Host, candidate: Peer) -> bool:
     """Whether a leader may have been heard too recently; generous, and by the node's own word for when that was."""
-    state, config = host.state, host.world.config
+    state, config = host.state, host.config
     return config.is_sticky and state.now < state.contact_at + config.election_timeout_seconds
 
 
