@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import cbor2
+import google_crc32c
 import pytest
 
 from arc.errors import Corrupt
 from arc.raft.snapshots import SnapshotStore
+from arc.raft.types import Configuration, Peer, SnapshotMeta
 from tests.fakes import MemoryDisk
 
 CHUNKS = [bytes([number]) * 700 for number in range(10)]
@@ -96,3 +102,158 @@ def test_the_one_before_serves_when_the_newest_is_damaged_and_the_damage_is_told
     assert found.index == 1
     assert len(snapshots.damaged) == 1
     assert snapshots.indexes() == [1], "the damaged one must not count as kept"
+
+
+# ----------------------------------------------------------------------------------------- contract, between the nodes
+
+CONFIGURATION = Configuration(voters=(Peer("a"), Peer("b", 2)), learners=(Peer("c"),))
+
+
+def pieces(source: SnapshotStore, meta: SnapshotMeta, size: int) -> Iterator[tuple[int, bytes, int, bool]]:
+    offset, is_last = 0, False
+    while not is_last:
+        piece = source.read_piece(meta, offset, size)
+        assert piece is not None
+        data, checksum, is_last = piece
+        yield offset, data, checksum, is_last
+        offset += len(data)
+
+
+def leader(index: int = 9, chunks: Sequence[bytes] = CHUNKS) -> tuple[SnapshotStore, SnapshotMeta]:
+    source = store(MemoryDisk())
+    return source, source.save(index, 4, chunks, CONFIGURATION, 5).meta
+
+
+@pytest.mark.parametrize("size", [1, 7, 708, 1999, 2000, 1 << 20])
+def test_a_snapshot_travels_in_pieces_of_any_size_and_is_the_same_there(size: int) -> None:
+    """S-09: equal bytes have an equal meta, whoever stores them and however they are cut into parts."""
+    chunks = CHUNKS[:2] if size < 10 else [*CHUNKS, b"", b"long" * 2000]
+    source, meta = leader(chunks=chunks)
+    disk = saved(1)
+    target = store(disk)
+    assert target.load() is not None
+    for piece in pieces(source, meta, size):
+        assert target.stage_piece(meta, *piece)
+    assert target.indexes() == [1] and store(disk.copy()).load() is not None, "staged is not stored"
+    assert target.find(meta) is None
+    target.accept(meta)
+    again = store(disk.copy())
+    found = again.load()
+    assert found is not None and found.meta == meta
+    assert (found.meta.configuration, found.meta.configuration_index) == (CONFIGURATION, 5)
+    assert list(again.chunks(found)) == list(chunks)
+    assert list(pieces(again, meta, 500)) == list(pieces(source, meta, 500)), "and it can be sent on"
+    assert again.save(9, 4, chunks, CONFIGURATION, 5).meta == meta
+
+
+def test_pieces_out_of_place_wrong_or_of_another_snapshot_are_refused_and_the_right_one_still_fits() -> None:
+    """S-09, K-70"""
+    source, meta = leader()
+    other, other_meta = leader(8)
+    target = store(saved(1))
+    first, second, *rest = pieces(source, meta, 1000)
+    assert not target.stage_piece(meta, *second)
+    assert target.stage_piece(meta, *first)
+    offset, data, checksum, is_last = second
+    assert not target.stage_piece(meta, offset, data[:-1] + b"?", checksum, is_last)
+    assert not target.stage_piece(meta, offset + 1, data, checksum, is_last)
+    assert not target.stage_piece(other_meta, offset, data, checksum, is_last)
+    for piece in (second, *rest):
+        assert target.stage_piece(meta, *piece)
+    target.accept(meta)
+    for piece in pieces(other, other_meta, 1000):
+        assert target.stage_piece(other_meta, *piece)
+
+
+def test_a_whole_that_does_not_have_its_digest_is_refused_and_begun_anew() -> None:
+    """S-09"""
+    source, meta = leader()
+    target = store(saved(1))
+    wrong = meta._replace(digest="0" * 64)
+    *front, last = pieces(source, meta, 3000)
+    for piece in front:
+        assert target.stage_piece(wrong, *piece)
+    assert not target.stage_piece(wrong, *last)
+    with pytest.raises(AssertionError):
+        target.accept(meta)
+    for piece in pieces(source, meta, 3000):
+        assert target.stage_piece(meta, *piece)
+    target.accept(meta)
+
+
+def test_a_full_disk_postpones_a_piece_and_accepting_needs_no_room() -> None:
+    """S-09, D-11"""
+    source, meta = leader()
+    disk = saved(1)
+    target = store(disk)
+    assert target.load() is not None
+    for offset, data, checksum, is_last in pieces(source, meta, 900):
+        disk.free = 0
+        if not target.stage_piece(meta, offset, data, checksum, is_last):
+            disk.free = 1 << 20
+            assert target.stage_piece(meta, offset, data, checksum, is_last)
+    disk.free = 0
+    target.accept(meta)
+    found = store(disk.copy()).load()
+    assert found is not None and found.meta == meta
+
+
+def test_an_unfinished_transfer_is_swept_away_at_the_start() -> None:
+    """S-09: cancelled leaves no trace."""
+    source, meta = leader()
+    disk = saved(1)
+    files = disk.walk("snaps")
+    target = store(disk)
+    for piece in pieces(source, meta, 900):
+        assert target.stage_piece(meta, *piece)
+    assert len(disk.walk("snaps")) > len(files)
+    assert store(disk).load() is not None
+    assert disk.walk("snaps") == files
+
+
+def test_a_snapshot_may_be_saved_while_another_comes_in() -> None:
+    """S-09: own ones and those of others never touch each other's files, whatever is tidied meanwhile."""
+    source, meta = leader()
+    disk = saved(1, 2)
+    target = store(disk)
+    assert target.load() is not None
+    for nth, piece in enumerate(pieces(source, meta, 900)):
+        assert target.stage_piece(meta, *piece)
+        if nth % 2:
+            target.save(3 + nth // 2, 1, CHUNKS)
+    target.accept(meta)
+    assert target.indexes()[-1] == 9 and len(target.indexes()) == 2
+    assert list(target.chunks(target.find(meta) or pytest.fail("gone"))) == CHUNKS
+
+
+def test_what_was_superseded_is_gone_for_readers_too() -> None:
+    """S-09: a transfer of it begins again with the newest."""
+    disk = MemoryDisk()
+    target = store(disk)
+    first = target.save(1, 1, CHUNKS).meta
+    assert target.read_piece(first, 0, 10) is not None
+    assert target.read_piece(first._replace(digest=""), 0, 10) is None
+    for index in (2, 3):
+        target.save(index, 1, CHUNKS)
+    assert target.read_piece(first, 0, 10) is None
+
+
+def test_a_snapshot_of_the_former_format_is_read_with_the_configuration_of_the_founders() -> None:
+    """Its head had no configuration and a digest of the chunks alone."""
+    disk = saved(7)
+    found = store(disk).load()
+    assert found is not None
+    digest = hashlib.sha256(b"".join(CHUNKS)).hexdigest()
+    parts = [[part.name, part.size_bytes] for part in found.parts]
+    body = cbor2.dumps(["arc-snapshot-1", 7, 1, parts, digest])
+    path = "snaps/snapshot-00000000000000000007.cbor"
+    disk.write_durable(path, body + google_crc32c.value(body).to_bytes(4, "little"))
+    former = SnapshotStore(disk, "snaps", founders=CONFIGURATION)
+    again = former.load()
+    assert again is not None
+    assert again.meta == found.meta._replace(configuration=CONFIGURATION)
+    assert list(former.chunks(again)) == CHUNKS
+    assert former.read_piece(again.meta, 0, 1 << 20) is not None
+    disk.flip(f"snaps/{again.parts[0].name}", 9)
+    with pytest.raises(Corrupt):
+        SnapshotStore(disk, "snaps", founders=CONFIGURATION).load()
