@@ -26,6 +26,7 @@ class Memory:
         "commit",
         "configuration",
         "contact",
+        "covered",
         "has_led",
         "leader_heard",
         "matches",
@@ -49,6 +50,8 @@ class Memory:
         """The highest term that was ever on this node's disk."""
         self.leader_heard: Peer | None = None
         """Whose word as a leader this life heard last."""
+        self.covered = (0, 0)
+        """Term, and up to where the entries of its leader reach in this life."""
         self.contact: contact.Contact | None = None
         """Of the newest leadership."""
 
@@ -71,6 +74,7 @@ def started(host: Host) -> None:
     memory.role, memory.term, memory.commit = Role.FOLLOWER, state.term, state.commit
     memory.has_led = False
     memory.leader_heard = memory.contact = None
+    memory.covered = (0, 0)
     memory.matches.clear()
     memory.snapshot_index = snapshot_index
     membership.i18_newest_in_log(host)

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from arc.raft.effects import Effects, Send, Trace
 from arc.raft.events import Event, Receive
-from arc.raft.messages import LEADER_SAYS, Message, PreVote, PreVoteReply, Vote, VoteReply
+from arc.raft.messages import (
+    LEADER_SAYS,
+    Append,
+    AppendReply,
+    AppendStatus,
+    Commit,
+    Heartbeat,
+    Message,
+    PreVote,
+    PreVoteReply,
+    Vote,
+    VoteReply,
+)
 from arc.raft.types import Peer, Role
 from simulations.checkers.violation import Violation
 
@@ -59,6 +71,7 @@ def after(host: Host, event: Event, effects: Effects, was: Before | None) -> Non
         raise Violation("T-01", "a higher term is not followed", host, message)
     elif message.term == state.term and kind in LEADER_SAYS:
         host.memory.leader_heard = message.sender
+        i15_as_far_as_covered(host, message, effects, was)
     granted = _votes(host, effects, message)
     if was.role is Role.FOLLOWER and state.role is Role.FOLLOWER:
         is_due = granted or (kind in LEADER_SAYS and message.term == state.term)
@@ -68,6 +81,29 @@ def after(host: Host, event: Event, effects: Effects, was: Before | None) -> Non
             raise Violation("E-02", "the election timer starts anew for no reason", host, message)
     if kind is VoteReply and state.role is Role.CANDIDATE:
         e03_votes_on_the_wire(host)
+
+
+def i15_as_far_as_covered(host: Host, message: Message, effects: Effects, was: Before) -> None:
+    """I-13, I-15 (5.3): what lies behind the entries that this leader sent may be left over from an older one.
+
+    So it is neither acknowledged (K-37) nor committed (K-31, K-44), whatever the commit index that is told.
+    """
+    memory, state = host.memory, host.state
+    if memory.covered[0] != message.term:
+        memory.covered = (message.term, 0)
+    if type(message) is Append:
+        covered = max(message.prev_index + len(message.entries), was.commit)
+        for effect in effects:
+            if type(effect) is Send and type(effect.message) is AppendReply:
+                if effect.message.status is not AppendStatus.ACCEPTED:
+                    continue
+                if effect.message.match > covered:
+                    raise Violation("I-13", "acknowledges more than was sent", host, message, effect.message)
+                memory.covered = (message.term, max(memory.covered[1], covered))
+    elif type(message) is not Heartbeat and type(message) is not Commit:
+        return
+    if state.commit > was.commit and state.commit > memory.covered[1]:
+        raise Violation("I-15", "commits what its leader did not send", host, message, memory.covered)
 
 
 def _votes(host: Host, effects: Effects, message: Message) -> bool:

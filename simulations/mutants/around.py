@@ -6,12 +6,55 @@ the ghost's own state machine are left alone, so a bug here is judged like one i
 
 from __future__ import annotations
 
-from simulations.mutants.mutant import CLIENT, DISK, DRIVER, MACHINE, Mutant
+from simulations.mutants.mutant import CLIENT, CODEC, DISK, DRIVER, MACHINE, STORAGE, Mutant
 from simulations.mutants.plant import Edit
 
 HOST = "simulations.host"
 
 AROUND = (
+    Mutant(
+        "K-25",
+        "terms are cut to 32 bits on the wire",
+        "A",
+        (
+            Edit(
+                "arc/raft/codec.py",
+                "    return value if type(value) is int and 0 <= value <= TERM_MAX else",
+                "    return value & 0xFFFFFFFF if type(value) is int and 0 <= value <= TERM_MAX else",
+            ),
+        ),
+        CODEC,
+        tests=("tests/raft/test_codec.py",),
+    ),
+    Mutant(
+        "K-52",
+        "checksums are not looked at when a log is opened",
+        "A",
+        (
+            Edit(
+                "arc/journal/frames.py",
+                'if cursor == limit and google_crc32c.extend(crc, b"".join(records)) == stored:',
+                "if cursor == limit:",
+            ),
+        ),
+        STORAGE,
+        tests=("tests/journal", "tests/raft/test_storage.py", "tests/raft/test_storage_damage.py"),
+    ),
+    Mutant(
+        "K-53",
+        "a damaged record in the middle is taken for the end of the log",
+        "A",
+        (Edit(HOST, "is_damaged=self.disk.is_damaged)", "is_damaged=False)"),),
+        DRIVER,
+    ),
+    Mutant(
+        "K-53b",
+        "the same in the real storage: what is found damaged is not told",
+        "A",
+        (Edit("arc/raft/opening.py", "is_damaged=log.mark is not None,", "is_damaged=False,"),),
+        STORAGE,
+        tests=("tests/raft/test_storage_damage.py",),
+    ),
     Mutant(
         "K-55",
         "a sync that failed is asked again and believed",
@@ -77,6 +120,13 @@ AROUND = (
                 "        if cut is not None:\n            if parts <= 0:\n                return\n",
             ),
         ),
+        DISK,
+    ),
+    Mutant(
+        "K-64",
+        "an old copy of the disk is accepted",
+        "C",
+        (Edit(HOST, "        if not world.plan.is_disk_checked:\n", "        if True:\n"),),
         DISK,
     ),
     Mutant(

@@ -194,6 +194,13 @@ READS = (
         "    elif state.now >= handover.deadline:",
         "    elif False:",
     ),
+    Mutant(
+        "K-92",
+        "the target of a transfer campaigns before its log is durable",
+        "B",
+        (Edit("arc/raft/election.py", "    if waits_for:\n", "    if False:\n"),),
+        tests=("tests/raft/test_core.py",),
+    ),
     one(
         "K-98",
         "B",

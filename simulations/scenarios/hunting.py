@@ -158,7 +158,12 @@ def _long_tails(seed: int) -> Plan:
         faults += [Fault(at + 0.02, "burst", ("leader",), 60.0), *_campaigns(chance, at + 0.05, 3)]
         back = at + 2.2
         faults += [Fault(back, "heal"), *(Fault(back + 0.002, "nudge", (f"n{place}",), 0.0) for place in (1, 2, 3))]
-    config = {**UNSHIELDED, "append_entries_max": chance.choice((1, 8)), "heartbeat_seconds": 0.1}
+    config = {
+        **UNSHIELDED,
+        "append_entries_max": chance.choice((1, 8)),
+        "heartbeat_seconds": 0.1,
+        "memory_bytes_max": chance.choice((64, 1 << 20)),
+    }
     size = chance.choice((3, 3, 5))
     return _plan("long_tails", seed, faults, config=config, size=size, clients=3, think_seconds=0.3, seconds=19.5)
 
