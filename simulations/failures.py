@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from arc.raft.core import RaftCore
 from simulations.page import page
 from simulations.plan import Plan
-from simulations.runner import DIFFERS, Outcome, run_told
+from simulations.runner import DIFFERS, Outcome, run
 from simulations.shrink import measure, smallest
 from simulations.transcript import transcript
 
@@ -45,16 +45,18 @@ def keep(
     small = smallest(plan, core_class, seconds_max=seconds_max, tell=tell)
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / f"{outcome.scenario}-{outcome.seed}"
-    again, world = run_told(small, core_class, is_told=True)
-    texts = {"plan": json.dumps(small.document(), indent=1), "transcript": transcript(small, core_class)}
-    if world is not None:
-        texts["page"] = page(again, world)
+    again = run(small, core_class)
+    texts = {
+        "plan": json.dumps(small.document(), indent=1),
+        "transcript": transcript(small, core_class),
+        "page": page(again, small, core_class),
+    }
     files = {what: base.with_name(f"{base.name}{SUFFIXES[what]}") for what in texts}
     for what, text in texts.items():
         files[what].write_text(text, encoding="utf-8")
     lines = [
         f"smallest plan found: {measure(small)}; {again.violation}",
-        f"  transcript {files['transcript']}, page {files.get('page', 'none')}",
+        f"  transcript {files['transcript']}, page {files['page']}",
         f"  python -m arc sim replay {files['plan']}",
     ]
     return Kept(lines, {what: str(file) for what, file in files.items()})

@@ -22,7 +22,7 @@ def test_a_saved_plan_replays_and_a_page_is_written(run: Run, tmp_path: Path) ->
     again = run("sim", "replay", "plan.json", "--json")
     assert document(saved) == document(again)
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<svg") == 1 and "leader term" in page and "http" not in page
+    assert page.count("<svg") == 2 and "leader term" in page and "http" not in page
 
 
 def test_list_names_scenarios_and_swarm_sums_seeds(run: Run) -> None:
