@@ -1,4 +1,4 @@
-"""``arc raft``: look at consensus and tell it what an operator decides; ``recover`` works without a node.
+"""``arc raft``: look at consensus and tell it what an operator decides. Its `raft_recover` works without a node.
 
 Only the leader takes orders. Who asks another node is told whom to ask, because the address under which a client
 reaches a node is known to nobody but the client.
@@ -17,6 +17,7 @@ import typer
 from arc.cli.connect import answer_body, open_client, reaching, refusal
 from arc.cli.exits import INTERRUPTED, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
+from arc.cli.raft_recover import recover
 from arc.cli.raft_status import COLUMNS, Look, counters, lines, read_look, rows, troubles
 from arc.cli.screen import Bar, Screen, progress_bar
 
@@ -153,6 +154,9 @@ def remove(
         screen.document(document)
     else:
         screen.line(f"{node} takes no part any more (entry {document.get('index')})")
+
+
+app.command("recover")(recover)
 
 
 class _Asked:
