@@ -1,7 +1,8 @@
-"""The state machine's own lane: committed entries in order, one task, never in the way of a heartbeat.
+"""The state machine's own lane: committed entries in order, never in the way of a heartbeat.
 
-The machine lives on the Trio thread, so that whoever looks at it between two entries sees a whole version. Long work is
-cut into slices; decoding a foreign snapshot is work for a worker.
+The machine lives on the Trio thread, so that whoever looks at it between two entries sees a whole version. A few
+entries are applied in the driver's own turn; long work is cut into slices and has a task of its own, and decoding a
+foreign snapshot is work for a worker.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class ApplyLane:
         self._on_applied = on_applied
         self._queue: deque[Apply | Restore] = deque()
         self._wake = trio.Event()
+        self._is_busy = False
+        """Whether the task has something to do: then nobody may overtake it."""
         self.applied = 0
         """Index of the last entry in the machine."""
 
@@ -65,7 +68,17 @@ class ApplyLane:
         return f"<ApplyLane applied={self.applied} queued={len(self._queue)}>"
 
     def put(self, task: Apply | Restore) -> None:
-        """Do this after everything put before; the core hands out no more than its budget."""
+        """Do this after everything put before; the core hands out no more than its budget.
+
+        Entries with nothing before them are applied here and now, for one slice: for a few, going through another task
+        would cost more than the entries do.
+        """
+        if type(task) is Apply and not self._is_busy:
+            rest = self._apply_slice(task.entries)
+            if not rest:
+                return
+            task = Apply(rest)
+        self._is_busy = True
         self._queue.append(task)
         self._wake.set()
 
@@ -79,6 +92,7 @@ class ApplyLane:
         """Work until cancelled. Raises Corrupt."""
         while True:
             if not self._queue:
+                self._is_busy = False
                 self._wake = trio.Event()
                 await self._wake.wait()
             match self._queue.popleft():
@@ -88,17 +102,23 @@ class ApplyLane:
                     await self._restore(meta)
 
     async def _apply(self, entries: tuple[Entry, ...]) -> None:
+        while entries := self._apply_slice(entries):
+            await trio.lowlevel.checkpoint()
+
+    def _apply_slice(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Apply what fits into a slice of time, and tell; returns the rest."""
         until = self._clock.now() + SLICE_SECONDS
+        done = 0
         for entry in entries:
             assert entry.index == self.applied + 1, (entry, self)  # I-05
             result = self._machine.apply(entry)
             self.applied = entry.index
             self._on_applied(entry, result)
+            done += 1
             if self._clock.now() >= until:
-                self._post(Applied(self.applied))
-                await trio.lowlevel.checkpoint()
-                until = self._clock.now() + SLICE_SECONDS
+                break
         self._post(Applied(self.applied))
+        return entries[done:]
 
     async def _restore(self, meta: SnapshotMeta) -> None:
         await self.load(meta)

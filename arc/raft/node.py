@@ -30,7 +30,7 @@ from arc.raft.disklane import DiskLane, Repaired, Storage
 from arc.raft.membership import members
 from arc.raft.messages import Message
 from arc.raft.outbox import Outbox
-from arc.raft.requests import Asked, Proposed, Requests
+from arc.raft.requests import Asked, Proposed, Requests, Then
 from arc.raft.saver import Saver
 from arc.raft.status import Status
 from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
@@ -147,6 +147,15 @@ class RaftNode:
         answer = await asked.wait()
         assert isinstance(answer, Proposed), answer
         return answer
+
+    def propose_soon(self, payload: bytes, then: Then) -> None:
+        """`propose` for whoever has many at once, without a task for each.
+
+        ``then`` hears a `Proposed`, or the error that `propose` would have raised. Raises Unavailable, Overloaded: it
+        was not even queued.
+        """
+        self._requests.propose(payload, then)
+        self._wake.set()
 
     async def read(self) -> int:
         """Return when the local state machine holds all that was agreed on before this call; its index then.
@@ -286,8 +295,10 @@ class RaftNode:
                 await trio.lowlevel.checkpoint()
             else:
                 await self._sleep()
-            for _ in range(min(len(self._inbox), EVENTS_PER_TURN)):
-                self._step(self._inbox.popleft())
+            for _ in range(EVENTS_PER_TURN):
+                if not self._inbox:
+                    break
+                self._step(self._inbox.popleft())  # May post: what was applied at once is told in the same turn.
             if self._requests.waiting:
                 batch = self._requests.take_batch()
                 self._count["proposals"] += len(batch)

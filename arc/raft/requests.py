@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import trio
 
@@ -42,20 +42,32 @@ class NotLeading(Unavailable):
         self.leader = leader
 
 
+Then: TypeAlias = Callable[[object, ArcError | None], None]
+"""Hears the result or the error, in the middle of the driver's turn: quick, and never raising."""
+
+
 class Asked:
-    """Somebody who waits. ``payload`` is the command of a proposal, None for anything else. Equal only to itself."""
+    """Somebody who waits, or who left word. Equal only to itself.
 
-    __slots__ = ("_done", "_error", "_result", "is_abandoned", "payload")
+    ``payload`` is the command of a proposal, None for anything else.
+    """
 
-    def __init__(self, payload: bytes | None) -> None:
+    __slots__ = ("_done", "_error", "_is_settled", "_result", "_then", "is_abandoned", "payload")
+
+    def __init__(self, payload: bytes | None, then: Then | None = None) -> None:
         self.payload = payload
         self.is_abandoned = False
-        self._done = trio.Event()
+        self._then = then
+        self._done: trio.Event | None = None  # Made by whoever waits: most have left word.
+        self._is_settled = False
         self._result: object = None
         self._error: ArcError | None = None
 
     async def wait(self) -> object:
         """The result. Raises what it was refused with; a cancelled caller loses the answer and nothing else."""
+        self._done = trio.Event()
+        if self._is_settled:
+            self._done.set()
         try:
             await self._done.wait()
         except trio.Cancelled:
@@ -67,9 +79,13 @@ class Asked:
 
     def settle(self, result: object, error: ArcError | None) -> None:
         """Tell the result or the error."""
-        assert not self._done.is_set(), "one answer each"
+        assert not self._is_settled, "one answer each"
+        self._is_settled = True
         self._result, self._error = result, error
-        self._done.set()
+        if self._then is not None:
+            self._then(result, error)
+        elif self._done is not None:
+            self._done.set()
 
 
 class Requests:
@@ -84,12 +100,12 @@ class Requests:
         self._agreed: dict[int, tuple[int, Asked]] = {}
         """Index -> term and proposal that is agreed on and not yet applied here."""
 
-    def propose(self, payload: bytes) -> Asked:
-        """Queue a proposal. Raises Unavailable, Overloaded; nothing happened then."""
+    def propose(self, payload: bytes, then: Then | None = None) -> Asked:
+        """Queue a proposal; ``then`` hears what became of it. Raises Unavailable, Overloaded; nothing happened then."""
         if len(self.waiting) >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} proposals are waiting already; nothing was stored")
         self._check()
-        asked = Asked(payload)
+        asked = Asked(payload, then)
         self.waiting.append(asked)
         return asked
 

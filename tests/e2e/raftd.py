@@ -9,6 +9,7 @@ linearizable at any member, and a refusal reads ``code`` or ``code leader``.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import signal
 import struct
@@ -25,7 +26,7 @@ from arc.cluster.transport import Address, PeerTransport
 from arc.errors import ArcError
 from arc.raft.config import Config
 from arc.raft.node import RaftNode
-from arc.raft.requests import NotLeading
+from arc.raft.requests import NotLeading, Proposed
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Configuration, Entry, EntryKind, Peer
 from arc.system import system_ports
@@ -45,8 +46,9 @@ class Table:
 
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
-        self.order: list[tuple[int, bytes]] = []
-        """(index, key) of every command."""
+        self.indexes: list[int] = []
+        self.keys: list[bytes] = []
+        """Of every command; two lists, because a million tuples would be a burden for the collector."""
         self.digest = 0
         """Of all commands with their places: equal digests, equal histories."""
 
@@ -56,13 +58,15 @@ class Table:
             assert isinstance(entry.payload, bytes)
             key = key_of(entry.payload)
             self.values[key] = entry.payload[_KEY.size + len(key) :]
-            self.order.append((entry.index, key))
+            self.indexes.append(entry.index)
+            self.keys.append(key)
             self.digest = zlib.crc32(entry.payload, self.digest ^ entry.index & 0xFFFFFFFF)
         return entry.index
 
     def freeze(self) -> Callable[[], Iterable[bytes]]:
         """Copies of the two lists; cheap beside their contents."""
-        values, order, digest = list(self.values.items()), list(self.order), self.digest
+        values, digest = list(self.values.items()), self.digest
+        order = list(zip(self.indexes, self.keys, strict=True))
 
         def encode() -> Iterator[bytes]:
             yield cbor2.dumps((digest, len(values), len(order)))
@@ -85,7 +89,8 @@ class Table:
             order.extend((place, key) for place, key in decoder.decode())
 
         def install() -> None:
-            self.values, self.order, self.digest = values, order, digest
+            self.values, self.digest = values, digest
+            self.indexes, self.keys = [index for index, _ in order], [key for _, key in order]
 
         return install
 
@@ -132,7 +137,7 @@ class Client:
                     received += data
                     for token, op, key, value in take_requests(received):
                         if op == OPS[PUT]:
-                            nursery.start_soon(self._put, token, _KEY.pack(len(key)) + key + value)
+                            self._put(token, _KEY.pack(len(key)) + key + value)
                         elif op == OPS[GET]:
                             nursery.start_soon(self._get, token, key)
                         elif op == OPS[ORDER]:
@@ -143,13 +148,18 @@ class Client:
                 pass
             nursery.cancel_scope.cancel()
 
-    async def _put(self, token: int, payload: bytes) -> None:
+    def _put(self, token: int, payload: bytes) -> None:
+        def then(found: object, error: ArcError | None) -> None:
+            if error is not None:
+                self._answer(token, REFUSED, refusal(error))
+            else:
+                assert isinstance(found, Proposed)
+                self._answer(token, DONE, b"%d" % found.index)
+
         try:
-            found = await self._node.propose(payload)
+            self._node.propose_soon(payload, then)
         except ArcError as error:
             self._answer(token, REFUSED, refusal(error))
-        else:
-            self._answer(token, DONE, b"%d" % found.index)
 
     async def _get(self, token: int, key: bytes) -> None:
         try:
@@ -161,7 +171,8 @@ class Client:
             self._answer(token, NO_SUCH_KEY if found is None else DONE, found or b"")
 
     def _order(self, start: int) -> bytes:
-        return cbor2.dumps(self._table.order[start : start + ORDER_KEYS_MAX])
+        end = start + ORDER_KEYS_MAX
+        return cbor2.dumps(list(zip(self._table.indexes[start:end], self._table.keys[start:end], strict=True)))
 
     def _status(self) -> bytes:
         status, counts = self._node.status(), self._node.counts()
@@ -172,7 +183,7 @@ class Client:
                 "leader": None if leader is None else leader.name,
                 "term": status.term,
                 "applied": counts.applied,
-                "commands": len(self._table.order),
+                "commands": len(self._table.keys),
                 "digest": self._table.digest,
                 "counts": counts._asdict(),
             }
@@ -248,7 +259,10 @@ def main() -> None:
     parser.add_argument("--election-seconds", type=float, default=Config().election_timeout_seconds)
     parser.add_argument("--heartbeat-seconds", type=float, default=Config().heartbeat_seconds)
     parser.add_argument("--snapshot-entries", type=int, default=100_000, help="as etcd")
-    trio.run(serve, parser.parse_args())
+    arguments = parser.parse_args()
+    gc.set_threshold(50_000, 50, 100)  # as `arc serve`
+    gc.freeze()
+    trio.run(serve, arguments)
 
 
 if __name__ == "__main__":
