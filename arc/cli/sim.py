@@ -16,9 +16,10 @@ import typer
 
 from arc.cli.exhaustive import exhaustive
 from arc.cli.exits import ERROR, USAGE, Failure
+from arc.cli.mutants import mutants
 from arc.cli.options import Json, screen_of
 from arc.cli.pace import paced
-from arc.cli.screen import Screen, progress_bar
+from arc.cli.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,38 +160,6 @@ def swarm(
         raise typer.Exit(ERROR)
 
 
-@app.command("mutants")
-def mutants(
-    context: typer.Context,
-    only: Annotated[str, typer.Option("--only", help="Some of them.", metavar="K-01,…")] = "",
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="At most; by tier if not given.")] = None,
-    json: Json = False,
-) -> None:
-    """Plant known bugs into a copy of the core and see them caught."""
-    from simulations import report
-    from simulations.mutants.matrix import hunt_all
-    from simulations.mutants.table import TABLE
-
-    screen = screen_of(context)
-    wanted = [each.strip() for each in only.split(",") if each.strip()]
-    verdicts = []
-    try:
-        with progress_bar(screen, "mutants", len(wanted) or len(TABLE), unit="bugs") as bar:
-            for verdict in hunt_all(wanted, seeds):
-                verdicts.append(verdict)
-                bar.advance(1)
-    except KeyError as error:
-        raise _usage(str(error.args[0]), "arc sim mutants") from error
-    alive = [verdict.id for verdict in verdicts if not verdict.killed]
-    if screen.json:
-        screen.document({"mutants": [verdict.document() for verdict in verdicts], "alive": alive})
-    else:
-        screen.table(("id", "tier", "killer", "seeds", "seconds", "what"), report.of_mutants(verdicts))
-        screen.note(f"{len(verdicts) - len(alive)} of {len(verdicts)} killed")
-    if alive:
-        raise typer.Exit(ERROR)
-
-
 def _plan(scenario: str, seed: int) -> object:
     from simulations.scenarios import BY_NAME
 
@@ -200,6 +169,7 @@ def _plan(scenario: str, seed: int) -> object:
 
 
 app.command("exhaustive")(exhaustive)
+app.command("mutants")(mutants)
 
 
 def _run_plan(
@@ -214,15 +184,16 @@ def _run_plan(
     from simulations import report
     from simulations.page import page
     from simulations.plan import Plan
-    from simulations.runner import PASSED, run_told
+    from simulations.runner import PASSED
+    from simulations.runner import run as run_plan
     from simulations.transcript import transcript as told_of
 
     assert isinstance(plan, Plan)
     if save is not None:
         _write(save, codec.dumps(plan.document(), indent=1))
-    outcome, world = run_told(plan, is_told=html is not None)
-    if html is not None and world is not None:
-        _write(html, page(outcome, world))
+    outcome = run_plan(plan)
+    if html is not None:
+        _write(html, page(outcome, plan))
     if transcript is not None:
         _write(transcript, told_of(plan))
     if screen.json:
