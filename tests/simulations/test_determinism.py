@@ -14,7 +14,7 @@ from simulations.runner import run
 from simulations.scenarios import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = 40
+SEEDS = 5
 
 PROGRAM = """
 import sys

@@ -1,0 +1,40 @@
+"""CI's share of seeds: each runs in two processes with different hash seeds, shows nothing, and is the same run twice.
+
+`make sim-long` is the campaign; a failure here ends with the one command that repeats it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from simulations import report
+from simulations.runner import Campaign, run_many
+from simulations.scenarios import TABLE
+
+SEEDS = 500
+"""The size at which the quotas of probes begin to count (`simulations.runner.QUOTA_SEEDS`)."""
+
+
+def told(campaign: Campaign, first: int) -> str:
+    return "\n".join(
+        [
+            "",
+            *(line for each in campaign.failures[:3] for line in report.of_run(each)),
+            *report.last_lines(campaign, first),
+        ]
+    )
+
+
+@pytest.mark.timeout(280)
+def test_a_campaign_of_drawn_seeds_shows_nothing_and_has_seen_enough() -> None:
+    """I-01 to I-40 and V-01 to V-10 as far as bare cores show them; I-36 by two processes; probes by their quotas."""
+    campaign = run_many("swarm", range(SEEDS), jobs=2, is_twice=True)
+    assert campaign.seeds == SEEDS
+    assert campaign.quotas(), "a campaign of this size must meet quotas"
+    assert not campaign.is_failed, told(campaign, 0)
+
+
+@pytest.mark.parametrize("scenario", [each.name for each in TABLE if each.name != "swarm"])
+def test_a_scenario_shows_nothing(scenario: str) -> None:
+    campaign = run_many(scenario, range(1, 3))
+    assert not campaign.is_failed, told(campaign, 1)
