@@ -123,6 +123,8 @@ class Life:
         self.model = stages[-1]
         self.allowed = [self.model]
         assert found(self.disk.copy())[0] == self.model
+        first = self.model.snapshot.index + 1
+        assert self.storage.read_entries(first, self.model.last, 1 << 30) == self.model.entries, "the index in memory"
 
     def entries(self, first: int, term: int, sizes: list[int]) -> tuple[Entry, ...]:
         made = []
@@ -221,7 +223,7 @@ OPERATIONS = st.one_of(
 def test_power_cut_at_any_step_of_any_life_leaves_what_was_acknowledged(
     operations: list[tuple[str, ...]], small_groups: bool, tail: bool
 ) -> None:
-    """D-06, D-11, K-62: a write is there whole or not at all, in order; what was cut never returns."""
+    """D-06, D-10, D-11, K-62: a write is there whole or not at all, in order; what was cut never returns."""
     with pytest.MonkeyPatch.context() as patch:
         if small_groups:
             patch.setattr(storage, "GROUP_BYTES_MAX", 100)
