@@ -13,10 +13,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check fix bench crash fuzz docs clean
+.PHONY: help serve demo test check fix bench crash fuzz sim-long docs clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 serve: $(VENV)/.run ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
 	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
@@ -49,6 +49,19 @@ crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and lo
 
 fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "" -k fuzz --timeout=1800 $(PYTEST_ARGS)
+
+# In parts: SIM_FROM=20000 SIM_SEEDS=10000 runs seeds 20000 to 29999; SIM_SEEDS=0 or SIM_WORLD=0 leaves that part out.
+SIM_FROM  ?= 0
+SIM_SEEDS ?= 100000
+SIM_WORLD ?= 2000
+SIM_JOBS  ?= 2
+SIM_MUTANTS ?= yes
+
+sim-long: $(VENV)/.dev ## The long campaign of the simulator: seeds, whole nodes, planted bugs, every state (SIM_FROM=, SIM_SEEDS=)
+	test $(SIM_SEEDS) -eq 0 || $(BIN)/python -m simulations swarm --first $(SIM_FROM) --seeds $(SIM_SEEDS) --jobs $(SIM_JOBS)
+	test $(SIM_WORLD) -eq 0 || $(BIN)/python -m simulations swarm --scenario world --first $(SIM_FROM) --seeds $(SIM_WORLD) --jobs $(SIM_JOBS)
+	test $(SIM_MUTANTS) = no || $(BIN)/python -m simulations mutants --ranges 5 --black-box
+	test $(SIM_MUTANTS) = no || $(BIN)/python -m simulations exhaustive --terms 3 --entries 3 --crashes 2 --states-max 5000000
 
 clean: ## Remove what the targets made, but never data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
