@@ -1,6 +1,7 @@
 """Entries as records of a journal, and what a log of them says about terms and configurations.
 
-A record is the entry's term and kind, then its payload; the index is the record's number.
+A record is the entry's term and kind, then its payload; the index is the record's number. `Plan` gathers those that go
+to disk together.
 """
 
 from __future__ import annotations
@@ -96,3 +97,33 @@ class LogContents:
         """The term of an entry, None when nothing is said of it."""
         place = bisect_right(self.runs, (index, 1 << 64)) - 1
         return self.runs[place][1] if place >= 0 and index < self.next_index else None
+
+
+class Plan:
+    """Records on their way to one group, and whether the group replaces what is stored from its first index on."""
+
+    __slots__ = ("first", "is_cut", "owners", "records", "size_bytes")
+
+    def __init__(self, next_index: int) -> None:
+        self.first = next_index
+        self.is_cut = False
+        self.records: list[bytes] = []
+        self.owners: list[tuple[int, int]] = []
+        """(index of its first entry, id) of each write that gave entries."""
+        self.size_bytes = 0
+
+    def cut(self, from_index: int) -> None:
+        """Nothing from there on is to be stored; what is only planned just goes."""
+        if from_index < self.first:
+            self.first, self.is_cut = from_index, True
+        del self.records[from_index - self.first :]
+        self.size_bytes = sum(map(len, self.records))
+        while self.owners and self.owners[-1][0] >= from_index:
+            self.owners.pop()
+
+    def add(self, write_id: int, entries: Sequence[Entry]) -> None:
+        """These follow."""
+        first = entries[0][0]
+        assert first == self.first + len(self.records), (entries[0], self.first, len(self.records))
+        self.owners.append((first, write_id))
+        self.size_bytes += encode_entries(entries, self.records)

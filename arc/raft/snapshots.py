@@ -20,95 +20,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cbor2
 import google_crc32c
 
 from arc.errors import Corrupt
-from arc.ports import Buffer, Disk
-from arc.raft.codec import decode_configuration, encode_configuration
+from arc.ports import Disk
+from arc.raft.snapshotstream import Part, Parts, Snapshot, decode_head, encode_head, frame, unframe
 from arc.raft.types import Configuration, SnapshotMeta
-
-FORMAT = "arc-snapshot-2"
-FORMER_FORMAT = "arc-snapshot-1"
-"""Knows no configuration, and its digest is of the chunks alone."""
 
 KEPT = 2
 
 PART_BYTES = 8 << 20
 """A part is closed when it holds this much: what is ever in memory at once, and about 10 ms of a disk."""
 
-_CHUNK = struct.Struct("<II")  # length, crc32c
-_CRC = struct.Struct("<I")
 _HEAD_NAME = re.compile(r"snapshot-([0-9]{20})\.cbor")
 _ANY_NAME = re.compile(r"(?:snapshot|staged)-([0-9]{20})\.(?:cbor|[0-9]{5}\.part)")
 _PART_NAME = re.compile(r"(?:snapshot|staged)-([0-9]{20})\.[0-9]{5}\.part")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part file and its size."""
-
-    name: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A snapshot and the files it is in. ``former_digest`` is set for one of the former format."""
-
-    meta: SnapshotMeta
-    parts: tuple[Part, ...]
-    former_digest: str = ""
-
-    @property
-    def index(self) -> int:
-        """The last entry it covers."""
-        return self.meta.index
-
-    @property
-    def term(self) -> int:
-        """The term of that entry."""
-        return self.meta.term
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all parts."""
-        return self.meta.size_bytes
-
-
-class _Parts:
-    """A stream being cut into part files: ``add`` takes all of the bytes or, with an OSError, none."""
-
-    def __init__(self, disk: Disk, prefix: str, part_bytes: int) -> None:
-        self._disk = disk
-        self._prefix = prefix
-        self._part_bytes = part_bytes
-        self._pending = bytearray()
-        self._digest = hashlib.sha256()
-        self.parts: list[Part] = []
-        self.size_bytes = 0
-
-    def add(self, data: Buffer, *, is_last: bool = False) -> None:
-        size = len(self._pending)
-        self._pending += data
-        if len(self._pending) >= self._part_bytes or (is_last and self._pending):
-            path = f"{self._prefix}.{len(self.parts):05d}.part"
-            try:
-                self._disk.write_durable(path, self._pending)
-            except OSError:
-                del self._pending[size:]
-                raise
-            self.parts.append(Part(path.rsplit("/", 1)[1], len(self._pending)))
-            self._pending = bytearray()
-        self._digest.update(data)
-        self.size_bytes += len(data)
-
-    def digest(self) -> str:
-        return self._digest.hexdigest()
 
 
 class SnapshotStore:
@@ -125,7 +54,7 @@ class SnapshotStore:
         self._founders = founders if founders is not None else Configuration()
         self._part_bytes = part_bytes
         self._known: dict[int, Snapshot] = {}
-        self._staging: tuple[SnapshotMeta, _Parts] | None = None
+        self._staging: tuple[SnapshotMeta, Parts] | None = None
         self.damaged: tuple[Corrupt, ...] = ()
 
     def __repr__(self) -> str:
@@ -145,14 +74,14 @@ class SnapshotStore:
         self._disk.make_dirs(self._folder)
         if index in self._known:
             return self._known[index]  # The state after an entry is the same for ever: what is stored stays untouched.
-        out = _Parts(self._disk, f"{self._folder}/snapshot-{index:020d}", self._part_bytes)
+        out = Parts(self._disk, f"{self._folder}/snapshot-{index:020d}", self._part_bytes)
         for chunk in chunks:
-            out.add(_CHUNK.pack(len(chunk), google_crc32c.value(chunk)) + chunk)
+            out.add(frame(chunk))
         out.add(b"", is_last=True)
         where = configuration if configuration is not None else self._founders
         meta = SnapshotMeta(index, term, where, configuration_index, out.size_bytes, out.digest())
         snapshot = Snapshot(meta=meta, parts=tuple(out.parts))
-        self._disk.write_durable(self._head_path(index), _encode_head(snapshot))
+        self._disk.write_durable(self._head_path(index), encode_head(snapshot))
         self._known[index] = snapshot
         self.tidy()
         return snapshot
@@ -217,7 +146,7 @@ class SnapshotStore:
                 digest.update(data)
             view = memoryview(rest + data) if rest else data
             end = 0
-            for end, chunk in _cut(view, part, self._folder, len(rest)):  # noqa: B007
+            for end, chunk in unframe(view, part, self._folder, len(rest)):  # noqa: B007
                 if snapshot.former_digest:
                     digest.update(chunk)
                 yield chunk
@@ -274,7 +203,7 @@ class SnapshotStore:
                 self._drop_staging()
                 self._disk.make_dirs(self._folder)
                 prefix = f"{self._folder}/staged-{meta.index:020d}"
-                self._staging = (meta, _Parts(self._disk, prefix, self._part_bytes))
+                self._staging = (meta, Parts(self._disk, prefix, self._part_bytes))
             if self._staging is None:
                 return False
             staged, parts = self._staging
@@ -284,7 +213,7 @@ class SnapshotStore:
             if is_last:
                 if (parts.size_bytes, parts.digest()) != (meta.size_bytes, meta.digest):
                     return False
-                head = _encode_head(Snapshot(meta=meta, parts=tuple(parts.parts)))
+                head = encode_head(Snapshot(meta=meta, parts=tuple(parts.parts)))
                 self._disk.write_durable(self._staged_path(meta.index), head)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -324,7 +253,7 @@ class SnapshotStore:
 
     def _head(self, index: int) -> Snapshot:
         path = self._head_path(index)
-        snapshot = _decode_head(self._disk.read(path), path, self._founders)
+        snapshot = decode_head(self._disk.read(path), path, self._founders)
         if snapshot.index != index:
             raise Corrupt(f"the head is of snapshot {snapshot.index}", path=path, offset=0)
         return snapshot
@@ -343,44 +272,3 @@ class SnapshotStore:
 
     def _staged_path(self, index: int) -> str:
         return f"{self._folder}/staged-{index:020d}.cbor"
-
-
-def _cut(view: memoryview, part: Part, folder: str, before: int) -> Iterator[tuple[int, bytes]]:
-    """(where the next chunk begins, chunk); a chunk that goes on in the next part is left for it."""
-    place = 0
-    while place + _CHUNK.size <= len(view):
-        length, crc = _CHUNK.unpack_from(view, place)
-        end = place + _CHUNK.size + length
-        if end > len(view):
-            return
-        chunk = bytes(view[place + _CHUNK.size : end])
-        if google_crc32c.value(chunk) != crc:
-            path = f"{folder}/{part.name}"
-            raise Corrupt("a chunk does not match its checksum", path=path, offset=max(place - before, 0))
-        place = end
-        yield place, chunk
-
-
-def _encode_head(snapshot: Snapshot) -> bytes:
-    index, term, configuration, configuration_index, size_bytes, digest = snapshot.meta
-    parts = [[part.name, part.size_bytes] for part in snapshot.parts]
-    where = encode_configuration(configuration)
-    body = cbor2.dumps([FORMAT, index, term, parts, digest, where, configuration_index, size_bytes])
-    return body + _CRC.pack(google_crc32c.value(body))
-
-
-def _decode_head(data: bytes, path: str, founders: Configuration) -> Snapshot:
-    body, crc = data[: -_CRC.size], data[-_CRC.size :]
-    if crc != _CRC.pack(google_crc32c.value(body)):
-        raise Corrupt("the head does not match its checksum", path=path, offset=0)
-    format_, index, term, raw_parts, digest, *rest = cbor2.loads(body)
-    parts = tuple(Part(name, size) for name, size in raw_parts)
-    if format_ == FORMER_FORMAT:
-        size_bytes = sum(part.size_bytes for part in parts)
-        meta = SnapshotMeta(index, term, founders, 0, size_bytes, "")
-        return Snapshot(meta=meta, parts=parts, former_digest=digest)
-    if format_ != FORMAT:
-        raise Corrupt(f"format {format_!r} is not known to this version", path=path, offset=0)
-    where, configuration_index, size_bytes = rest
-    meta = SnapshotMeta(index, term, decode_configuration(where), configuration_index, size_bytes, digest)
-    return Snapshot(meta=meta, parts=parts)

@@ -24,7 +24,7 @@ from arc.ports import Disk
 from arc.raft.damage import remove_mark
 from arc.raft.effects import Write
 from arc.raft.opening import Opened, open_folder
-from arc.raft.records import decode_entry, encode_entries
+from arc.raft.records import Plan, decode_entry
 from arc.raft.types import Configuration, Entry, Peer, SnapshotMeta, entry_bytes
 
 SEGMENT_BYTES = 4 << 20
@@ -106,11 +106,11 @@ class RaftStorage:
             states = [state for _, state, _, _, _ in writes if state is not None]
             if states:
                 self._fsyncs += self._hard.save(states[-1])
-            plan, refused = _Plan(self._journal.next_index), None
+            plan, refused = Plan(self._journal.next_index), None
             for write_id, _, cut, entries, snapshot in writes:
                 if snapshot is not None or plan.size_bytes > GROUP_BYTES_MAX:
                     refused = self._flush(plan) or refused
-                    plan = _Plan(self._journal.next_index)
+                    plan = Plan(self._journal.next_index)
                 if snapshot is not None:
                     self._snapshots.accept(snapshot)
                     self._fsyncs += 1
@@ -118,14 +118,14 @@ class RaftStorage:
                     if cut is not None and cut <= snapshot.index:
                         self._mark(self._journal.restart, snapshot.index + 1)
                         self._journal.release(0)
-                        plan, cut = _Plan(self._journal.next_index), None
+                        plan, cut = Plan(self._journal.next_index), None
                 if cut is not None:
                     plan.cut(cut)
                 if entries and refused is None:
                     plan.add(write_id, entries)
             return self._flush(plan) or refused
 
-    def _flush(self, plan: _Plan) -> int | None:
+    def _flush(self, plan: Plan) -> int | None:
         """Write what is planned; returns None, or the first write whose entries found no room."""
         refused = None
         if plan.records:
@@ -266,36 +266,6 @@ class RaftStorage:
         except DiskFailed:
             self._failed = True
             raise
-
-
-class _Plan:
-    """Records on their way to one group, and whether the group replaces what is stored from its first index on."""
-
-    __slots__ = ("first", "is_cut", "owners", "records", "size_bytes")
-
-    def __init__(self, next_index: int) -> None:
-        self.first = next_index
-        self.is_cut = False
-        self.records: list[bytes] = []
-        self.owners: list[tuple[int, int]] = []
-        """(index of its first entry, id) of each write that gave entries."""
-        self.size_bytes = 0
-
-    def cut(self, from_index: int) -> None:
-        """Nothing from there on is to be stored; what is only planned just goes."""
-        if from_index < self.first:
-            self.first, self.is_cut = from_index, True
-        del self.records[from_index - self.first :]
-        self.size_bytes = sum(map(len, self.records))
-        while self.owners and self.owners[-1][0] >= from_index:
-            self.owners.pop()
-
-    def add(self, write_id: int, entries: Sequence[Entry]) -> None:
-        """These follow."""
-        first = entries[0][0]
-        assert first == self.first + len(self.records), (entries[0], self.first, len(self.records))
-        self.owners.append((first, write_id))
-        self.size_bytes += encode_entries(entries, self.records)
 
 
 def is_full(error: OSError) -> bool:
