@@ -162,11 +162,16 @@ class RaftNode:
 
         Raises Unavailable: no leader confirmed it in time.
         """
-        asked = self._requests.ask()
-        self._post(events.Read(asked))
+        asked = self._requests.read()
+        self._wake.set()
         answer = await asked.wait()
         assert isinstance(answer, out.Readable), answer
         return answer.index
+
+    def read_soon(self, then: Then) -> None:
+        """`read` without a task: ``then`` hears an `effects.Readable`, or the error. Raises Unavailable, Overloaded."""
+        self._requests.read(then)
+        self._wake.set()
 
     async def change(self, changes: Iterable[events.Change], *, expect_index: int | None = None) -> int:
         """Change who takes part; returns the index of the final configuration.
@@ -291,7 +296,7 @@ class RaftNode:
 
     async def _serve(self) -> None:
         while True:
-            if self._inbox or self._requests.waiting:
+            if self._inbox or self._requests.waiting or self._requests.readers:
                 await trio.lowlevel.checkpoint()
             else:
                 await self._sleep()
@@ -304,6 +309,8 @@ class RaftNode:
                 self._count["proposals"] += len(batch)
                 if batch:  # Not if every caller has gone.
                     self._step(events.Propose(batch))
+            if self._requests.readers:
+                self._step(events.Read(self._requests.take_readers()))
             due, now = self._core.deadline, self._ports.clock.now()
             if due is not None and now >= due:
                 self._step(events.Tick())

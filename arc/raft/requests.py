@@ -17,7 +17,7 @@ from arc.raft.effects import Committed, NotLeader, Refused, Unknown
 from arc.raft.types import Entry
 
 WAITING_MAX = 10_000
-"""Proposals that wait for the core."""
+"""Proposals that wait for the core, and as many reads."""
 
 BATCH_COMMANDS_MAX = 1024
 BATCH_BYTES_MAX = 1 << 20
@@ -95,6 +95,8 @@ class Requests:
         self.closed_because: str | None = "consensus has not started yet"
         self.waiting: deque[Asked] = deque()
         """Proposals that the core has not seen."""
+        self.readers: list[Asked] = []
+        """Reads that the core has not seen."""
         self._open: dict[Asked, None] = {}
         """Everything else without an answer; a dict, because a set would be walked in another order every run."""
         self._agreed: dict[int, tuple[int, Asked]] = {}
@@ -113,6 +115,27 @@ class Requests:
         """Note a request of another kind, which goes to the core at once. Raises Unavailable."""
         self._check()
         asked = Asked(None)
+        self._open[asked] = None
+        return asked
+
+    def read(self, then: Then | None = None) -> Asked:
+        """Queue a read; ``then`` hears what became of it. Raises Unavailable, Overloaded."""
+        if len(self.readers) >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} reads are waiting already")
+        self._check()
+        asked = Asked(None, then)
+        self.readers.append(asked)
+        return asked
+
+    def take_readers(self) -> Asked:
+        """All who wait to read as one request: what the leader confirms after the last of them asked holds for each."""
+        readers, self.readers = self.readers, []
+
+        def then(result: object, error: ArcError | None) -> None:
+            for each in readers:
+                each.settle(result, error)
+
+        asked = Asked(None, then)
         self._open[asked] = None
         return asked
 
@@ -158,9 +181,12 @@ class Requests:
         self.closed_because = reason
         for asked in self.waiting:
             asked.settle(None, Unavailable(f"{reason}; nothing was stored"))
+        for asked in self.readers:
+            asked.settle(None, Unavailable(reason))
         for asked in self._open:
             asked.settle(None, OutcomeUnknown(f"{reason}; whether it happened is not known here"))
         self.waiting.clear()
+        self.readers.clear()
         self._open.clear()
         self._agreed.clear()
 

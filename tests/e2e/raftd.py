@@ -139,7 +139,7 @@ class Client:
                         if op == OPS[PUT]:
                             self._put(token, _KEY.pack(len(key)) + key + value)
                         elif op == OPS[GET]:
-                            nursery.start_soon(self._get, token, key)
+                            self._get(token, key)
                         elif op == OPS[ORDER]:
                             self._answer(token, DONE, self._order(int(key)))
                         else:
@@ -161,14 +161,18 @@ class Client:
         except ArcError as error:
             self._answer(token, REFUSED, refusal(error))
 
-    async def _get(self, token: int, key: bytes) -> None:
+    def _get(self, token: int, key: bytes) -> None:
+        def then(_: object, error: ArcError | None) -> None:
+            if error is not None:
+                self._answer(token, REFUSED, refusal(error))
+            else:
+                found = self._table.values.get(key)
+                self._answer(token, NO_SUCH_KEY if found is None else DONE, found or b"")
+
         try:
-            await self._node.read()
+            self._node.read_soon(then)
         except ArcError as error:
             self._answer(token, REFUSED, refusal(error))
-        else:
-            found = self._table.values.get(key)
-            self._answer(token, NO_SUCH_KEY if found is None else DONE, found or b"")
 
     def _order(self, start: int) -> bytes:
         end = start + ORDER_KEYS_MAX

@@ -10,7 +10,7 @@ import trio.testing
 
 from arc.errors import ArcError, OutcomeUnknown
 from arc.raft.applylane import SLICE_SECONDS, ApplyLane
-from arc.raft.effects import Apply, Committed
+from arc.raft.effects import Apply, Committed, Readable
 from arc.raft.events import Applied, Event
 from arc.raft.requests import Proposed, Requests
 from arc.raft.types import Entry
@@ -95,6 +95,20 @@ async def test_word_is_left_for_the_result_or_the_error() -> None:
     assert heard == [(Proposed(1, 1, "done"), None)]
     requests.close("the node is stopping")
     assert isinstance(heard[1][1], OutcomeUnknown)
+
+
+async def test_reads_that_wait_together_are_one_request_to_the_core() -> None:
+    requests = Requests()
+    requests.closed_because = None
+    heard: list[object] = []
+    for _ in range(3):
+        requests.read(lambda result, error: heard.append(result or error))
+    together = requests.take_readers()
+    requests.read(lambda result, error: heard.append(result or error))
+    requests.answered(together, Readable(7), 7)
+    assert heard == [Readable(7)] * 3, "the fourth asked too late for this one"
+    requests.close("the node is stopping")
+    assert isinstance(heard[3], ArcError)
 
 
 async def test_who_waits_after_the_answer_has_it_at_once() -> None:
