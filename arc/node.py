@@ -95,6 +95,10 @@ class NodeState:
         """Why neither writes nor queries are for this node, though it takes part in the cluster."""
         self.stopping = False
 
+    def behind(self) -> str | None:
+        """Why the catalog here may lack what was agreed on long ago; None once it has caught up after the start."""
+        return self.starting
+
     def refuses_writes(self) -> str | None:
         """Why writes are not taken; None when they are."""
         return self._refuses_all() or self._writer.closed_because

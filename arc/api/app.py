@@ -35,7 +35,7 @@ class Api:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._gate = Gate(deps.auth, deps.catalog, deps.clock, deps.log)
+        self._gate = Gate(deps.auth, deps.catalog, deps.clock, deps.log, deps.node.behind)
         self._slots = Slots(deps.server.max_concurrent_requests)
         self._counts = HttpCounts()
         table = build_table(deps, gate=self._gate, api_statistics=self.statistics)

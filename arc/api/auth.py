@@ -19,7 +19,7 @@ from arc.api.config import AuthConfig
 from arc.api.errors import TooManyRequests
 from arc.api.heads import Head
 from arc.api.principal import ANONYMOUS, EVERYBODY, Permission, Principal
-from arc.errors import Unauthenticated
+from arc.errors import Unauthenticated, Unavailable
 from arc.ports import Clock
 from arc.security.tokens import authenticate
 from arc.telemetry import Log
@@ -34,9 +34,17 @@ ADDRESSES_MAX = 10_000
 class Gate:
     """Lets requests in. One per server; owns the failure counts."""
 
-    def __init__(self, config: AuthConfig, catalog: Callable[[], Catalog], clock: Clock, log: Log) -> None:
+    def __init__(
+        self,
+        config: AuthConfig,
+        catalog: Callable[[], Catalog],
+        clock: Clock,
+        log: Log,
+        behind: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._config = config
         self._catalog = catalog
+        self._behind = behind
         self._clock = clock
         self._log = log
         self._failures = FailureLimiter(config.failed_per_minute)
@@ -61,7 +69,10 @@ class Gate:
         return principal
 
     def identify(self, head: Head) -> Principal:
-        """The owner of the request's token, whatever its rights. Raises Unauthenticated, TooManyRequests."""
+        """The owner of the request's token, whatever its rights.
+
+        Raises Unauthenticated, TooManyRequests, Unavailable (this node does not know all tokens yet).
+        """
         self.requests += 1
         token = find_token(head)
         if token is None:
@@ -73,6 +84,9 @@ class Gate:
         try:
             record = authenticate(self._catalog().token_by_hash, token.text, self._clock.wall_us())
         except Unauthenticated as error:
+            if (reason := self._behind()) is not None:
+                # Clients give up at 401 and drop what they have; here nobody knows whether the token is wrong.
+                raise Unavailable(f"this node may not know your token yet: {reason}") from error
             raise self._failure(head, token) from error
         return Principal(token_id=record.id, name=record.name, permissions=frozenset(record.permissions))
 

@@ -141,6 +141,10 @@ class Members(Protocol):
 class NodeState(Protocol):
     """What this node may do now."""
 
+    def behind(self) -> str | None:
+        """Why the catalog here may lack what was agreed on long ago; None once it has caught up after the start."""
+        ...
+
     def refuses_writes(self) -> str | None:
         """Why writes are not taken now; None when they are."""
         ...

@@ -256,6 +256,10 @@ class FakeNode:
     query_reason: str | None = None
     flushes: int = 0
     seen: Position = field(default=Position(3, 100))
+    starting: str | None = None
+
+    def behind(self) -> str | None:
+        return self.starting
 
     def refuses_writes(self) -> str | None:
         return self.write_reason

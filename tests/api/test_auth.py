@@ -104,6 +104,17 @@ async def test_too_many_wrong_tokens_are_429_on_native_paths_and_503_where_a_4xx
         assert (await client.post("/write")).status_code == 401
 
 
+async def test_a_node_that_does_not_know_all_tokens_yet_calls_none_wrong() -> None:
+    """Found by the simulated world: a restarted follower listens before it has heard what was agreed on."""
+    world = World()
+    world.node.starting = "the node waits to hear what the cluster has agreed on"
+    async with world.client("not-known-here-yet") as client:
+        answer = await client.post("/api/v2/write")
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        world.node.starting = None
+        assert (await client.post("/api/v2/write")).status_code == 401
+
+
 async def test_a_right_token_is_let_in_while_its_neighbour_fails() -> None:
     world = World(auth=AuthConfig(failed_per_minute=1))
     async with world.client("wrong") as wrong, world.client(READER) as right:
