@@ -169,6 +169,15 @@ def test_damage_is_named_and_what_is_left_counts(run: Run, folder: Path) -> None
     assert examine(SystemDisk(folder), "raft").problems == ()
 
 
+def test_a_node_alone_that_is_damaged_goes_on_with_what_is_left(run: Run, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", configuration=None)
+    (folder / "raft" / "damaged").write_bytes(b"not a mark")
+    found = run("raft", "recover", str(folder), "--yes")
+    assert found.exit_code == 0, found.stderr
+    assert "n1 stays the only voter, and goes on with what is left." in found.stderr
+    assert found.stdout.splitlines()[-1] == f"next: Start it: arc serve --data-dir {folder}"
+
+
 def test_a_running_node_is_left_alone(run: Run, folder: Path) -> None:
     with (folder / "LOCK").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
