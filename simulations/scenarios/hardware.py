@@ -195,6 +195,20 @@ def _old_copy(seed: int) -> Plan:
     return Plan(scenario="old_copy", seed=seed, seconds=9.0, is_disk_checked=False, expects=LIES, faults=faults)
 
 
+def _late_clock(seed: int) -> Plan:
+    """A leader whose clock goes at a third of its rate, far beyond the bound that leases were promised (6.4.1)."""
+    return Plan(
+        scenario="late_clock",
+        seed=seed,
+        seconds=10.0,
+        config={"is_lease_read": True, "clock_drift_max": 0.05},
+        read_share=0.7,
+        think_seconds=0.02,
+        expects=("I-20", "I-21", "I-22"),
+        faults=(Fault(2.5, "drift", ("leader",), 0.3), Fault(4.0, "isolate", ("leader",)), Fault(8.0, "heal")),
+    )
+
+
 LIES = ("I-01", "I-03", "I-04", "I-05", "I-06", "I-07", "I-08", "I-10", "I-11", "I-12", "I-13", "I-14", "I-15", "I-23",
         "CORE", "D-05")  # fmt: skip
 """What a disk that forgets what it promised may break."""
@@ -202,6 +216,7 @@ LIES = ("I-01", "I-03", "I-04", "I-05", "I-06", "I-07", "I-08", "I-10", "I-11", 
 ROWS: tuple[tuple[str, str, Callable[[int], Plan]], ...] = (
     ("bad_links", "streams that break, hold little, go bad and garble; every message as bytes", _bad_links),
     ("guessed_tail", "experiment: a rotten last entry taken for a torn one", _guessed_tail),
+    ("late_clock", "experiment: lease reads with a clock far beyond its bound", _late_clock),
     ("lying_disk", "experiment: syncs that did not happen", _lying_disk),
     ("old_copy", "experiment: a node that starts from an older copy of its disk", _old_copy),
     (
