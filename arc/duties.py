@@ -84,6 +84,7 @@ class WriterDuty:
         self._log = log.bind(component="writer")
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
+        self._not_open = "the write-ahead log is being recovered"
         self._wal: WalLog | None = None
         self._intake: Intake | None = None
         self._flusher: Flusher | None = None
@@ -172,7 +173,7 @@ class WriterDuty:
     @property
     def closed_because(self) -> str | None:
         """Why no writes are taken; None while they are."""
-        return "the write-ahead log is being recovered" if self._intake is None else self._intake.closed_because
+        return self._not_open if self._intake is None else self._intake.closed_because
 
     async def write(self, request: WriteRequest) -> Written:
         """`Intake.write`. Raises Unavailable while there is no intake."""
@@ -196,6 +197,10 @@ class WriterDuty:
         if self._flusher is None:
             raise Unavailable(f"nothing can be flushed now: {self.closed_because}")
         await self._flusher.flush_all()
+
+    def stand_aside(self, reason: str) -> None:
+        """This node does not hold the lease: say why nothing is open."""
+        self._not_open = reason
 
     def close(self, reason: str) -> None:
         """Take no more writes; those inside go on."""

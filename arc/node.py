@@ -28,7 +28,7 @@ from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.config import Config
 from arc.duties import WriterDuty
-from arc.errors import Corrupt, InvalidRequest, Unavailable
+from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ids import NodeId, Position
 from arc.ingest.buffer import Buffer, BufferStatistics
 from arc.ingest.flush import FlushStatistics
@@ -242,13 +242,28 @@ async def run_node(
         nursery.start_soon(ports.workers.run, formats.warm)
         nursery.start_soon(queries.warm)
         state.starting = "the node waits to hear what the cluster has agreed on"
-        if not await _unless(stop, consensus.catch_up):
+        token: str | None = None
+
+        async def take_part() -> None:
+            nonlocal token
+            while True:
+                await consensus.catch_up()
+                if identity.is_founder and token is None:
+                    token = _first_token(config, ports, catalog())
+                hashed = tokens.hash_token(token) if token is not None else None
+                try:
+                    for command in bootstrap_commands(
+                        catalog(), node, ports.clock.wall_us(), hashed, consensus.describe_me()
+                    ):
+                        (await proposals.propose(command)).unwrap()
+                    return
+                except (Unavailable, OutcomeUnknown, Conflict) as error:
+                    # The leader went, or what was asked in vain was agreed on after all: look again, ask for the rest.
+                    log.info("start_repeated", reason=error.message)
+
+        if not await _unless(stop, take_part):
             nursery.cancel_scope.cancel()
             return
-        token = _first_token(config, ports, catalog()) if identity.is_founder else None
-        token_hash = tokens.hash_token(token) if token is not None else None
-        for command in bootstrap_commands(catalog(), node, ports.clock.wall_us(), token_hash, consensus.describe_me()):
-            (await proposals.propose(command)).unwrap()
         state.starting = "the node is starting"
         lease = catalog().leases["writer"]
         recovered = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
@@ -257,6 +272,7 @@ async def run_node(
             recovered = await nursery.start(writer.run, lease.epoch, on_progress)
         else:
             state.elsewhere = f"the rows are on {lease.holder}, which holds the writer lease; ask it"
+            writer.stand_aside(state.elsewhere)
         state.starting = None
         log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=lease.epoch)
         on_started(
