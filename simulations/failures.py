@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arc.raft.core import RaftCore
 from simulations.page import page
@@ -16,6 +16,9 @@ from simulations.plan import Plan
 from simulations.runner import DIFFERS, Outcome, run
 from simulations.shrink import measure, smallest
 from simulations.transcript import transcript
+
+if TYPE_CHECKING:
+    from simulations.world_plan import WorldPlan
 
 SUFFIXES = {"plan": ".json", "transcript": ".txt", "page": ".html"}
 
@@ -29,7 +32,7 @@ class Kept(NamedTuple):
 
 def keep(
     outcome: Outcome,
-    plan: Plan,
+    plan: Plan | WorldPlan,
     folder: Path,
     *,
     seconds_max: float,
@@ -37,14 +40,18 @@ def keep(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Kept:
     """Look closer at a failure for ``seconds_max`` at most. Raises OSError when the folder cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base = folder / f"{outcome.scenario}-{outcome.seed}"
+    if not isinstance(plan, Plan):  # Whole nodes: a run takes seconds, and there is no core to write a transcript of.
+        file = base.with_name(f"{base.name}.json")
+        file.write_text(json.dumps(plan.document(), indent=1), encoding="utf-8")
+        return Kept([f"  python -m arc sim replay {file}"], {"plan": str(file)})
     if outcome.killer == DIFFERS:
         from simulations.differ import first_difference
 
         difference = first_difference(plan)
         return Kept(difference.lines() if difference else ["two more runs agree: chance from outside got in"], {})
     small = smallest(plan, core_class, seconds_max=seconds_max, tell=tell)
-    folder.mkdir(parents=True, exist_ok=True)
-    base = folder / f"{outcome.scenario}-{outcome.seed}"
     again = run(small, core_class)
     texts = {
         "plan": json.dumps(small.document(), indent=1),

@@ -7,17 +7,22 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.pool import Pool
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from arc.raft.core import RaftCore
 from simulations.checkers.violation import Violation
 from simulations.cores import Cores
+from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
 from simulations.plan import Plan
 from simulations.scenarios import BY_NAME
 
-PASSED, FAILED, VACUOUS = "passed", "failed", "vacuous"
+if TYPE_CHECKING:
+    from simulations.world_plan import WorldPlan
+
+WORLD = "world"
+"""The scenario of whole nodes; all others are of bare cores."""
 
 DIFFERS = "I-36"
 """The same seed was not the same run: nothing to shrink, but something to find (`bisect`)."""
@@ -106,33 +111,12 @@ as many more."""
 QUOTA_SEEDS = 500
 
 
-class Outcome(NamedTuple):
-    """How one run ended."""
+def run(plan: Plan | WorldPlan, core_class: type[Any] = RaftCore) -> Outcome:
+    """One run from its plan: of bare cores, or of whole nodes (which run the project's own core)."""
+    if not isinstance(plan, Plan):
+        from simulations.world import run_world
 
-    scenario: str
-    seed: int
-    verdict: str
-    killer: str
-    violation: str
-    digest: str
-    simulated_seconds: float
-    events: int
-    elections: int
-    commits: int
-    operations: int
-    faults: dict[str, int]
-    probes: dict[str, int]
-    node: str
-    """Who took the last event before the verdict."""
-    wall_seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """As JSON values; wall time is left out, for it is the only thing that differs between equal runs."""
-        return {name: value for name, value in self._asdict().items() if name != "wall_seconds"}
-
-
-def run(plan: Plan, core_class: type[Any] = RaftCore) -> Outcome:
-    """One run from its plan."""
+        return run_world(plan)
     return run_told(plan, core_class, is_told=False)[0]
 
 
@@ -173,8 +157,25 @@ def run_told(plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = Tr
 
 def run_seed(name_and_seed: tuple[str, int]) -> Outcome:
     """One seed of a scenario. Raises KeyError for an unknown scenario."""
-    name, seed = name_and_seed
-    return run(BY_NAME[name].plan(seed))
+    return run(plan_of(*name_and_seed))
+
+
+def plan_of(name: str, seed: int) -> Plan | WorldPlan:
+    """The plan of a seed. Raises KeyError for an unknown scenario."""
+    if name == WORLD:
+        from simulations.world_plan import draw
+
+        return draw(seed)
+    return BY_NAME[name].plan(seed)
+
+
+def read_plan(document: Mapping[str, Any]) -> Plan | WorldPlan:
+    """A plan from a file. Raises KeyError, TypeError or ValueError for what is none."""
+    if document.get("scenario") == WORLD:
+        from simulations.world_plan import WorldPlan
+
+        return WorldPlan.read(document)
+    return Plan.read(document)
 
 
 class Campaign:
@@ -232,7 +233,7 @@ def run_many(
 
     Raises KeyError for a scenario that is unknown.
     """
-    if name not in BY_NAME:
+    if name not in (*BY_NAME, WORLD):
         raise KeyError(name)
     campaign = Campaign(name)
     work = [(name, seed) for seed in seeds]
@@ -272,3 +273,18 @@ def _pool(hash_seed: str, jobs: int) -> Pool:
             del os.environ["PYTHONHASHSEED"]
         else:
             os.environ["PYTHONHASHSEED"] = before
+
+
+__all__ = [
+    "FAILED",
+    "PASSED",
+    "VACUOUS",
+    "Campaign",
+    "Outcome",
+    "plan_of",
+    "read_plan",
+    "run",
+    "run_many",
+    "run_seed",
+    "run_told",
+]

@@ -32,7 +32,7 @@ from simulations.checkers.violation import Violation
 from simulations.checkers.world_agreement import Ghost
 from simulations.checkers.world_rows import check_history
 from simulations.clock import Tasks
-from simulations.runner import FAILED, PASSED, VACUOUS, Outcome
+from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
 from simulations.world_client import PORT, TOKEN, Client
 from simulations.world_disk import Platter
 from simulations.world_history import MEASUREMENTS, History, Known

@@ -59,13 +59,16 @@ def one_seed(
 @app.command("list")
 def list_scenarios(context: typer.Context, json: Json = False) -> None:
     """Show the scenarios."""
+    from simulations.runner import WORLD
     from simulations.scenarios import TABLE
 
     screen = screen_of(context)
+    rows = [(each.name, each.what) for each in TABLE]
+    rows.append((WORLD, "whole nodes instead of bare cores: storage, WAL, HTTP; everything drawn from the seed"))
     if screen.json:
-        screen.document({"scenarios": [{"scenario": each.name, "what": each.what} for each in TABLE]})
+        screen.document({"scenarios": [{"scenario": name, "what": what} for name, what in rows]})
         return
-    screen.table(("scenario", "what it shows"), [(each.name, each.what) for each in TABLE])
+    screen.table(("scenario", "what it shows"), rows)
 
 
 @app.command("run")
@@ -96,14 +99,15 @@ def replay(
 ) -> None:
     """Run a plan from a file."""
     from simulations.plan import Plan
+    from simulations.runner import read_plan
     from simulations.shrink import smallest
 
     screen = screen_of(context)
     try:
-        plan = Plan.read(codec.loads(Path(file).read_text(encoding="utf-8")))
+        plan = read_plan(codec.loads(Path(file).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _usage(f"{file} is not a plan: {error}", "arc sim run SCENARIO --save FILE") from error
-    if shrink is not None:
+    if shrink is not None and isinstance(plan, Plan):
         plan, file = smallest(plan, seconds_max=shrink_seconds, tell=screen.note), shrink
         _write(shrink, codec.dumps(plan.document(), indent=1))
     _run_plan(screen, plan, html=html, transcript=transcript, repeat=f"python -m arc sim replay {shlex.quote(file)}")
@@ -126,12 +130,10 @@ def swarm(
     """Run many seeds; fail if any does, if two runs of one differ, or if all together have not seen enough."""
     from simulations import report
     from simulations.failures import keep
-    from simulations.runner import run_many
-    from simulations.scenarios import BY_NAME
+    from simulations.runner import plan_of, run_many
 
     screen = screen_of(context)
-    if scenario not in BY_NAME:
-        raise _usage(f"no scenario is called {scenario}", "arc sim list")
+    _plan(scenario, first)
     start = time.perf_counter()
     with paced(screen, scenario, seeds, "seeds") as one_more:
         numbers = range(first, first + seeds)
@@ -146,8 +148,7 @@ def swarm(
         screen.line(report.headline(campaign, seconds))
     if campaign.failures and shrink_seconds:
         worst = report.quickest_failure(campaign)
-        plan = BY_NAME[scenario].plan(worst.seed)
-        kept = keep(worst, plan, Path(failures), seconds_max=shrink_seconds, tell=screen.note)
+        kept = keep(worst, plan_of(scenario, worst.seed), Path(failures), seconds_max=shrink_seconds, tell=screen.note)
         if screen.json:
             document["kept"] = kept.files
         else:
@@ -161,11 +162,12 @@ def swarm(
 
 
 def _plan(scenario: str, seed: int) -> object:
-    from simulations.scenarios import BY_NAME
+    from simulations.runner import plan_of
 
-    if scenario not in BY_NAME:
-        raise _usage(f"no scenario is called {scenario}", "arc sim list")
-    return BY_NAME[scenario].plan(seed)
+    try:
+        return plan_of(scenario, seed)
+    except KeyError:
+        raise _usage(f"no scenario is called {scenario}", "arc sim list") from None
 
 
 app.command("exhaustive")(exhaustive)
@@ -187,15 +189,19 @@ def _run_plan(
     from simulations.runner import PASSED
     from simulations.runner import run as run_plan
     from simulations.transcript import transcript as told_of
+    from simulations.world_plan import WorldPlan
 
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, Plan | WorldPlan)
     if save is not None:
         _write(save, codec.dumps(plan.document(), indent=1))
     outcome = run_plan(plan)
-    if html is not None:
-        _write(html, page(outcome, plan))
-    if transcript is not None:
-        _write(transcript, told_of(plan))
+    if isinstance(plan, Plan):
+        if html is not None:
+            _write(html, page(outcome, plan))
+        if transcript is not None:
+            _write(transcript, told_of(plan))
+    elif html is not None or transcript is not None:
+        screen.note("pages and transcripts are of bare cores; the plan of whole nodes can be saved and replayed")
     if screen.json:
         screen.document(report.run_document(outcome, repeat))
     else:
