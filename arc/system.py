@@ -178,6 +178,10 @@ class SystemDisk:
             while len(view):
                 view = view[os.write(fd, view) :]
             os.fsync(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()  # on a full disk a half-written file would keep the room that others need
+            raise
         finally:
             os.close(fd)
         os.replace(draft, target)

@@ -128,6 +128,8 @@ class SnapshotStore:
         for name in self._disk.list_dir(self._folder):
             path, match = f"{self._folder}/{name}", _ANY_NAME.fullmatch(name)
             index = int(match[1]) if match is not None else 0
+            if name.startswith(".") and name.endswith(".tmp"):
+                self._disk.remove(path)  # a `Disk.write_durable` that a power cut ended; up to a part of bytes
             if match is None or (index in heads and index <= limit and name != f"staged-{index:020d}.cbor"):
                 continue
             if index in heads:

@@ -80,7 +80,7 @@ class Parts:
             try:
                 self._disk.write_durable(path, self._pending)
             except OSError:
-                del self._pending[size:]
+                self._pending = self._pending[:size]  # A copy: whoever tried to write it may still look at it.
                 raise
             self.parts.append(Part(path.rsplit("/", 1)[1], len(self._pending)))
             self._pending = bytearray()

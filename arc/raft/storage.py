@@ -249,7 +249,9 @@ class RaftStorage:
             self._is_damaged = False
 
     def close(self) -> None:
-        """The orderly end. Raises DiskFailed."""
+        """The orderly end; after a failure nothing is written any more. Raises DiskFailed."""
+        if self._failed:
+            return
         with self._failing("closing"):
             self._journal.close()
             self._hard.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import cbor2
 import google_crc32c
@@ -12,6 +14,7 @@ import pytest
 from arc.errors import Corrupt
 from arc.raft.snapshots import SnapshotStore
 from arc.raft.types import Configuration, Peer, SnapshotMeta
+from arc.system import SystemDisk
 from tests.fakes import MemoryDisk
 
 CHUNKS = [bytes([number]) * 700 for number in range(10)]
@@ -79,6 +82,25 @@ def test_every_damaged_byte_of_the_only_snapshot_is_noticed() -> None:
             with pytest.raises(Corrupt) as damage:
                 store(rotten).load()
             assert path in str(damage.value) or "digest" in str(damage.value)
+
+
+def test_a_write_to_a_full_disk_or_one_that_a_power_cut_ended_leaves_no_draft(tmp_path: Path) -> None:
+    """S-09: up to a part of bytes, on a disk where every byte counts."""
+    disk = SystemDisk(tmp_path)
+    store_ = SnapshotStore(disk, "snaps", part_bytes=2000)
+    store_.save(1, 1, CHUNKS)
+    files = disk.walk("snaps")
+    disk.write_durable("snaps/.snapshot-00000000000000000002.00000.part.tmp", b"half")
+    assert store_.load() is not None
+    assert disk.walk("snaps") == files
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError):
+            store_.save(2, 1, CHUNKS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert disk.walk("snaps") == files
 
 
 @pytest.mark.parametrize("size", [None, 0, 100])

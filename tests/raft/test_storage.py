@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.ports import BLOCK_BYTES
 from arc.raft import opening
+from arc.raft import storage as storage_module
 from arc.raft.effects import Write
 from arc.raft.hardstate import COPY_BYTES
 from arc.raft.storage import RaftStorage
@@ -249,6 +250,9 @@ def test_a_failed_write_is_never_tried_again() -> None:
                 write(storage, entry(1), hard=HardState(1, A))
         with pytest.raises(DiskFailed):
             storage.has_room()
+        written = disk.writes
+        storage.close()
+        assert disk.writes == written
         assert opened(disk).stored.hard_state in (HardState(), HardState(1, A))
 
 
@@ -340,6 +344,40 @@ def test_the_disk_fills_at_any_size_and_nothing_acknowledged_is_lost() -> None:
         stored = opened(disk.copy()).stored
         assert [each.index for each in stored.entries] == list(range(1, kept + 1))
         assert stored.hard_state.term == index + 2
+
+
+def test_nothing_is_stored_after_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K-56: not even what would fit, for the core takes everything from there on as lost."""
+    monkeypatch.setattr(storage_module, "GROUP_BYTES_MAX", 1)
+    disk = MemoryDisk()
+    storage = opened(disk)
+    write(storage, entry(1, payload=b"f" * 3000))
+    disk.free = 0
+    writes = [
+        Write(2, None, None, (entry(2, 1, bytes(9000)),)),
+        Write(3, None, None, (entry(3),)),
+        Write(4, None, 2, (entry(2, 2),)),
+        Write(5, HardState(2, None), None, ()),
+    ]
+    assert storage.write(writes) == 2
+    stored = opened(disk.copy()).stored
+    assert (stored.hard_state, [each.index for each in stored.entries]) == (HardState(2), [1])
+
+
+def test_a_failure_at_any_other_step_stops_all_writing_too() -> None:
+    """K-55"""
+    leader = opened(MemoryDisk())
+    write(leader, *entries(1, 5))
+    meta = leader.save_snapshot(5, 1, FOUNDERS, 0, [b"state"])
+    assert meta is not None
+    data, checksum, is_last = leader.read_chunk(meta, 0, 1 << 20) or (b"", 0, False)
+    disk = MemoryDisk()
+    storage = opened(disk)
+    disk.fail_next_write()
+    with pytest.raises(DiskFailed):
+        storage.stage_chunk(meta, 0, data, checksum, is_last)
+    with pytest.raises(DiskFailed):
+        write(storage, entry(1))
 
 
 def test_a_snapshot_that_finds_no_room_is_not_there_and_left_nothing_behind() -> None:
