@@ -86,7 +86,8 @@ PLANTED = (
         ),
     ),
     *map(_known, ("K-01", "K-02", "K-04", "K-05", "K-13", "K-16", "K-28", "K-29", "K-31", "K-32", "K-34", "K-35")),
-    *map(_known, ("K-37", "K-38", "K-44", "K-46", "K-47", "K-50", "K-59")),
+    *map(_known, ("K-37", "K-38", "K-44", "K-47", "K-50", "K-59")),
+    _known("K-46", SMALL._replace(rounds=2)),
     *(_known(id, DEEP) for id in ("K-07", "K-10")),
 )
 
