@@ -25,7 +25,7 @@ def told(campaign: Campaign, first: int) -> str:
     )
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_a_campaign_of_drawn_seeds_shows_nothing_and_has_seen_enough() -> None:
     """I-01 to I-40 and V-01 to V-10 as far as bare cores show them; I-36 by two processes; probes by their quotas."""
     campaign = run_many("swarm", range(SEEDS), jobs=2, is_twice=True)
@@ -36,5 +36,5 @@ def test_a_campaign_of_drawn_seeds_shows_nothing_and_has_seen_enough() -> None:
 
 @pytest.mark.parametrize("scenario", [each.name for each in TABLE if each.name != "swarm"])
 def test_a_scenario_shows_nothing(scenario: str) -> None:
-    campaign = run_many(scenario, range(1, 3))
+    campaign = run_many(scenario, [1])
     assert not campaign.is_failed, told(campaign, 1)
