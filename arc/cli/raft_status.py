@@ -221,7 +221,7 @@ def troubles(look: Look) -> Iterator[Trouble]:
                 f"{member.name} is known and takes no part",
                 f"Finish what was begun: arc raft add {member.address or 'ADDRESS'}, or arc raft remove {member.name}",
             )
-    if len(look.voters) == 2:
+    if len(look.voters) == 2 and not any(member.is_catching_up for member in look.members):
         yield Trouble("two voters: when either of them is away, nothing can be agreed on", "Add a third.")
 
 

@@ -106,7 +106,8 @@ THREE = LEADER._replace(
     ("status", "words"),
     [
         (THREE, []),
-        (LEADER, ["two voters"]),
+        (LEADER, []),
+        (LEADER._replace(configuration=Configuration(voters=(N1, N2)), catching_up=()), ["n3 is known", "two voters"]),
         (silent(THREE, N3), ["n3 does not answer; no other voter may fail now"]),
         (silent(THREE, N2, N3), ["n2, n3 do not answer; no other voter may fail now"]),
         (THREE._replace(has_space=False), ["disk is full"]),
