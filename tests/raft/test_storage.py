@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from arc.raft.effects import Write
 from arc.raft.hardstate import COPY_BYTES
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Configuration, Entry, EntryKind, HardState, Peer, SnapshotMeta
+from arc.system import SystemDisk
 from tests.fakes import MemoryDisk
 
 A, B, C = Peer("a"), Peer("b"), Peer("c")
@@ -154,6 +157,23 @@ def test_entries_that_a_later_write_of_the_same_batch_cuts_are_never_stored() ->
     writes = [Write(1, None, None, entries(1, 4)), Write(2, None, 3, entries(3, 3, 2)), Write(3, None, 2, ())]
     assert storage.write(writes) is None
     assert opened(disk.copy()).stored.entries == entries(1, 1)
+
+
+def test_what_was_just_written_is_read_back_from_a_real_disk(tmp_path: Path) -> None:
+    """D-10: writes go past the page cache, reads through it; cuts and group sizes of all kinds in between."""
+    disk = SystemDisk(tmp_path)
+    storage = RaftStorage.open(disk, "raft", me=A, founders=FOUNDERS, segment_bytes=SEGMENT_BYTES)
+    truth: tuple[Entry, ...] = ()
+    for turn in range(25):
+        first = max(1, len(truth) + 1 - turn % 4)
+        new = tuple(entry(first + n, turn + 1, b"%d" % turn * (turn * 37 % 900)) for n in range(1 + turn % 5))
+        write(storage, *new, cut=first if first <= len(truth) else None, hard=HardState(turn + 1, B))
+        truth = truth[: first - 1] + new
+        assert storage.read_entries(1, 999, 1 << 30) == truth
+    storage.close()
+    again = RaftStorage.open(disk, "raft", me=A, founders=FOUNDERS, segment_bytes=SEGMENT_BYTES)
+    assert again.stored.entries == truth and again.stored.hard_state == HardState(25, B)
+    again.close()
 
 
 # --------------------------------------------------------------------------------------------------------- hard state
