@@ -88,9 +88,10 @@ class Saver:
         return self.index
 
     async def save_if_room(self) -> None:
-        """`save`, where a full disk is told in the log and the log of entries goes on."""
+        """`save` for nobody in particular: one that is under way serves as well, and a full disk is told in the log."""
         try:
-            await self.save()
+            if not self._is_saving:
+                await self.save()
         except Overloaded as full:
             self._log.warning("raft_snapshot_postponed", index=self._tried, reason=full.message)
 

@@ -423,3 +423,22 @@ async def test_under_kills_and_cuts_every_acknowledged_proposal_is_everywhere_on
         assert machines[0] == machines[1] == machines[2]
         assert set(agreed) <= set(machines[0]) and len(set(machines[0])) == len(machines[0])
         assert all(m.raft is not None and m.raft.status().role in Role for m in cluster.members.values())
+
+
+async def test_snapshots_that_are_due_faster_than_they_are_written_are_left_out(clock: MockClock) -> None:
+    async with cluster_of("n1", "n2", "n3") as cluster:
+        for member in cluster.members.values():
+            member.snapshot_entries = 1
+        leader = await cluster.start()
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(leader.propose, b"%d" % number)
+        await leader.propose(b"again")
+        with cluster.members[leader.me.name].workers.held():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leader._saver.save_if_room)
+                nursery.start_soon(leader._saver.save_if_room)
+                await trio.testing.wait_all_tasks_blocked()
+                cluster.members[leader.me.name].workers._gate.set()  # type: ignore[union-attr]
+        await cluster.settled()
+        assert all(member.failure is None and member.raft is not None for member in cluster.members.values())
