@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ LONG = (
     Bounds(nodes=3, terms=1, entries=1, crashes=0, states_max=3_000_000),
     Bounds(nodes=3, terms=2, entries=2, crashes=1, states_max=3_000_000),
 )
-"""What `make sim-long` runs: some minutes each, below 2 GB."""
+"""For `make sim-long` (``python -m simulations.exhaustive``): some minutes each, below 2 GB."""
 
 
 class Found(NamedTuple):
@@ -477,3 +477,18 @@ def search(
     finally:
         if was_enabled:
             gc.enable()
+
+
+def search_all(each_of: Iterable[Bounds], tell: Callable[[str], None] = print) -> bool:
+    """Search within each of these bounds and tell what was seen; says whether nothing was found broken."""
+    is_clean = True
+    for bounds in each_of:
+        result = search(bounds)
+        is_clean = is_clean and result.violation is None
+        for line in (*result.lines(), ""):
+            tell(line)
+    return is_clean
+
+
+if __name__ == "__main__":
+    raise SystemExit(not search_all(LONG))

@@ -1,6 +1,6 @@
 """One node of the exhaustive search, as a value: a real core, its disk, its unfinished writes, what it holds back.
 
-A node is never changed: a step copies the core (`clone`: a purpose-made copy, some twenty times quicker than
+A node is never changed: a step copies the core (`clone`: a purpose-made copy, nine times quicker than
 ``deepcopy``) and steps the copy. Two nodes are the same if all that can matter later is the same (`digest`): ids of
 writes count from the last one that is done, time stands still, and what only reports, or only timers look at, is out.
 """
