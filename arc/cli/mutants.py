@@ -29,6 +29,7 @@ def mutants(
     black_box: Annotated[bool, typer.Option("--black-box", help="Also with client-visible checkers alone.")] = False,
     generic: Annotated[int, typer.Option("--generic", min=0, help="Instead: so many small changes anywhere.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Settles which small changes.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 1,
     publish: Annotated[bool, typer.Option("--publish", help="Everything, in five ranges; write the page.")] = False,
     json: Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def mutants(
     if publish:
         only, ranges, black_box = "", max(ranges, RANGES), True
     wanted = [each.strip() for each in only.split(",") if each.strip()]
-    verdicts = _verdicts(screen, wanted, seeds, ranges, black_box) if publish or not generic else []
+    verdicts = _verdicts(screen, wanted, seeds, ranges, black_box, jobs) if publish or not generic else []
     findings = _findings(screen, generic or GENERIC, seed, seeds) if publish or generic else []
     alive = [verdict.id for verdict in verdicts if not verdict.killed]
     living = [finding.change.key for finding in findings if not finding.kill.killer]
@@ -49,13 +50,15 @@ def mutants(
     if publish:
         from simulations.mutants.publish import PAGE, page
 
-        PAGE.write_text(page(verdicts, findings, f"{os.cpu_count()} cores, one used"), encoding="utf-8")
+        PAGE.write_text(page(verdicts, findings, f"{os.cpu_count()} cores, {jobs} used"), encoding="utf-8")
         screen.note(f"wrote {PAGE.relative_to(PAGE.parents[1])}")
     if alive:
         raise typer.Exit(ERROR)
 
 
-def _verdicts(screen: Screen, wanted: list[str], seeds: int | None, ranges: int, is_blind: bool) -> list[Verdict]:
+def _verdicts(
+    screen: Screen, wanted: list[str], seeds: int | None, ranges: int, is_blind: bool, jobs: int
+) -> list[Verdict]:
     from simulations.mutants.matrix import chosen, hunt_all
 
     try:
@@ -66,7 +69,7 @@ def _verdicts(screen: Screen, wanted: list[str], seeds: int | None, ranges: int,
         ) from error
     verdicts = []
     with paced(screen, "mutants", count, "bugs") as one_more:
-        for verdict in hunt_all(wanted, seeds, ranges=ranges, is_blind=is_blind):
+        for verdict in hunt_all(wanted, seeds, ranges=ranges, is_blind=is_blind, jobs=jobs):
             verdicts.append(verdict)
             one_more()
     return verdicts

@@ -41,7 +41,7 @@ def moved(host: Host, before: int) -> None:
 def i05_same_everywhere(host: Host, entry: Entry) -> None:
     """I-05 State Machine Safety (Raft paper, 5.4.3): at each index everybody applies the committed entry, once."""
     ghost = host.world.ghost
-    if entry.index != host.applied + 1:
+    if entry.index != host.applied + 1 or entry.index != host.machine.applied + 1:
         raise Violation("I-05", "applied out of order", host.applied, entry)
     if entry.index > ghost.commit or ghost.entries[entry.index] != entry:
         raise Violation("I-05", "applied what is not committed", host, entry)

@@ -6,6 +6,7 @@ bug that lives in code which no simulation runs meets that code's own tests inst
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +20,11 @@ from simulations.mutants.mutant import SEEDS_MAX, TIERS, Mutant
 from simulations.mutants.plant import core_of, patched, world_of
 from simulations.mutants.table import TABLE
 from simulations.plan import Plan
-from simulations.scenarios import ORDINARY
+from simulations.scenarios import TABLE as SCENARIOS
 from simulations.scenarios.hunting import HUNTING
 
-RANGES = 5
+ORDINARY = tuple(each for each in SCENARIOS if each.name not in [name for name, _, _ in HUNTING])
+
 RANGE_SEEDS = 100_000
 """Distance between ranges of seeds: more than any hunt runs through."""
 
@@ -78,13 +80,13 @@ class Verdict(NamedTuple):
 
 
 def campaign_plan(number: int) -> Plan:
-    """The standard campaign: drawn plans, every other one replaced by a named scenario or one made for hunting."""
+    """The standard campaign: of four plans one is drawn, two are made for hunting, and one is any other named run."""
     turn, rest = divmod(number, 4)
-    if rest == 1:
+    if rest == 0:
+        return swarm.draw(number)
+    if rest == 2:
         return ORDINARY[turn % len(ORDINARY)].plan(number)
-    if rest == 3:
-        return HUNTING[turn % len(HUNTING)][2](number)
-    return swarm.draw(number)
+    return HUNTING[(2 * turn + rest // 2) % len(HUNTING)][2](number)
 
 
 def hunt(mutant: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> Verdict:
@@ -149,11 +151,21 @@ def hunt_all(
     *,
     ranges: int = 1,
     is_blind: bool = False,
+    jobs: int = 1,
 ) -> Iterator[Verdict]:
-    """Every planted bug, or those of these ids. Raises KeyError for an id that is not in the table."""
+    """Every planted bug, or those of these ids, in so many processes. Raises KeyError for an id that is unknown."""
     firsts = [RANGE_SEEDS * number for number in range(ranges)]
-    for mutant in chosen(only):
-        yield hunt_in_ranges(mutant, firsts, seeds_max, is_blind=is_blind)
+    work = [(mutant.id, firsts, seeds_max, is_blind) for mutant in chosen(only)]
+    if jobs <= 1:
+        yield from map(_hunt_one, work)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(_hunt_one, work)
+
+
+def _hunt_one(work: tuple[str, list[int], int | None, bool]) -> Verdict:
+    id, firsts, seeds_max, is_blind = work
+    return hunt_in_ranges(chosen([id])[0], firsts, seeds_max, is_blind=is_blind)
 
 
 def chosen(only: Iterable[str] = ()) -> tuple[Mutant, ...]:

@@ -174,9 +174,8 @@ def _repeated(seed: int) -> Plan:
     faults: list[Fault] = []
     for turn in range(7):
         at = 1.5 + 2.0 * turn
-        if chance.random() < 0.5:
-            faults += [Fault(at, "partition", ("leader",), float(chance.choice((1, 2, 3)))), Fault(at + 1.5, "heal")]
-        else:
+        faults += [Fault(at, "partition", ("leader",), float(chance.choice((2, 2, 1)))), Fault(at + 1.3, "heal")]
+        if chance.random() < 0.4:
             faults.append(Fault(at - 0.01, "hold", (chance.choice(("VoteReply", "Vote", "PreVoteReply")),), 1.2))
         faults += [*_campaigns(chance, at + 0.02, 3), Fault(at + 0.4, "crash", ("random",), 0.001)]
     config = {**UNSHIELDED, "is_check_quorum": chance.random() < 0.5, "is_pre_vote": chance.random() < 0.3}
@@ -196,6 +195,37 @@ def _back_at_once(seed: int) -> Plan:
     return _plan("back_at_once", seed, faults, config=config, disk=QUICK, guided=0.002)
 
 
+def _bad_disks(seed: int) -> Plan:
+    """Syncs that fail, disks that are full, rot or are restored from a copy, and power that goes while they work."""
+    chance = stream(seed, "hunting")
+    faults: list[Fault] = [Fault(1.2, "backup", ("follower",))]
+    for turn, what in enumerate(chance.sample(("rot", "restore", "sync", "full", "cut", "rot"), 6)):
+        at = 1.6 + 2.2 * turn
+        who = chance.choice(("leader", "follower"))
+        match what:
+            case "rot":
+                faults.append(Fault(at, "rot", (who, "entry", "crash"), chance.choice((0.3, 0.7))))
+            case "restore":
+                faults.append(Fault(at, "restore", ("follower",), 0.5))
+            case "sync":
+                faults.append(Fault(at, "sync_fails", ("leader",)))
+            case "full":
+                faults.append(Fault(at, "disk_full", (who,), 0.6))
+            case _:
+                faults += [Fault(at, "power_cut", (), 0.001), Fault(at + 0.9, "power_cut", (), 0.3)]
+    disk = DiskShape(sync_seconds=0.01, keep=0.3, tear=0.5)
+    return _plan(
+        "bad_disks",
+        seed,
+        faults,
+        disk=disk,
+        size=chance.choice((3, 5)),
+        snapshot_every=chance.choice((0, 4)),
+        guided=0.002,
+        restarts=(0.001, 0.3, 1.0),
+    )
+
+
 def _campaigns(chance: Stream, at: float, count: int) -> list[Fault]:
     """Somebody who does not lead campaigns, several times in a row."""
     return [Fault(at + 0.03 * turn, "nudge", ("follower",), 0.0) for turn in range(count)]
@@ -208,15 +238,16 @@ def _plan(name: str, seed: int, faults: list[Fault], **more: Any) -> Plan:
 
 
 HUNTING: tuple[tuple[str, str, Callable[[int], Plan]], ...] = (
-    ("abdication", "leaders that remove or demote themselves, between slow voters and quick learners", _abdication),
-    ("back_at_once", "a leader that restarts within the shield of its followers", _back_at_once),
-    ("disjoint", "the whole cluster replaced, with crashes in between", _disjoint),
-    ("handovers", "leadership handed to the absent and the slow", _handovers),
-    ("late_snapshot", "snapshots that come late, twice and in pieces", _late_snapshot),
-    ("lease_edge", "late answers, and campaigns the moment a lease may end", _lease_edge),
-    ("long_tails", "lonely leaders with long tails on slow disks", _long_tails),
-    ("removed", "members removed while they are away, who campaign when they are back", _removed),
+    ("long_tails", "lonely leaders with long tails, and logs that are cut while they are written", _long_tails),
     ("repeated", "votes and answers that come late and many times", _repeated),
+    ("disjoint", "the whole cluster replaced, with crashes in between", _disjoint),
+    ("bad_disks", "syncs that fail, disks that are full, rot, or are restored", _bad_disks),
+    ("abdication", "leaders that remove or demote themselves, between slow voters and quick learners", _abdication),
+    ("late_snapshot", "snapshots that come late, twice and in pieces", _late_snapshot),
+    ("handovers", "leadership handed to the absent and the slow", _handovers),
+    ("removed", "members removed while they are away, who campaign when they are back", _removed),
+    ("lease_edge", "late answers, and campaigns the moment a lease may end", _lease_edge),
     ("stale_leader", "successors elected before the old leader has any doubt", _stale_leader),
+    ("back_at_once", "a leader that restarts within the shield of its followers", _back_at_once),
 )
 """Name, what it shows, and the plan of a seed."""
