@@ -139,6 +139,21 @@ def test_only_the_tail_is_handed_over_and_the_rest_told_as_runs(monkeypatch: pyt
     assert stored.configurations == ((4, voters),)
 
 
+def test_a_configuration_that_was_cut_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K-77: neither from the tail nor from what stays on the disk."""
+    monkeypatch.setattr(opening, "TAIL_BYTES", BLOCK_BYTES)
+    disk = MemoryDisk()
+    storage = opened(disk)
+    kept, lost = Configuration(voters=(A,)), Configuration(voters=(A, B))
+    write(storage, Entry(1, 1, EntryKind.MEMBERSHIP, kept))
+    write(storage, Entry(2, 1, EntryKind.MEMBERSHIP, lost))
+    for index in (2, 3, 4):
+        write(storage, entry(index, 2), cut=2 if index == 2 else None)
+    stored = opened(disk.copy()).stored
+    assert [each.index for each in stored.entries] == [4]
+    assert (stored.configurations, stored.runs) == (((1, kept),), ((1, 1), (2, 2)))
+
+
 def test_neighbouring_writes_share_one_group_and_one_hard_state() -> None:
     """One durable write for many proposals."""
     disk = MemoryDisk()

@@ -82,7 +82,9 @@ def found(disk: MemoryDisk) -> tuple[Model, RaftStorage]:
     assert entries[len(entries) - len(told) :] == told
     assert [entry.term for entry in entries] == [log.term(entry.index) for entry in entries]
     places = [(entry.index, entry.payload) for entry in entries if entry.kind is EntryKind.MEMBERSHIP]
-    assert not places or history.at(log.last_index) == places[-1]
+    for index in range(stored.snapshot.index, log.last_index + 1):
+        before = [place for place in places if place[0] <= index]
+        assert history.at(index) == (before[-1] if before else (0, stored.snapshot.configuration))
     assert stored_by.statistics().next_index == max(log.last_index, stored.snapshot.index) + 1
     return Model(stored.hard_state, stored.snapshot, entries), stored_by
 
