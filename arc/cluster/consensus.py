@@ -5,12 +5,13 @@ A node alone has no transport: whatever it would send has no addressee, and that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import trio
 
+from arc.catalog import codec
 from arc.catalog.commands import DescribeNode
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.calls import Calls
@@ -20,16 +21,17 @@ from arc.cluster.machine import CatalogMachine
 from arc.cluster.membership import Membership
 from arc.cluster.proposals import Proposals
 from arc.cluster.transport import PeerTransport
-from arc.errors import Conflict, InvalidRequest, Unavailable
+from arc.errors import Conflict, Corrupt, InvalidRequest, Unavailable
 from arc.ids import NodeId
 from arc.ports import Ports
 from arc.raft.messages import Message
 from arc.raft.node import RaftNode
 from arc.raft.storage import RaftStorage
-from arc.raft.types import Configuration, Peer
+from arc.raft.types import Configuration, Entry, EntryKind, Peer
 from arc.telemetry import Log
 
 AGAIN_SECONDS = 0.1
+READ_BYTES = 1 << 20
 HAND_OVER_SECONDS = 3.0
 """A transfer takes a round trip and an election; whoever is not there by then is elected without it."""
 
@@ -110,7 +112,8 @@ async def running_consensus(
             yield Consensus(raft=raft, proposals=proposals, members=members, transport=None)
             nursery.cancel_scope.cancel()
         return
-    parts = _connected(ports, cluster, me, raft=raft, fsm=fsm, feed=feed, log=log)
+    told = await ports.workers.run(_addresses, storage)
+    parts = _connected(ports, cluster, me, raft=raft, fsm=fsm, feed=feed, told=told, log=log)
     async with trio.open_nursery() as nursery:
         port = await nursery.start(parts.transport.run, cluster.peer_host, cluster.peer_port, cluster.advertise)
         await nursery.start(parts.calls.run, parts.transport.post)
@@ -129,7 +132,15 @@ class _Parts:
 
 
 def _connected(
-    ports: Ports, cluster: ClusterConfig, me: Peer, *, raft: RaftNode, fsm: ClusterFSM, feed: Feed, log: Log
+    ports: Ports,
+    cluster: ClusterConfig,
+    me: Peer,
+    *,
+    raft: RaftNode,
+    fsm: ClusterFSM,
+    feed: Feed,
+    told: Mapping[str, str],
+    log: Log,
 ) -> _Parts:
     async def answer(peer: str, question: bytes) -> bytes:
         return await proposals.answer(peer, question)
@@ -143,7 +154,7 @@ def _connected(
 
     def address_of(name: str) -> str | None:
         node = fsm.catalog.nodes.get(name)
-        return node.address if node is not None else None
+        return node.address if node is not None else told.get(name)
 
     calls = Calls(answer, log)
     proposals = Proposals(raft, fsm, feed, ports.clock, calls.call)
@@ -159,6 +170,34 @@ def _connected(
         unreachable=unreachable,
     )
     return _Parts(transport, calls, proposals, Membership(raft, proposals, lambda: fsm.catalog, greet))
+
+
+def _addresses(storage: RaftStorage) -> dict[str, str]:
+    """Where nodes said they listen, in entries that the catalog does not hold yet; blocking.
+
+    After a crash of all nodes the log is there and nobody knows what of it was agreed on. That takes a leader, a leader
+    takes votes, and votes take addresses. An entry that was never agreed on does no harm: whoever is dialled says who
+    he is.
+    """
+    found: dict[str, str] = {}
+    with suppress(Corrupt):  # What is damaged is repaired later; what stands before it will do.
+        for entry in _entries(storage):
+            if entry.kind is EntryKind.COMMAND and isinstance(entry.payload, bytes):
+                with suppress(ValueError):  # Of a newer version: who applies it will say so.
+                    command = codec.decode(entry.payload)
+                    if isinstance(command, DescribeNode):
+                        found[command.name] = command.address
+    return found
+
+
+def _entries(storage: RaftStorage) -> Iterator[Entry]:
+    """All that is stored above the newest snapshot."""
+    stored = storage.stored
+    index = stored.snapshot.index + 1 if stored.snapshot is not None else 1
+    last = stored.entries[-1].index if stored.entries else 0
+    while entries := storage.read_entries(index, last, READ_BYTES):
+        yield from entries
+        index = entries[-1].index + 1
 
 
 def _require_alone(raft: RaftNode) -> None:
