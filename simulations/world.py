@@ -56,6 +56,9 @@ SETTLE_SECONDS = 3.0
 
 PEER_PORT = 9100
 
+RESTARTS = ("crash", "power_cut", "stop")
+"""Faults whose amount is the time until a machine is back."""
+
 STOPPED_SECONDS = 90.0
 """An orderly stop of an idle node takes no longer (W-10)."""
 
@@ -111,6 +114,7 @@ class World:
         self.seconds = 0.0
         self.client_names = tuple(f"c{number + 1}" for number in range(plan.clients))
         self.machines: tuple[Machine, ...] = ()
+        self.longest_restart = 2.0 + max((fault.amount for fault in plan.faults if fault.kind in RESTARTS), default=0.0)
         self._mirror = mirror
         self._scope = trio.CancelScope()
         self.ghost = Ghost()
@@ -175,6 +179,7 @@ class World:
         for client in clients:
             self.spawn(client.run)
         await self._let_faults_happen()
+        await self._until("V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader()))
         await self._until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
         for client in clients:
             client.stop = True
@@ -248,6 +253,10 @@ class World:
             if trio.current_time() >= deadline:
                 self._broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
             await trio.sleep(0.1)
+
+    def _leaderless_seconds(self) -> float:
+        """How long it may take until somebody leads: ten elections, and the time in which dead processes come back."""
+        return 10 * self.machines[0].config.cluster.election_timeout_seconds + self.longest_restart
 
     def _all_ready(self) -> bool:
         return all(machine.is_ready for machine in self.machines)

@@ -114,7 +114,8 @@ class Client:
         """Row numbers of a measurement with how often each is there; None without an answer. Raises Violation."""
         history = self._history
         done = set(history.done[measurement])
-        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id")
+        # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
+        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id")
         if answer is None:
             return None
         seen = {number: count for number, count in answer}
