@@ -33,21 +33,33 @@ def add(plan: Plan, chance: Stream) -> Plan:
         return plan
     share = chance.choice((0.1, 0.25, 0.5))
     families = tuple(name for name in FAMILIES if chance.random() < share + (0.15 if name in OFTEN else 0.0))
+    if "rot" in families:
+        plan = _worth_rotting(plan, chance)
     faults: list[Fault] = []
     for name in families:
         for _ in range(chance.choice((1, 1, 2, 4))):
             at = round(chance.uniform(0.5, max(plan.seconds - 1.0, 1.0)), 6)
             faults += FAMILIES[name](plan, chance, at)
-    config = dict(plan.config)
-    if "rot" in families and chance.random() < 0.5:  # Old entries are read from the disk by whoever needs them.
-        config |= {"memory_bytes_max": 64, "trailing_entries": 1000, "trailing_entries_max": 1000}
     return replace(
         plan,
-        config=config,
         network=_links(plan, chance) if chance.random() < 0.4 else plan.network,
         disk=_disks(plan, chance) if chance.random() < 0.5 else plan.disk,
         faults=tuple(sorted((*plan.faults, *faults))),
     )
+
+
+def _worth_rotting(plan: Plan, chance: Stream) -> Plan:
+    """Rot is found where old entries are read from the disk, or where snapshots stand for a log that is gone."""
+    draw = chance.random()
+    if draw < 0.35:
+        config = {"memory_bytes_max": 64, "trailing_entries": 1000, "trailing_entries_max": 1000}
+        return replace(plan, config={**plan.config, **config})
+    if draw < 0.8:
+        config = {"trailing_entries": chance.choice((0, 1)), "trailing_entries_max": chance.choice((0, 4))}
+        disk = plan.disk._replace(head_seconds=chance.choice((0.003, 0.05)))
+        config = {**plan.config, **config}
+        return replace(plan, config=config, disk=disk, snapshot_every=4, is_compacting_disk=True)
+    return plan
 
 
 def _links(plan: Plan, chance: Stream) -> NetworkShape:

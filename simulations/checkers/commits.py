@@ -30,7 +30,7 @@ def moved(host: Host, before: int) -> None:
             chain = log.chain(index)
             if chain is None or index <= log.base:
                 raise Violation("I-09", "commits what its log does not hold", host, index)
-            ghost.extend(log.entries[index - log.base - 1], chain)
+            ghost.extend(log.entries[index - log.base - 1], chain, state.term)
         host.world.committed(host)
     elif log.chain(commit) != ghost.committed[commit]:
         raise Violation("I-15", "commits another log than the committed one", host, ghost.entries[commit])

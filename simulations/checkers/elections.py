@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from arc.quorum import majority
@@ -28,6 +29,8 @@ def moved(host: Host, before: Role, before_term: int) -> None:
         i01_was_elected(host)
         i20_no_other_lease(host)
         host.world.elected(host)
+        if state.term < max(host.world.ghost.leaders):
+            host.world.probes["elected_in_an_old_term"] += 1
     elif before is Role.LEADER and state.asked:
         host.world.probes["read_crossed_leader_change"] += 1
     elif state.role is not Role.FOLLOWER:
@@ -61,11 +64,15 @@ def v07_shield(host: Host, before: Role, event: Receive) -> None:
 
 
 def i04_has_all_committed(host: Host) -> None:
-    """I-04 Leader Completeness (5.4.3): a leader holds every committed entry."""
+    """I-04 Leader Completeness (5.4.3): a leader holds every entry that was committed in an earlier term.
+
+    Not what later terms committed: who was elected while it stood still leads a term that is over, for a while.
+    """
     ghost, log = host.world.ghost, host.disk.issued
     # The empty entry of the new term is in the core but not issued yet or just was; the committed part is below it.
-    if log.chain(ghost.commit) != ghost.committed[ghost.commit]:
-        raise Violation("I-04", "a leader lacks what is committed", host, ghost.entries[ghost.commit])
+    index = bisect_left(ghost.committed_in, host.state.term) - 1
+    if log.chain(index) != ghost.committed[index]:
+        raise Violation("I-04", "a leader lacks what is committed", host, ghost.entries[index])
 
 
 def i10_term_of_write(host: Host, write: Write) -> None:

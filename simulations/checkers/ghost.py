@@ -32,6 +32,8 @@ class Ghost:
         """(index, term) -> chain: Log Matching says there is only one."""
         self.committed: list[int] = [0]
         """Chain of the committed log at each index."""
+        self.committed_in: list[int] = [0]
+        """Term of the leader that committed each index."""
         self.entries: list[Entry] = [Entry(0, 0, EntryKind.NOTHING)]
         self.configurations: list[tuple[int, Configuration]] = [(0, founders)]
         """Committed configurations with their index."""
@@ -77,11 +79,12 @@ class Ghost:
                 return at, configuration
         raise AssertionError(index)
 
-    def extend(self, entry: Entry, chain: int) -> None:
-        """The next entry is committed: execute it once, here, for everybody to be compared with."""
+    def extend(self, entry: Entry, chain: int, term: int) -> None:
+        """The next entry is committed in that term: execute it once, here, for everybody to be compared with."""
         index = entry.index
         assert index == len(self.committed), (index, len(self.committed))
         self.committed.append(chain)
+        self.committed_in.append(max(term, self.committed_in[-1]))
         self.entries.append(entry)
         if entry.kind is EntryKind.MEMBERSHIP:
             assert isinstance(entry.payload, Configuration), entry

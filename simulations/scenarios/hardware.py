@@ -141,6 +141,18 @@ def _versions(seed: int) -> Plan:
     )
 
 
+def _late_majority(seed: int) -> Plan:
+    """A candidate stands still while the votes for it arrive, and leads a term that is long over when it goes on: the
+    leaders of later terms need not be in its log (5.4.3 speaks of higher terms only). Swarm seed 2378 showed that the
+    checker of I-04 did not know."""
+    nudges = [Fault(4.0 + 4.0 * turn, "nudge", (f"n{turn + 1}",), 0.0) for turn in range(3)]
+    pauses = [Fault(4.003 + 4.0 * turn, "pause", (f"n{turn + 1}",), 3.5) for turn in range(3)]
+    config = {"is_pre_vote": False, "is_check_quorum": False, "is_sticky": False}
+    faults = tuple(sorted((*nudges, *pauses)))
+    network = NetworkShape(latency_seconds=0.02)
+    return Plan(scenario="late_majority", seed=seed, seconds=17.0, config=config, network=network, faults=faults)
+
+
 def _over_budget(seed: int) -> Plan:
     """A majority of the copies is damaged at once: the cluster stops (V-01), and nothing that it says is wrong."""
     rots = tuple(Fault(4.0 + 0.001 * turn, "rot", (f"n{turn + 1}", "entry"), 0.4) for turn in range(2))
@@ -217,6 +229,7 @@ ROWS: tuple[tuple[str, str, Callable[[int], Plan]], ...] = (
     ("bad_links", "streams that break, hold little, go bad and garble; every message as bytes", _bad_links),
     ("guessed_tail", "experiment: a rotten last entry taken for a torn one", _guessed_tail),
     ("late_clock", "experiment: lease reads with a clock far beyond its bound", _late_clock),
+    ("late_majority", "a candidate that is elected when its term is long over", _late_majority),
     ("lying_disk", "experiment: syncs that did not happen", _lying_disk),
     ("old_copy", "experiment: a node that starts from an older copy of its disk", _old_copy),
     (

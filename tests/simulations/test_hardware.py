@@ -27,6 +27,7 @@ from simulations.runner import PASSED, run
 from simulations.scenarios import BY_NAME
 
 SHOWS = {
+    "late_majority": ("elected_in_an_old_term",),
     "bad_links": ("garbled_dropped", "link_refused", "lost_with_its_connection", "told_unreachable"),
     "rotten": ("rot_in_the_middle", "rot_at_the_end", "rot_found_while_running", "repaired"),
     "rotten_snapshot": ("rot_of_snapshot", "read_error", "tail_head_lost", "repaired"),
