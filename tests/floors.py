@@ -105,6 +105,9 @@ IMPURE = (
 
 ASYNC_LIBRARIES = frozenset({"trio", "quart", "quart_trio", "hypercorn", "anyio", "asyncio", "httpx"})
 
+SIMULATOR_COMMANDS = ("arc.cli.exhaustive", "arc.cli.mutants", "arc.cli.sim")
+"""These may look up at the simulator, when they run and never before: nothing that serves depends on it."""
+
 PORTS_ONLY = ("arc.system", "arc.cli*", "simulations*")
 """Where the world outside may be touched directly."""
 
@@ -262,7 +265,8 @@ def floor_findings(modules: Mapping[str, Module]) -> list[str]:
             own, other = FLOORS[module.room], FLOORS.get(target, 99)
             if other < own or (own == other == 0 and target in GROUND):
                 continue
-            if target == "simulations" and module.name == "arc.cli.sim" and each.in_function:
+            is_late = each.in_function or each.typing_only
+            if target == "simulations" and module.name in SIMULATOR_COMMANDS and is_late:
                 continue
             relation = "the same floor as" if own == other else "below"
             found.append(
