@@ -37,7 +37,7 @@ from arc.raft.messages import (
     Vote,
     VoteReply,
 )
-from arc.raft.types import TERM_MAX, Configuration, Entry, EntryKind, HardState, Peer, Role, SnapshotMeta, bootstrap
+from arc.raft.types import TERM_MAX, Configuration, Entry, HardState, Peer, Role, SnapshotMeta, bootstrap
 from tests.raft.talk import FixedRng, Talk
 
 N1, N2, N3, N4 = (Peer(f"n{number}") for number in range(1, 5))
