@@ -37,6 +37,10 @@ class NodeConfig:
     role: Literal["standalone"] = "standalone"
     """What the node may do. A standalone node does everything: it is a cluster of one."""
 
+    def __post_init__(self) -> None:
+        if len(self.id) > 128 or not self.id.isprintable() or self.id != self.id.strip() or {"#", "/"} & {*self.id}:
+            raise ValueError(f"id {self.id!r} must be at most 128 printable characters without '#' and '/'")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

@@ -253,7 +253,12 @@ async def run_node(
                 hashed = tokens.hash_token(token) if token is not None else None
                 try:
                     for command in bootstrap_commands(
-                        catalog(), node, ports.clock.wall_us(), hashed, consensus.describe_me()
+                        catalog(),
+                        node,
+                        ports.clock.wall_us(),
+                        hashed,
+                        described=consensus.describe_me(),
+                        is_alone=not consensus.raft.others(),
                     ):
                         (await proposals.propose(command)).unwrap()
                     return

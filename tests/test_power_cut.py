@@ -175,7 +175,7 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
             log=log,
         )
         await consensus.catch_up()
-        for command in bootstrap_commands(fsm.catalog, NODE, 0, None, None):
+        for command in bootstrap_commands(fsm.catalog, NODE, 0, None):
             (await consensus.proposals.propose(command)).unwrap()
         await FileKeeper(disk, ports.workers, ports.clock, StorageConfig()).look(fsm.catalog.all_files())
         await nursery.start(writer.run, Epoch(fsm.catalog.lease_epoch("writer")), lambda progress: None)

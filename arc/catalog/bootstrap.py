@@ -15,17 +15,24 @@ FIRST_TOKEN_NAME = "admin"
 
 
 def bootstrap_commands(
-    catalog: Catalog, node_id: NodeId, now_us: int, token_hash: str | None, described: DescribeNode | None
+    catalog: Catalog,
+    node_id: NodeId,
+    now_us: int,
+    token_hash: str | None,
+    *,
+    described: DescribeNode | None = None,
+    is_alone: bool = True,
 ) -> list[Command]:
     """Return the commands, in order.
 
     The writer lease is taken anew at every start, so that every run has an epoch of its own and nothing of an earlier
-    one can still be in flight; but never from another node. The token is made only while there is none; ``token_hash``
-    is None when authentication is off. ``described`` tells the others where this node is, if there are others.
+    one can still be in flight; but never from another node, unless this one is alone: then an operator gave the others
+    up (``arc raft recover``). The token is made only while there is none; ``token_hash`` is None when authentication is
+    off. ``described`` tells the others where this node is, if there are others.
     """
     commands: list[Command] = [described] if described is not None else []
     held = catalog.leases.get(WRITER)
-    if held is not None and held.holder != node_id:
+    if held is not None and held.holder != node_id and not is_alone:
         return commands
     commands.append(AssignLease(lease=WRITER, node=node_id, expect_epoch=catalog.lease_epoch(WRITER)))
     if DEFAULT_DATABASE not in catalog.databases:

@@ -201,7 +201,7 @@ def error_of(result: object) -> ArcError | None:
         case NotLeader(leader=None):
             return Unavailable("no leader is known now; an election may be under way", code="not_leader")
         case NotLeader(leader=leader) if leader is not None:
-            return NotLeading(f"this node does not lead; {leader} does", leader.name)
+            return NotLeading(f"this node does not lead; {leader.name} does", leader.name)
         case Unknown(index, term):
             return OutcomeUnknown(
                 f"leadership was lost before entry {index} of term {term} was agreed on; it may still happen"

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from arc.catalog.bootstrap import bootstrap_commands
-from arc.catalog.commands import Command, CreateDatabase, Once
+from arc.catalog.commands import AssignLease, Command, CreateDatabase, Once
 from arc.catalog.events import DatabaseCreated
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
@@ -399,7 +399,7 @@ async def test_bootstrap_makes_the_node_writer_with_a_database_and_one_token() -
     for start in (1, 2):
         node = Node(node.disk)
         async with running(node):
-            for command in bootstrap_commands(node.fsm.catalog, NodeId("n1"), 5, "ab" * 32, None):
+            for command in bootstrap_commands(node.fsm.catalog, NodeId("n1"), 5, "ab" * 32):
                 (await node.proposals.propose(command)).unwrap()
             catalog = node.fsm.catalog
             assert catalog.leases["writer"].holder == "n1"
@@ -409,7 +409,18 @@ async def test_bootstrap_makes_the_node_writer_with_a_database_and_one_token() -
 
 
 def test_bootstrap_makes_no_token_when_authentication_is_off() -> None:
-    assert len(bootstrap_commands(Catalog(), NodeId("n1"), 5, None, None)) == 2
+    assert len(bootstrap_commands(Catalog(), NodeId("n1"), 5, None)) == 2
+
+
+async def test_the_writer_lease_is_never_taken_from_another_member_but_from_one_that_was_given_up() -> None:
+    async with running(Node()) as node:
+        for command in bootstrap_commands(node.fsm.catalog, NodeId("lost"), 5, None):
+            (await node.proposals.propose(command)).unwrap()
+        catalog = node.fsm.catalog
+        assert bootstrap_commands(catalog, NodeId("n1"), 5, None, is_alone=False) == []
+        assert bootstrap_commands(catalog, NodeId("n1"), 5, None, is_alone=True) == [
+            AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=catalog.lease_epoch("writer"))
+        ]
 
 
 async def test_a_full_disk_postpones_the_snapshot_and_stops_nothing() -> None:
