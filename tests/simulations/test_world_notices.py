@@ -1,0 +1,163 @@
+"""The world can fail: bugs planted into the real code, each caught by the property that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from arc.catalog.commands import FlushMark
+from arc.cluster.registrar import FileRegistrar
+from arc.ingest.flush import Flusher
+from arc.ingest.keys import IdempotencyKeys
+from arc.journal import Journal
+from arc.raft.hardstate import HardStateFile
+from arc.raft.outbox import Outbox
+from simulations.plan import Fault
+from simulations.runner import FAILED, PASSED
+from simulations.world import run_world
+from simulations.world_plan import WorldPlan
+
+SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 20}}
+LONE = WorldPlan(
+    scenario="notices",
+    seconds=12.0,
+    clients=2,
+    think_seconds=0.1,
+    key_share=1.0,
+    config=SMALL,
+    faults=tuple(
+        Fault(1.0 + turn, kind, ("n1",), amount)
+        for turn, (kind, amount) in enumerate([("crash_in_write", 4.0), ("break_streams", 0.0), ("crash", 0.2)] * 3)
+    ),
+)
+THREE = WorldPlan(
+    scenario="notices",
+    size=3,
+    seconds=12.0,
+    clients=2,
+    think_seconds=0.3,
+    catalog_share=0.5,
+    config=SMALL,
+    faults=tuple(
+        Fault(1.5 + 2 * turn, kind, ("leader",), amount)
+        for turn, (kind, amount) in enumerate([("crash", 0.2), ("isolate", 1.0)] * 2)
+    ),
+)
+
+
+def acknowledge_before_the_write(patch: pytest.MonkeyPatch) -> None:
+    """Every group reaches the disk with the one after it."""
+    write = Journal._write
+    late: dict[Journal, Callable[[], None]] = {}
+
+    def later(self: Journal, *args: Any) -> None:
+        if self._folder != "wal":
+            write(self, *args)
+            return
+        segment, active = self._segments[-1], self._active
+        before = late.pop(self, None)
+        if before is not None:
+            before()
+        kept = _Keep(active)
+        self._active = kept  # type: ignore[assignment]
+        write(self, *args)
+        self._active = active
+        late[self] = kept.flush
+        assert segment.number == self._segments[-1].number
+
+    patch.setattr(Journal, "_write", later)
+
+
+class _Keep:
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._kept: tuple[int, list[bytes]] = (0, [])
+
+    def write_durable(self, offset: int, chunks: Sequence[Any]) -> int:
+        self._kept = (offset, [bytes(chunk) for chunk in chunks])
+        size = sum(map(len, chunks))
+        return -(-size // 4096) * 4096
+
+    def flush(self) -> None:
+        self._log._is_closed = False
+        self._log.write_durable(*self._kept)
+
+
+def move_the_flush_mark_too_far(patch: pytest.MonkeyPatch) -> None:
+    """It covers what came in while the files were written; the catalog refuses what comes next."""
+    register = FileRegistrar.register
+
+    async def far(self: FileRegistrar, files: Any, flushed: Any) -> None:
+        marks = [FlushMark(mark.database, mark.measurement, mark.sequence + 2) for mark in flushed]
+        await register(self, files, marks)
+
+    patch.setattr(FileRegistrar, "register", far)
+
+
+def release_the_log_too_early(patch: pytest.MonkeyPatch) -> None:
+    """As if what is admitted were in files."""
+
+    async def early(self: Flusher) -> int:
+        return await self._wal.release(self._admitted() + 1, [])
+
+    patch.setattr(Flusher, "_release_wal", early)
+
+
+def forget_idempotency_keys(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(IdempotencyKeys, "find", lambda *_: None)
+
+
+def register_files_without_their_mark(patch: pytest.MonkeyPatch) -> None:
+    """After a crash their rows would come out of the log once more; the catalog refuses, and the node stops (W-07)."""
+    register = FileRegistrar.register
+
+    async def without_mark(self: FileRegistrar, files: Any, flushed: Any) -> None:
+        await register(self, files, [])
+
+    patch.setattr(FileRegistrar, "register", without_mark)
+
+
+def keep_no_hard_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(HardStateFile, "save", lambda self, state: 0)
+
+
+def send_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    put = Outbox.put
+    patch.setattr(Outbox, "put", lambda self, message, after: put(self, message, None))
+
+
+def commit_what_one_node_has(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("arc.raft.append.quorum_value", lambda groups, matches: max(matches.values()))
+
+
+PLANTED = [
+    (acknowledge_before_the_write, LONE, {"W-01", "W-07"}),
+    (move_the_flush_mark_too_far, LONE, {"W-01", "W-07"}),
+    (release_the_log_too_early, LONE, {"W-01"}),
+    (register_files_without_their_mark, LONE, {"W-02", "W-07"}),
+    (forget_idempotency_keys, LONE, {"W-02"}),
+    (keep_no_hard_state, THREE, {"I-10", "I-11"}),
+    (send_before_it_is_durable, THREE, {"I-12", "I-28"}),
+    (commit_what_one_node_has, THREE, {"I-06"}),
+]
+
+
+@pytest.mark.parametrize(("plant", "plan", "killers"), PLANTED, ids=[each[0].__name__ for each in PLANTED])
+def test_a_planted_bug_is_noticed(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    plan: WorldPlan,
+    killers: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch)
+    outcome = run_world(plan)
+    assert outcome.verdict == FAILED
+    assert outcome.killer in killers, outcome.violation
+
+
+@pytest.mark.parametrize("plan", [LONE, THREE], ids=["lone", "three"])
+def test_without_a_bug_nothing_is_noticed(plan: WorldPlan) -> None:
+    outcome = run_world(plan)
+    assert outcome.verdict == PASSED, outcome.violation
