@@ -269,6 +269,8 @@ class Host:
         index, configuration = core.state.history.at(self.applied)
         term = core.term_at(self.applied)
         assert term is not None
+        if not configuration.voters:
+            return  # A newcomer that has not heard of the members yet.
         digest = f"{zlib.crc32(self.machine):08x}"
         meta = SnapshotMeta(self.applied, term, configuration, index, len(self.machine), digest)
         self.disk.images[meta] = self.machine
