@@ -81,7 +81,6 @@ QUOTAS: dict[str, float] = {
     "repaired": 5,
     "retry_deduplicated": 10,
     "rot_at_the_end": 2,
-    "rot_found_while_running": 0.25,
     "rot_in_the_middle": 3,
     "rot_of_snapshot": 0.25,
     "self_vote_late": 8,
