@@ -15,14 +15,17 @@ import time
 from pathlib import Path
 
 from benchmarks.__main__ import machine
-from benchmarks.consensus import rows
+from benchmarks.consensus import alone, failover, rows
 from benchmarks.consensus.cluster import Cluster, Etcd, PySyncObj
 from benchmarks.measure import Benchmark, Row, Run, table
 
 BENCHMARKS: dict[str, Benchmark] = {
     "steady": rows.steady,
     "catch-up": rows.catch_up,
+    "failover": failover.failover,
     "power-cut": rows.power_cut,
+    "open-log": alone.open_log,
+    "simulated": alone.simulated,
 }
 
 

@@ -182,7 +182,7 @@ class Cluster:
 
     def told(self) -> str:
         """The ends of the logs."""
-        paths = [self.folder / f"n{node}.log" for node in range(NODES)]
+        paths = [path for node in range(NODES) if (path := self.folder / f"n{node}.log").exists()]
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in paths)
 
 

@@ -17,7 +17,6 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, cast
 
 import cbor2
 import trio
@@ -77,16 +76,15 @@ class Table:
         return encode
 
     def thaw(self, index: int, chunks: Iterator[bytes], /) -> Callable[[], None]:
-        """Read what `freeze` wrote, however it was cut."""
-        stream = _Joined(chunks)
-        decoder = cbor2.CBORDecoder(cast("IO[bytes]", stream))
-        digest, value_count, order_count = decoder.decode()
+        """Read what `freeze` wrote, chunk by chunk."""
+        digest, value_count, order_count = cbor2.loads(next(chunks))
         values: dict[bytes, bytes] = {}
         order: list[tuple[int, bytes]] = []
         while len(values) < value_count:
-            values.update((key, value) for key, value in decoder.decode())
+            values.update((key, value) for key, value in cbor2.loads(next(chunks)))
         while len(order) < order_count:
-            order.extend((place, key) for place, key in decoder.decode())
+            order.extend((place, key) for place, key in cbor2.loads(next(chunks)))
+        assert next(chunks, None) is None  # The end is where the checksum of the whole is looked at.
 
         def install() -> None:
             self.values, self.digest = values, digest
@@ -95,28 +93,15 @@ class Table:
         return install
 
 
+def command_of(key: bytes, value: bytes) -> bytes:
+    """The payload of a put."""
+    return _KEY.pack(len(key)) + key + value
+
+
 def key_of(payload: bytes) -> bytes:
     """The key that a command is about."""
     (length,) = _KEY.unpack_from(payload)
     return payload[_KEY.size : _KEY.size + length]
-
-
-class _Joined:
-    """Chunks as one file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = bytearray()
-
-    def read(self, size: int = -1, /) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._rest += chunk
-        taken = bytes(self._rest) if size < 0 else bytes(self._rest[:size])
-        del self._rest[: len(taken)]
-        return taken
 
 
 class Client:
@@ -137,7 +122,7 @@ class Client:
                     received += data
                     for token, op, key, value in take_requests(received):
                         if op == OPS[PUT]:
-                            self._put(token, _KEY.pack(len(key)) + key + value)
+                            self._put(token, command_of(key, value))
                         elif op == OPS[GET]:
                             self._get(token, key)
                         elif op == OPS[ORDER]:
