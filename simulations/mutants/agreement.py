@@ -230,7 +230,7 @@ REPLICATION = (
     ),
     one(
         "K-41b",
-        "A",
+        "B",
         "a heartbeat does not free a full window",
         "heartbeat",
         "        progress.free_first()  #",

@@ -119,6 +119,12 @@ AROUND = (
                 "            cut, parts = None, parts + 1\n"
                 "        if cut is not None:\n            if parts <= 0:\n                return\n",
             ),
+            Edit(  # What a crash keeps of a write may be its entries alone.
+                "simulations.disk",
+                "            if draw < shape.keep:\n                self.synced.do(write, with_entries",
+                "            if draw < shape.keep:\n"
+                "                self.synced.do(write, 2 + len(write.entries), with_entries",
+            ),
         ),
         DISK,
     ),

@@ -46,11 +46,12 @@ class Finding(NamedTuple):
 def survey(count: int, seed: int, seeds_max: int = SEEDS_MAX) -> Iterator[Finding]:
     """Plant that many generic bugs, one after the other."""
     for number, change in enumerate(drawn(count, seed)):
-        kill = _chase(change, f"generic_{number}", seeds_max)
+        kill = chase_change(change, f"generic_{number}", seeds_max)
         yield Finding(change, kill, "" if kill.killer else reason(change.key))
 
 
-def _chase(change: Change, name: str, seeds_max: int) -> Kill:
+def chase_change(change: Change, name: str, seeds_max: int) -> Kill:
+    """Hunt one small change."""
     start = time.perf_counter()
 
     def over(killer: str, number: int) -> Kill:

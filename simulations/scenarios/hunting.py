@@ -153,6 +153,8 @@ def _long_tails(seed: int) -> Plan:
         if chance.random() < 0.5:  # Its disk hangs, so that the cut meets what is on its way there (10.2.1).
             faults += [Fault(at + 0.01, "stall_disk", ("leader",), 1.2), Fault(at + 0.02, "burst", ("leader",), 5.0)]
             faults += [Fault(at + 0.06, "heal"), *_campaigns(chance, at + 0.061, 2)]
+            if chance.random() < 0.5:
+                faults.append(Fault(at + 0.9, "power_cut", (), 0.001))
             continue
         # It has been a candidate for a while when it is back: a long old log against shorter new ones (5.4.1).
         faults += [Fault(at + 0.02, "burst", ("leader",), 60.0), *_campaigns(chance, at + 0.05, 3)]
@@ -165,7 +167,10 @@ def _long_tails(seed: int) -> Plan:
         "memory_bytes_max": chance.choice((64, 1 << 20)),
     }
     size = chance.choice((3, 3, 5))
-    return _plan("long_tails", seed, faults, config=config, size=size, clients=3, think_seconds=0.3, seconds=19.5)
+    disk = DiskShape(keep=0.6, tear=0.38)
+    return _plan(
+        "long_tails", seed, faults, config=config, disk=disk, size=size, clients=3, think_seconds=0.3, seconds=19.5
+    )
 
 
 def _repeated(seed: int) -> Plan:
@@ -199,7 +204,7 @@ def _bad_disks(seed: int) -> Plan:
     """Syncs that fail, disks that are full, rot or are restored from a copy, and power that goes while they work."""
     chance = stream(seed, "hunting")
     faults: list[Fault] = [Fault(1.2, "backup", ("follower",))]
-    for turn, what in enumerate(chance.sample(("rot", "restore", "sync", "full", "cut", "rot"), 6)):
+    for turn, what in enumerate(("rot", *chance.sample(("rot", "restore", "sync", "full", "cut"), 5))):
         at = 1.6 + 2.2 * turn
         who = chance.choice(("leader", "follower"))
         match what:
