@@ -216,7 +216,11 @@ class _Endpoint(NamedTuple):
 
 
 class Pipe:
-    """One direction of a stream: pieces with the time at which each arrives; an empty piece is the end."""
+    """One direction of a stream: pieces with the time at which each arrives; an empty piece is the end.
+
+    Whoever waits for a piece sleeps in a scope whose deadline is moved to the time of its arrival, so that a piece
+    wakes its reader once and not twice.
+    """
 
     def __init__(self, fabric: Fabric, source: str, target: str, number: int, size: int) -> None:
         self.fabric = fabric
@@ -227,33 +231,24 @@ class Pipe:
         self._pieces: deque[tuple[float, bytes]] = deque()
         self._held = 0
         self._last = 0.0
+        self._reader: trio.CancelScope | None = None
+        self._room = trio.Event()
         self.is_ended = False
         self.is_abandoned = False
-        self.changed = trio.Event()
-
-    def tell(self) -> None:
-        """Wake both ends."""
-        self.changed.set()
-        self.changed = trio.Event()
 
     @property
     def is_full(self) -> bool:
         """Whether the sender must wait."""
         return self._held >= self._size
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether everything that was sent was read."""
-        return not self._pieces
-
     def put(self, piece: bytes) -> None:
         """Send one piece; b"" ends."""
         self._last = max(self._last, trio.current_time() + self.fabric.latency())
         self._pieces.append((self._last, piece))
         self._held += len(piece)
-        checksum = zlib.crc32(_DATE.sub(b"", piece))
+        checksum = zlib.crc32(_DATE.sub(b"", piece) if piece.startswith(b"HTTP/1.1 ") else piece)
         self.fabric.trace.note(self.source, "send", self.target, self._number, len(piece), checksum)
-        self.tell()
+        self.wake_reader(self._last)
 
     def take(self, size: int) -> bytes | float:
         """A piece that is here, or the time at which the next one will be (infinity: none is under way)."""
@@ -268,9 +263,35 @@ class Pipe:
         if len(piece) > size:
             self._pieces.appendleft((ready, piece[size:]))
             piece = piece[:size]
+        was_full = self.is_full
         self._held -= len(piece)
-        self.tell()
+        if was_full:
+            self.wake_sender()
         return piece
+
+    async def wait_piece(self, until: float) -> None:
+        """Sleep until then, or until `wake_reader`."""
+        assert self._reader is None, "one task reads a stream"
+        with trio.CancelScope(deadline=until) as self._reader:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._reader = None
+
+    def wake_reader(self, at: float) -> None:
+        """There is something to see at that time."""
+        if self._reader is not None:
+            self._reader.deadline = min(self._reader.deadline, at)
+
+    async def wait_room(self, until: float) -> None:
+        """Sleep until there is room, or until then."""
+        with trio.move_on_at(until):
+            await self._room.wait()
+
+    def wake_sender(self) -> None:
+        """It should look again."""
+        self._room.set()
+        self._room = trio.Event()
 
 
 class SimStream(trio.abc.HalfCloseableStream):
@@ -299,8 +320,8 @@ class SimStream(trio.abc.HalfCloseableStream):
     def reset(self, after: float = 0.0) -> None:
         """Break this end, in ``after`` seconds."""
         self._reset_at = min(self._reset_at, trio.current_time() + after)
-        self._in.tell()
-        self._out.tell()
+        self._in.wake_reader(self._reset_at)
+        self._out.wake_sender()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, waiting while the pipe is full."""
@@ -312,7 +333,7 @@ class SimStream(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError("the other side closed")
             if self._out.is_full:
                 self._fabric.trace.probe("sender_waited")
-                await self._wait(self._out)
+                await self._out.wait_room(self._reset_at)
                 continue
             self._out.put(bytes(view[:PIECE_BYTES]))
             view = view[PIECE_BYTES:]
@@ -321,7 +342,7 @@ class SimStream(trio.abc.HalfCloseableStream):
         """Wait for room."""
         while self._out.is_full:
             self._check()
-            await self._wait(self._out)
+            await self._out.wait_room(self._reset_at)
 
     async def send_eof(self) -> None:
         """Nothing more will be sent."""
@@ -331,17 +352,22 @@ class SimStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Bytes that arrived; b"" at the end."""
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        has_slept = False
         while True:
             self._check()
             if self._fabric.is_cut(self._in.source, self._in.target):
                 await self._fabric.passable(self._in.source, self._in.target)
                 await trio.sleep(self._fabric.resend_seconds())
+                has_slept = True
                 continue
             found = self._in.take(max_bytes or PIECE_BYTES)
             if isinstance(found, bytes):
+                if not has_slept:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 return found
-            await self._wait(self._in, found)
+            await self._in.wait_piece(min(found, self._reset_at))
+            has_slept = True
 
     async def aclose(self) -> None:
         """Close both directions; what the other side still sends is refused."""
@@ -349,7 +375,9 @@ class SimStream(trio.abc.HalfCloseableStream):
             self._is_closed = True
             self._in.is_abandoned = True
             self._end()
-            self._in.tell()
+            self._in.wake_reader(trio.current_time())
+            self._in.wake_sender()
+            self._out.wake_sender()
             if self._in.is_abandoned and self._out.is_abandoned:
                 self._fabric.forget(self._number)
         await trio.lowlevel.checkpoint()
@@ -364,7 +392,3 @@ class SimStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this end was closed")
         if trio.current_time() >= self._reset_at:
             raise trio.BrokenResourceError("connection reset")
-
-    async def _wait(self, pipe: Pipe, until: float = float("inf")) -> None:
-        with trio.move_on_at(min(until, self._reset_at)):
-            await pipe.changed.wait()
