@@ -171,21 +171,41 @@ class Flusher:
         self._running += 1
         try:
             async with self._slots:
-                await self._flush_once(sealed)
-        except OSError as error:
-            self._failed(sealed, str(error))
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                # The kernel may have dropped what it could not write; asking again would be told a lie.
-                raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
-        except Unavailable as error:
-            self._failed(sealed, error.message)
-        except BaseException:
-            self._buffer.unseal(sealed.key)
-            raise
+                began = self._clock.now()
+                entries = await self._store(sealed)
+                if entries is not None:
+                    # From here on the rows are in files: whatever fails now, the seal is gone and not to be taken back.
+                    await self._shrink_wal(sealed, entries, began)
         finally:
             self._running -= 1
             self._finished_one.set()
             self._finished_one = trio.Event()
+
+    async def _store(self, sealed: Sealed) -> list[FileEntry] | None:
+        """Rows into files, files into the catalog, rows out of memory; None when that must be tried again."""
+        try:
+            entries = await self._workers.run(self._write_files, sealed)
+            mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
+            await self._registrar.register(entries, [mark])
+        except OSError as error:
+            self._failed(sealed, str(error))
+            if not _is_full(error):
+                # The kernel may have dropped what it could not write; asking again would be told a lie.
+                raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
+            return None
+        except Unavailable as error:
+            self._failed(sealed, error.message)
+            return None
+        except BaseException:
+            self._buffer.unseal(sealed.key)
+            raise
+        self._buffer.forget(sealed.key, sealed.last)
+        self._retry_at.pop(sealed.key, None)
+        self._flushes += 1
+        self._files += len(entries)
+        self._rows += sealed.rows
+        self._bytes += sum(entry.size_bytes for entry in entries)
+        return entries
 
     def _failed(self, sealed: Sealed, reason: str) -> None:
         self._buffer.unseal(sealed.key)
@@ -201,18 +221,15 @@ class Flusher:
             next_step=f"retried in {RETRY_SECONDS:g} s",
         )
 
-    async def _flush_once(self, sealed: Sealed) -> None:
-        began = self._clock.now()
-        entries = await self._workers.run(self._write_files, sealed)
-        mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
-        await self._registrar.register(entries, [mark])
-        self._buffer.forget(sealed.key, sealed.last)
-        self._retry_at.pop(sealed.key, None)
-        self._flushes += 1
-        self._files += len(entries)
-        self._rows += sealed.rows
-        self._bytes += sum(entry.size_bytes for entry in entries)
-        released = await self._release_wal()
+    async def _shrink_wal(self, sealed: Sealed, entries: Sequence[FileEntry], began: float) -> None:
+        """Give back what the files made needless. A full disk may keep it until the next flush."""
+        released = 0
+        try:
+            released = await self._release_wal()
+        except OSError as error:
+            if not _is_full(error):
+                raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
+            self._log.warning("wal_not_released", reason=str(error), next_step="the next flush tries again")
         self._log.info(
             "flushed",
             measurement=str(sealed.key),
@@ -290,6 +307,10 @@ class Flusher:
             running=self._running,
             last_error=self._last_error,
         )
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _tags(sealed: Sealed) -> list[str]:

@@ -18,6 +18,7 @@ from arc.ingest.config import IngestConfig
 from arc.ingest.flush import due
 from arc.ports import Buffer as Bytes
 from arc.storage.paths import HOUR_US
+from arc.storage.wal.log import WalLog
 from arc.system import SystemDisk
 from tests.ingest.writepath import open_write_path, values, write
 
@@ -164,6 +165,33 @@ async def test_failing_disk_stops_the_flusher(tmp_path: Path) -> None:
             await path.intake.write(write(values(100)))
             with pytest.raises(Unavailable):
                 await path.flusher.flush_all()
+
+
+@pytest.mark.parametrize(("problem", "is_fatal"), [(errno.ENOSPC, False), (errno.EIO, True)])
+async def test_a_log_that_cannot_be_released_takes_no_flush_back(
+    tmp_path: Path, problem: int, is_fatal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulated world: the seal of rows that were in files already was taken back, and the node died of a
+    KeyError; a full disk was enough.
+    """
+
+    async def release(self: WalLog, below: int, keys: object) -> int:
+        raise OSError(problem, "cannot write the checkpoint of keys")
+
+    monkeypatch.setattr(WalLog, "release", release)
+
+    async def story() -> None:
+        async with open_write_path(tmp_path) as path:
+            await path.intake.write(write(values(100)))
+            await path.flusher.flush_all()
+            assert path.rows() == 100 and path.buffer.size_bytes == 0
+            assert path.flusher.statistics().failures_total == 0
+
+    if is_fatal:
+        with pytest.RaisesGroup(pytest.RaisesGroup(DiskFailed)):
+            await story()
+    else:
+        await story()
 
 
 async def test_wal_shrinks_only_below_what_is_in_files(tmp_path: Path) -> None:
