@@ -179,7 +179,9 @@ class World:
         for client in clients:
             self.spawn(client.run)
         await self._let_faults_happen()
-        await self._until("V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader()))
+        await self._until(
+            "V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader())
+        )
         await self._until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
         for client in clients:
             client.stop = True
