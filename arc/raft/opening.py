@@ -17,6 +17,7 @@ from arc.ports import Disk
 from arc.raft.damage import Mark, beyond_repair, read_mark, write_mark
 from arc.raft.hardstate import NAME as HARD_STATE
 from arc.raft.hardstate import HardStateFile
+from arc.raft.owner import NOBODY, claim
 from arc.raft.records import LogContents, decode_entry
 from arc.raft.snapshots import SnapshotStore
 from arc.raft.types import Configuration, HardState, Peer, SnapshotMeta, Stored
@@ -36,7 +37,9 @@ class Opened(NamedTuple):
 
 
 def open_folder(disk: Disk, folder: str, me: Peer, founders: Configuration, segment_bytes: int) -> Opened:
-    """Open or begin everything in the folder. Raises Corrupt, Overloaded, OSError."""
+    """Open or begin everything in the folder. Raises Corrupt, InvalidRequest (another's), Overloaded, OSError."""
+    if me != NOBODY:
+        claim(disk, folder, me)
     path, findings = f"{folder}/log", list[str]()
     has_log = any(name.endswith(".log") for name in disk.list_dir(path))
     hard = HardStateFile.open(disk, folder)

@@ -17,12 +17,11 @@ from arc.ports import Disk
 from arc.raft import hardstate
 from arc.raft.damage import read_mark
 from arc.raft.effects import Write
+from arc.raft.owner import NOBODY, claim
 from arc.raft.records import LogContents
 from arc.raft.snapshots import SnapshotStore
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Configuration, Entry, EntryKind, HardState, Peer, SnapshotMeta
-
-_NOBODY = Peer("", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +113,8 @@ def force_alone(disk: Disk, folder: str, me: Peer) -> ForcedRecovery:
     members = {*former.voters, *former.outgoing, *former.learners, *former.learners_next}
     if members and me not in members:
         raise InvalidRequest(f"{me} is no member: in {folder} the configuration is {former!r}")
-    # As nobody, or a sole voter's damage would be refused here, too.
-    storage = RaftStorage.open(disk, folder, me=_NOBODY, founders=Configuration())
+    claim(disk, folder, me)
+    storage = RaftStorage.open(disk, folder, me=NOBODY, founders=Configuration())
     stored, held = storage.stored, storage.statistics().next_index - 1
     base = stored.snapshot
     held_term = stored.entries[-1].term if stored.entries else base.term if base is not None else 0

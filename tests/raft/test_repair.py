@@ -91,7 +91,7 @@ def test_a_survivor_that_is_damaged_leads_with_what_is_proven() -> None:
     disk = filled(20)
     disk.flip(segments(disk)[2], 2 * BLOCK_BYTES + 50)
     assert opened(disk).stored.is_damaged
-    done = force_alone(disk, "raft", B)
+    done = force_alone(disk, "raft", A)
     assert (done.held_index, done.entry_index) == (7, 8) and done.findings
     assert not opened(disk).stored.is_damaged and not examine(disk, "raft").problems
 

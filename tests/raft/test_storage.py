@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc.errors import Corrupt, DiskFailed, Overloaded
+from arc.errors import Corrupt, DiskFailed, InvalidRequest, Overloaded
 from arc.ports import BLOCK_BYTES
 from arc.raft import opening
 from arc.raft import storage as storage_module
@@ -443,3 +443,28 @@ def test_a_new_folder_on_a_full_disk_is_refused_or_votes_only() -> None:
         disk.free = 1 << 30
         assert write(opened(disk), entry(1) if indexes(opened(disk)) == [] else entry(2)) is None
     assert outcomes == {"disk_full", "votes", "works"}
+
+
+def test_a_folder_of_another_incarnation_is_refused_and_left_as_it_is() -> None:
+    """I-10, K-64: a copied folder, or one kept from before a wipe."""
+    disk = MemoryDisk()
+    founders = Configuration(voters=(Peer("n1"), Peer("n2")))
+    RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders).close()
+    before = {path: disk.read(path) for path in disk.walk("")}
+    for stranger in (Peer("n2"), Peer("n1", 2)):
+        with pytest.raises(InvalidRequest, match="was written by n1"):
+            RaftStorage.open(disk, "raft", me=stranger, founders=founders)
+    assert {path: disk.read(path) for path in disk.walk("")} == before
+    RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders)
+
+
+def test_a_folder_from_before_there_were_owners_is_taken_over_and_damage_of_the_name_is_noticed() -> None:
+    disk = MemoryDisk()
+    founders = Configuration(voters=(Peer("n1"), Peer("n2")))
+    RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders).close()
+    disk.remove("raft/owner.cbor")
+    RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders).close()
+    assert disk.exists("raft/owner.cbor")
+    disk.flip("raft/owner.cbor", 3)
+    with pytest.raises(Corrupt, match="owner"):
+        RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders)
