@@ -119,6 +119,7 @@ class World:
         self._scope = trio.CancelScope()
         self.ghost = Ghost()
         self._servers: dict[str, int] = {}
+        self._orders = 0
 
     def __repr__(self) -> str:
         return f"<World {self.plan.scenario} seed={self.plan.seed} {self.violation or 'sound'}>"
@@ -153,6 +154,17 @@ class World:
     def later(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
         """Do something after a while, unless the faults have ended by then."""
         self._faults_nursery.start_soon(world_faults.sleep_then, seconds, what)
+
+    def order(self, machine: Machine, path: str) -> None:
+        """An operator asks a node for something."""
+        self._orders += 1
+        operator = self._client(f"operator{self._orders}")
+
+        async def order() -> None:
+            await operator.order(machine.name, path)
+            await operator.close()
+
+        self.spawn(order)
 
     def leader(self) -> Machine | None:
         """Who leads; of several that believe it, the one with the highest term."""

@@ -157,6 +157,13 @@ class Client:
         answer = await self._post("/api/v1/raft/members", json.dumps({"address": address}).encode())
         return True if answer is not None and answer.status == 200 else None
 
+    async def order(self, server: str, path: str) -> None:
+        """What an operator asks of one node; whether it worked is his own affair."""
+        try:
+            await self._send("POST", path, {"content-type": "application/json"}, b"{}", server)
+        except (NotSent, Lost):
+            self._trace.probe("order_lost")
+
     async def close(self) -> None:
         """Hang up."""
         await self._http.close()
@@ -213,8 +220,8 @@ class Client:
         except Lost:
             return None
 
-    async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        server = self._where.server(self._name)
+    async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes, server: str = "") -> Answer:
+        server = server or self._where.server(self._name)
         dressed = {"authorization": f"Bearer {TOKEN}", **headers}
         answer = await self._http.ask(server, PORT, method, path, headers=dressed, body=body)
         code = "" if answer.status < 400 else json.loads(answer.body).get("code", "")

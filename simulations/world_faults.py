@@ -24,6 +24,10 @@ class World(Protocol):
     machines: tuple[Machine, ...]
     client_names: tuple[str, ...]
 
+    def order(self, machine: Machine, path: str) -> None:
+        """An operator asks a node for something."""
+        ...
+
     def leader(self) -> Machine | None:
         """Who leads; None when nobody does."""
         ...
@@ -133,6 +137,27 @@ def _stop(world: World, fault: Fault, chance: Stream) -> None:
     pick(world, fault, chance).order_stop(fault.amount)
 
 
+def _snapshot(world: World, fault: Fault, chance: Stream) -> None:
+    world.order(pick(world, fault, chance), "/api/v1/raft/snapshot")
+
+
+def _transfer(world: World, fault: Fault, chance: Stream) -> None:
+    world.order(pick(world, fault, chance), "/api/v1/raft/transfer")
+
+
+def _partition(world: World, fault: Fault, chance: Stream) -> None:
+    """Two sides of machines; clients reach both."""
+    names = [machine.name for machine in world.machines]
+    chance.shuffle(names)
+    side = chance.randint(1, max(len(names) - 1, 1))
+    world.fabric.cut(names[:side], names[side:])
+
+    async def heal() -> None:
+        world.fabric.heal()
+
+    world.later(fault.amount, heal)
+
+
 def end(world: World) -> None:
     """No fault lasts any longer."""
     world.trace.note("world", "healed")
@@ -164,4 +189,7 @@ KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
     "break_streams": _break_streams,
     "pause": _pause,
     "stop": _stop,
+    "snapshot": _snapshot,
+    "transfer": _transfer,
+    "partition": _partition,
 }

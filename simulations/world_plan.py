@@ -73,15 +73,20 @@ FAULTS: Mapping[str, tuple[float, float]] = {
     "break_streams": (0.0, 0.0),
     "pause": (0.2, 8.0),
     "stop": (0.0, 1.0),
+    "snapshot": (0.0, 0.0),
 }
 """Kinds that are drawn, and from where to where their amounts go."""
 
+FAULTS_OF_SEVERAL: Mapping[str, tuple[float, float]] = {"transfer": (0.0, 0.0), "partition": (0.2, 6.0)}
+"""Also drawn for more than one node."""
 
-def draw(seed: int, size: int = 1) -> WorldPlan:
-    """A plan drawn from a seed: some kinds of faults, some shape of a node, some load."""
+
+def draw(seed: int, size: int = 0) -> WorldPlan:
+    """A plan drawn from a seed: so many nodes (0: drawn), some kinds of faults, some shape of a node, some load."""
     chance = stream(seed, "world/plan")
+    size = size or stream(seed, "world/size").choice((1, 1, 3, 3, 5))
     seconds = chance.uniform(12.0, 40.0)
-    kinds = [kind for kind in FAULTS if chance.random() < 0.4]
+    kinds = [kind for kind in (FAULTS if size == 1 else {**FAULTS, **FAULTS_OF_SEVERAL}) if chance.random() < 0.4]
     if chance.random() < 0.1:
         kinds = []
     count = round(seconds / chance.uniform(2.0, 8.0)) if kinds else 0
@@ -114,7 +119,7 @@ def draw(seed: int, size: int = 1) -> WorldPlan:
 
 def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault:
     kind = chance.choice(kinds)
-    low, high = FAULTS[kind]
+    low, high = FAULTS[kind] if kind in FAULTS else FAULTS_OF_SEVERAL[kind]
     who = f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.6 else "leader"
     return Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3))
 
