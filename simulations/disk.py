@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from arc.raft.effects import Write
-from arc.raft.types import Configuration, Entry, EntryKind, HardState, Peer, SnapshotMeta, Stored
+from arc.raft.types import Configuration, Entry, EntryKind, HardState, Peer, SnapshotMeta, Stored, entry_bytes
 from simulations.chance import Stream
 from simulations.checkers.ghost import Ghost
 from simulations.checkers.violation import Violation
@@ -184,9 +184,25 @@ class Image:
         if snapshot is not None and self.base < snapshot.index and self.term(snapshot.index) != snapshot.term:
             self.reset(snapshot)
 
-    def stored(self, *, is_damaged: bool = False) -> Stored:
-        """What a core is started from."""
-        return Stored(hard_state=self.hard, snapshot=self.snapshot, entries=tuple(self.entries), is_damaged=is_damaged)
+    def stored(self, *, is_damaged: bool = False, tail_bytes: int = 1 << 60) -> Stored:
+        """What a core is started from: the tail of the log, at least its last entry, and what is told of the rest."""
+        place, size = len(self.entries), 0
+        while place and (size == 0 or size < tail_bytes):
+            place -= 1
+            size += entry_bytes(self.entries[place])
+        runs: list[tuple[int, int]] = []
+        for entry in self.entries[:place]:
+            if not runs or runs[-1][1] != entry.term:
+                runs.append((entry.index, entry.term))
+        told = tuple(each for each in self.configurations if self.base < each[0] <= self.base + place)
+        return Stored(
+            hard_state=self.hard,
+            snapshot=self.snapshot,
+            entries=tuple(self.entries[place:]),
+            runs=tuple(runs),
+            configurations=told if runs else (),
+            is_damaged=is_damaged,
+        )
 
 
 class Disk:

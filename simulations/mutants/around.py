@@ -44,7 +44,7 @@ AROUND = (
         "K-53",
         "a damaged record in the middle is taken for the end of the log",
         "A",
-        (Edit(HOST, "is_damaged=self.disk.is_damaged)", "is_damaged=False)"),),
+        (Edit(HOST, "is_damaged=self.disk.is_damaged,", "is_damaged=False,"),),
         DRIVER,
     ),
     Mutant(
