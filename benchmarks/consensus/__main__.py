@@ -35,7 +35,7 @@ def main() -> int:
     run = Run(
         folder=Path(arguments.folder or tempfile.mkdtemp(prefix="arc-bench-")),
         repetitions=3 if arguments.quick else 5,
-        seconds=1.5 if arguments.quick else 3.0,
+        seconds=1.0 if arguments.quick else 2.0,
         server_cpu=0,
         client_cpu=0,
         say=lambda text: print(text, file=sys.stderr, flush=True),

@@ -235,8 +235,8 @@ class Etcd(Cluster):
         return None
 
     def applied(self, node: int) -> int:
-        """Raft index of the status, which is the applied one."""
-        return int(self._status(node).get(6, [0])[0])
+        """StatusResponse.raftAppliedIndex, field 7 (rpc.proto)."""
+        return int(self._status(node).get(7, [0])[0])
 
     def _status(self, node: int) -> dict[int, list[int | bytes]]:
         connection = self.connect(node)
