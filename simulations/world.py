@@ -40,7 +40,7 @@ from simulations.world_machine import Machine
 from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
-from simulations.world_spy import watching
+from simulations.world_spy import small_logs, watching
 from simulations.world_trace import Trace
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ SETTLE_SECONDS = 3.0
 
 PEER_PORT = 9100
 
-RESTARTS = ("crash", "power_cut", "stop")
+RESTARTS = ("crash", "power_off", "power_cut", "stop")
 """Faults whose amount is the time until a machine is back."""
 
 STOPPED_SECONDS = 90.0
@@ -130,7 +130,7 @@ class World:
         self.fabric = Fabric(self.plan.network, stream(self.plan.seed, "network"), self.trace)
         self.machines = tuple(self._machine(number) for number in range(self.plan.size))
         try:
-            with self._scope, watching(self.ghost, tasks.current):
+            with self._scope, small_logs(self.plan.log), watching(self.ghost, tasks.current):
                 async with trio.open_nursery() as self._nursery:
                     await self._story()
                     self._nursery.cancel_scope.cancel()

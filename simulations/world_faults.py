@@ -64,7 +64,12 @@ def _crash_in_write(world: World, fault: Fault, chance: Stream) -> None:
         machine.process.session.die_at(int(fault.amount))
 
 
+def _power_off(world: World, fault: Fault, chance: Stream) -> None:
+    pick(world, fault, chance).kill(fault.amount, is_power=True)
+
+
 def _power_cut(world: World, fault: Fault, chance: Stream) -> None:
+    """All machines at once."""
     for machine in world.machines:
         machine.kill(fault.amount * chance.uniform(0.5, 1.5), is_power=True)
 
@@ -179,6 +184,7 @@ async def sleep_then(seconds: float, what: Callable[[], Awaitable[None]]) -> Non
 KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
     "crash": _crash,
     "crash_in_write": _crash_in_write,
+    "power_off": _power_off,
     "power_cut": _power_cut,
     "sync_fails": _sync_fails,
     "disk_full": _disk_full,

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulations.chance import Stream, stream
 from simulations.plan import Fault
 from simulations.world_network import NetworkKind
 
 KIB, MIB = 1 << 10, 1 << 20
+
+
+class LogKind(NamedTuple):
+    """What no operator may set of consensus, made small enough to matter in a short life."""
+
+    segment_bytes: int = 4 * MIB
+    snapshot_entries: int = 10_000
+    trailing_entries: int = 10_000
+    chunk_bytes: int = MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,7 @@ class WorldPlan:
     seconds: float = 30.0
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: NetworkKind = NetworkKind()  # noqa: RUF009  # a tuple
+    log: LogKind = LogKind()  # noqa: RUF009
     capacity_bytes: int = 64 * MIB
     threads: int = 8
     work_seconds: float = 0.0005
@@ -53,12 +63,16 @@ class WorldPlan:
         """From what `document` gave. Raises TypeError for a field that is not there."""
         values = dict(document)
         values["network"] = NetworkKind(*values["network"])
+        values["log"] = LogKind(*values["log"])
         values["clocks"] = tuple(values["clocks"])
         values["faults"] = tuple(
             Fault(at, kind, tuple(targets), amount) for at, kind, targets, amount in values["faults"]
         )
         return cls(**values)
 
+
+LOGS = (LogKind(), LogKind(16 * KIB, 20, 5, 2 * KIB), LogKind(64 * KIB, 8, 0, 512), LogKind(32 * KIB, 100, 50, MIB))
+"""Drawn from."""
 
 FAULTS: Mapping[str, tuple[float, float]] = {
     "crash": (0.01, 3.0),
@@ -77,7 +91,11 @@ FAULTS: Mapping[str, tuple[float, float]] = {
 }
 """Kinds that are drawn, and from where to where their amounts go."""
 
-FAULTS_OF_SEVERAL: Mapping[str, tuple[float, float]] = {"transfer": (0.0, 0.0), "partition": (0.2, 6.0)}
+FAULTS_OF_SEVERAL: Mapping[str, tuple[float, float]] = {
+    "transfer": (0.0, 0.0),
+    "partition": (0.2, 6.0),
+    "power_off": (0.1, 8.0),
+}
 """Also drawn for more than one node."""
 
 
@@ -101,6 +119,14 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
             tail_chance=chance.choice((0.0, 0.01, 0.1)),
             tail_seconds=_logarithmic(chance, 0.005, 0.5),
             buffer_bytes=chance.choice((4 * KIB, 64 * KIB, 256 * KIB)),
+        ),
+        log=stream(seed, "world/log").choice(
+            (
+                LogKind(),
+                LogKind(16 * KIB, 20, 5, 2 * KIB),
+                LogKind(64 * KIB, 8, 0, 512),
+                LogKind(32 * KIB, 100, 50, MIB),
+            )
         ),
         capacity_bytes=chance.choice((24, 64)) * MIB,
         threads=chance.choice((2, 4, 64)),

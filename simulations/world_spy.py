@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Protocol
 
+import arc.node
 from arc.catalog.facts import Catalog
 from arc.catalog.fsm import ClusterFSM
+from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.machine import CatalogMachine
 from arc.cluster.transport import PeerTransport
 from arc.raft.core import RaftCore
@@ -21,6 +24,7 @@ from arc.raft.effects import Write
 from arc.raft.messages import Message
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Entry
+from simulations.world_plan import LogKind
 
 
 class Watch(Protocol):
@@ -83,6 +87,28 @@ def watching(watch: Watch, who: Callable[[], str]) -> Iterator[None]:
         wrapped.enter_context(_wrapped(RaftStorage, "write", _writing(watch, owners)))
         wrapped.enter_context(_wrapped(RaftStorage, "open", _opening(watch, who, owners), is_class_method=True))
         yield
+
+
+@contextmanager
+def small_logs(kind: LogKind) -> Iterator[None]:
+    """Nodes that start now have such logs: `arc.node` asks one function for settings that no operator has."""
+    original = arc.node.consensus_config
+
+    def small(cluster: ClusterConfig) -> ConsensusConfig:
+        config = original(cluster)
+        raft = replace(
+            config.raft,
+            trailing_entries=kind.trailing_entries,
+            trailing_entries_max=max(kind.trailing_entries * 2, 10),
+            snapshot_chunk_bytes=kind.chunk_bytes,
+        )
+        return replace(config, raft=raft, segment_bytes=kind.segment_bytes, snapshot_entries=kind.snapshot_entries)
+
+    arc.node.consensus_config = small
+    try:
+        yield
+    finally:
+        arc.node.consensus_config = original
 
 
 def _then(tell: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
