@@ -199,7 +199,7 @@ READS = (
         "the target of a transfer campaigns before its log is durable",
         "B",
         (Edit("arc/raft/election.py", "    if waits_for:\n", "    if False:\n"),),
-        tests=("tests/raft/test_core.py",),
+        tests=("tests/raft/test_core_transfer.py",),
     ),
     one(
         "K-98",
