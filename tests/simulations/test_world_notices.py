@@ -17,7 +17,7 @@ from arc.raft.outbox import Outbox
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
-from simulations.world_plan import WorldPlan
+from simulations.world_plan import LogKind, WorldPlan
 
 SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 20}}
 LONE = WorldPlan(
@@ -43,6 +43,20 @@ THREE = WorldPlan(
     faults=tuple(
         Fault(1.5 + 2 * turn, kind, ("leader",), amount)
         for turn, (kind, amount) in enumerate([("crash", 0.2), ("isolate", 1.0)] * 2)
+    ),
+)
+
+FULL = WorldPlan(
+    scenario="notices",
+    size=3,
+    seconds=14.0,
+    clients=3,
+    think_seconds=0.2,
+    catalog_share=0.8,
+    config=SMALL,
+    log=LogKind(16384, 20, 5, 2048),
+    faults=tuple(
+        Fault(1.0 + turn * 2.0, "disk_full", (who,), 1.5) for turn, who in enumerate(("n2", "n3", "n1", "leader"))
     ),
 )
 
@@ -128,6 +142,11 @@ def send_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Outbox, "put", lambda self, message, after: put(self, message, None))
 
 
+def promise_what_a_full_disk_refused(patch: pytest.MonkeyPatch) -> None:
+    """K-56 in the driver: what waits for a refused write leaves with the next one that works."""
+    patch.setattr(Outbox, "refused", lambda self, write_id: None)
+
+
 def commit_what_one_node_has(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("arc.raft.append.quorum_value", lambda groups, matches: max(matches.values()))
 
@@ -140,6 +159,7 @@ PLANTED = [
     (forget_idempotency_keys, LONE, {"W-02"}),
     (keep_no_hard_state, THREE, {"I-10", "I-11"}),
     (send_before_it_is_durable, THREE, {"I-12", "I-28"}),
+    (promise_what_a_full_disk_refused, FULL, {"I-12"}),
     (commit_what_one_node_has, THREE, {"I-06"}),
 ]
 
@@ -157,7 +177,7 @@ def test_a_planted_bug_is_noticed(
     assert outcome.killer in killers, outcome.violation
 
 
-@pytest.mark.parametrize("plan", [LONE, THREE], ids=["lone", "three"])
+@pytest.mark.parametrize("plan", [LONE, THREE, FULL], ids=["lone", "three", "full"])
 def test_without_a_bug_nothing_is_noticed(plan: WorldPlan) -> None:
     outcome = run_world(plan)
     assert outcome.verdict == PASSED, outcome.violation
