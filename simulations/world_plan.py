@@ -107,6 +107,10 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     kinds = [kind for kind in (FAULTS if size == 1 else {**FAULTS, **FAULTS_OF_SEVERAL}) if chance.random() < 0.4]
     if chance.random() < 0.1:
         kinds = []
+    # One cluster in four has little but its catalog to do, and full disks: only then do logs of consensus fill them.
+    is_about_logs = size > 1 and stream(seed, "world/family").random() < 0.25
+    if is_about_logs:
+        kinds = [*kinds, "disk_full"]
     count = round(seconds / chance.uniform(2.0, 8.0)) if kinds else 0
     faults = tuple(sorted(_fault(chance, kinds, seconds, size) for _ in range(count)))
     return WorldPlan(
@@ -120,14 +124,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
             tail_seconds=_logarithmic(chance, 0.005, 0.5),
             buffer_bytes=chance.choice((4 * KIB, 64 * KIB, 256 * KIB)),
         ),
-        log=stream(seed, "world/log").choice(
-            (
-                LogKind(),
-                LogKind(16 * KIB, 20, 5, 2 * KIB),
-                LogKind(64 * KIB, 8, 0, 512),
-                LogKind(32 * KIB, 100, 50, MIB),
-            )
-        ),
+        log=LOGS[1] if is_about_logs else stream(seed, "world/log").choice(LOGS),
         capacity_bytes=chance.choice((24, 64)) * MIB,
         threads=chance.choice((2, 4, 64)),
         work_seconds=_logarithmic(chance, 0.0001, 0.01),
@@ -136,7 +133,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         think_seconds=_logarithmic(chance, 0.1, 1.0),
         query_share=chance.choice((0.0, 0.03, 0.1)),
         flush_share=chance.choice((0.0, 0.02, 0.05)),
-        catalog_share=chance.choice((0.0, 0.05, 0.2)),
+        catalog_share=max(chance.choice((0.0, 0.05, 0.2)), 0.8 * is_about_logs),
         key_share=chance.choice((0.0, 0.5, 1.0)),
         rows_max=chance.choice((1, 8, 60)),
         faults=faults,

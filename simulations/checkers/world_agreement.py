@@ -49,6 +49,7 @@ class Ghost:
         self.catalogs: dict[str, Catalog] = {}
         self.applied_to = 0
         self.disks: dict[str, Durable] = {}
+        self._terms: dict[str, int] = {}
         self._votes: dict[tuple[str, int], str] = {}
         self._entries: dict[int, bytes] = {}
         self._states: dict[int, bytes] = {}
@@ -59,9 +60,10 @@ class Ghost:
         """I-01: a term has one leader, and a node that was started again never leads the same term. I-10."""
         state = core.state
         machine = _machine(who)
-        if state.term < self.terms.get(machine, 0):
-            raise Violation("I-10", "the term of a node went back", who, self.terms[machine], state.term)
-        self.terms[machine] = state.term
+        # Within a life: a term that was not durable yet may be forgotten by a crash, for nobody heard of it (I-28).
+        if state.term < self._terms.get(who, 0):
+            raise Violation("I-10", "the term of a node went back", who, self._terms[who], state.term)
+        self._terms[who] = self.terms[machine] = state.term
         self.cores[machine] = core
         if state.role is Role.LEADER and self.leaders.setdefault(state.term, who) != who:
             raise Violation("I-01", "two leaders in one term", state.term, self.leaders[state.term], who)
