@@ -1,24 +1,24 @@
-"""A simulated node: one bare core, its disk, its state machine, its clock, and the driver that stands between them.
+"""A simulated node: the life, the clock and the steps of one bare core, which has a disk and a state machine.
 
 It does what `arc.raft.node` does with real disks and sockets, and nothing cleverer. It crashes, also between two
-effects of one step, restarts from what its disk kept, is paused, and has a clock that is fast, slow or jumps.
+effects of one step, restarts from what its disk kept, is paused, and has a clock that is fast, slow or jumps. What it
+does when the core asks is `deeds`.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arc.raft import effects as out
 from arc.raft import events
-from arc.raft.events import Event, Persisted, Receive
+from arc.raft.events import Event
 from arc.raft.messages import Message
 from arc.raft.types import Peer, SnapshotMeta, Stored
 from simulations import damage
 from simulations.chance import stream
-from simulations.checkers import judge, promises, purity, recovery, rules, snapshots
+from simulations.checkers import judge, purity, recovery, rules
 from simulations.checkers.violation import of_core
+from simulations.deeds import DO
 from simulations.disk import Disk
 from simulations.machine import Machine
 
@@ -243,7 +243,7 @@ class Host:
             if self.fuse and self._is_fuse_burnt(effect):
                 world.guided_crash(self)
                 return
-            _DO[type(effect)](self, effect)
+            DO[type(effect)](self, effect)
             if world.guided and self._is_guided_crash(effect):
                 world.guided_crash(self)
             if life != self.life:
@@ -265,214 +265,3 @@ class Host:
         if self.fuse == 0:
             self.world.probes[f"crash_before_{type(effect).__name__}"] += 1
         return self.fuse == 0
-
-    # -------------------------------------------------------------------------------------------------------- effects
-
-    def _write(self, effect: out.Write) -> None:
-        if not self.disk.is_syncing:
-            self._begin_sync()
-
-    def _begin_sync(self) -> None:
-        seconds, covered = self.disk.begin(self.world.now)
-        self.sync_until = self.world.now + seconds
-        self.world.at(self.sync_until, self._synced, self.life, covered)
-
-    def _synced(self, life: int, covered: int) -> None:
-        if life != self.life:
-            return
-        disk, world = self.disk, self.world
-        if disk.is_failing:
-            world.fault("sync_failed")
-            world.note("sync_failed", self.peer)
-            # Never asked again: what the page cache says now is worth nothing (fsyncgate, K-55). The kernel may have
-            # dropped the pages, and the next sync would say that all is well.
-            self.crash(is_dropped=disk.is_dropping)
-            world.restart_later(self)
-            return
-        refused = disk.finish(covered)
-        report = disk.shape.report_seconds
-        if refused:
-            world.probes["disk_full_refused_a_write"] += 1
-            world.at(world.now + report, self._refuse, self.life, refused)
-        world.at(world.now + report, self._persisted, self.life, covered)
-        if disk.pending:
-            self._begin_sync()
-
-    def _refuse(self, life: int, write_id: int) -> None:
-        if life != self.life:
-            return
-        if self.paused_until > self.world.now:
-            self.world.at(self.paused_until, self._refuse, life, write_id)
-            return
-        self.disk.told_full(self.state.writes.next_id - 1)
-        # What waits for these writes promises entries that are not there; whoever lost a message asks again (K-56).
-        self.held = [each for each in self.held if each[0] < write_id]
-        self.step(events.WriteRefused(write_id))
-
-    def _persisted(self, life: int, write_id: int) -> None:
-        if life != self.life:
-            return
-        if self.paused_until > self.world.now:
-            self.world.at(self.paused_until, self._persisted, life, write_id)
-            return
-        recovery.i38_own_write(self, write_id)
-        self.step(Persisted(write_id))
-        if life != self.life:
-            return
-        if self.disk.refused_from and write_id > self.disk.refused_to:
-            self.disk.refused_from = self.disk.refused_to = 0
-            self.disk.issued.is_lossy = False
-        if self.held:
-            ready = [message for after, message in self.held if after <= write_id]
-            self.held = [each for each in self.held if each[0] > write_id]
-            for message in ready:
-                if self.core is not None and life == self.life and message.term >= self.core.term:
-                    self.transmit(message)
-
-    def _send(self, effect: out.Send) -> None:
-        promises.made(self, effect.message)
-        after = effect.after
-        if after is not None and after > self.state.writes.persisted_id:
-            self.held.append((after, effect.message))
-        else:
-            self.transmit(effect.message)
-
-    def transmit(self, message: Message) -> None:
-        """A message leaves this node."""
-        promises.leaving(self, message)
-        self.world.carry(message)
-
-    def _apply(self, effect: out.Apply) -> None:
-        for entry in effect.entries:
-            judge.applying(self, entry)
-            self.applied = entry.index
-            answer = self.machine.apply(entry)
-            request = self.waiting.pop(entry.index, None)
-            if request is not None:
-                self.world.finished(self, request, entry.index, answer)
-        self.later(self.world.apply_seconds(), events.Applied(self.applied))
-        every = self.world.plan.snapshot_every
-        if every and self.applied - self.memory.snapshot_index >= every:
-            self.take_snapshot()
-
-    def take_snapshot(self) -> None:
-        """Write down the state machine; the core hears of it when it is safe."""
-        state, index = self.state, self.applied
-        self.memory.snapshot_index = index
-        term = state.log.term(index)
-        if term is None:
-            return
-        at, configuration = state.history.at(index)
-        if not configuration.voters:
-            self.world.probes["newcomer_waits_with_its_snapshot"] += 1
-            return
-        image = self.machine.dump()
-        meta = SnapshotMeta(index, term, configuration, at, len(image), f"{zlib.crc32(image):08x}")
-        snapshots.taken(self, meta, image)
-        self.world.at(self.world.now + 0.004, self._snapshot_safe, self.life, (meta, image))
-
-    def _snapshot_safe(self, life: int, snapshot: tuple[SnapshotMeta, bytes]) -> None:
-        meta, image = snapshot
-        if life != self.life or self.paused_until > self.world.now:
-            return
-        if self.state.applied < meta.index or meta.index > self.disk.synced.last:
-            self.world.at(self.world.now + 0.004, self._snapshot_safe, life, snapshot)
-            return
-        newest = self.disk.synced.snapshot
-        if newest is None or meta.index > newest.index:
-            pending = self.disk.issued.snapshot
-            if pending is not None and pending.index > meta.index:
-                return
-            self.disk.images[meta] = image
-            if self.disk.shape.head_seconds:
-                self.disk.renamed.append(meta)
-                self.world.at(self.world.now + self.disk.shape.head_seconds, self._head_synced, life, meta)
-                return
-            self.disk.synced.snapshot = self.disk.issued.snapshot = meta
-        self.step(events.SnapshotTaken(meta))
-
-    def _head_synced(self, life: int, meta: SnapshotMeta) -> None:
-        """The directory that names the snapshot is synced: only now it counts, and the log before it may go."""
-        if life != self.life:
-            return
-        self.disk.renamed.remove(meta)
-        newest, pending = self.disk.synced.snapshot, self.disk.issued.snapshot
-        if (newest is None or newest.index < meta.index) and (pending is None or pending.index < meta.index):
-            self.disk.synced.snapshot = self.disk.issued.snapshot = meta
-            self.step(events.SnapshotTaken(meta))
-
-    def _restore(self, effect: out.Restore) -> None:
-        self.machine.load(self.disk.images[effect.meta])
-        self.applied = self.memory.snapshot_index = effect.meta.index
-        snapshots.restored(self, effect.meta)
-        self.world.probes["snapshot_restored"] += 1
-        self.later(self.world.apply_seconds(), events.Applied(effect.meta.index))
-
-    def _read_entries(self, effect: out.ReadEntries) -> None:
-        image, disk = self.disk.issued, self.disk
-        if disk.rotten and not damage.is_readable(disk, effect.first, effect.last):
-            self.world.damaged(self)
-            return
-        start = max(effect.first - image.base - 1, 0)
-        found = tuple(image.entries[start : max(effect.last - image.base, 0)])
-        if disk.shape.read_errors and found and disk.chance.random() < disk.shape.read_errors:
-            self.world.probes["read_error"] += 1
-            found = disk.chance.choice(((), found[:1], tuple(image.entries[:1])))
-        if found and found[0].index != effect.first:  # Records say what they are: this one is from elsewhere.
-            found = ()
-        self.later(0.001, events.EntriesRead(found, effect.token))
-
-    def _compact(self, effect: out.Compact) -> None:
-        if self.world.plan.is_compacting_disk:
-            self.disk.synced.compact(effect.first)
-            self.disk.issued.compact(effect.first)
-
-    def _snapshot_read(self, effect: out.SnapshotRead) -> None:
-        disk = self.disk
-        image = disk.images.get(effect.meta)
-        if disk.is_snapshot_rotten and effect.meta == disk.synced.snapshot:
-            self.world.damaged(self)
-            return
-        if disk.shape.read_errors and image is not None and disk.chance.random() < disk.shape.read_errors:
-            self.world.probes["read_error"] += 1
-            effect = effect._replace(bytes_max=max(effect.bytes_max // 2, 1))
-        data = None if image is None else image[effect.offset : effect.offset + effect.bytes_max]
-        is_last = image is not None and effect.offset + effect.bytes_max >= len(image)
-        chunk = events.SnapshotChunk(effect.peer, effect.meta, effect.offset, data, zlib.crc32(data or b""), is_last)
-        self.later(0.001, chunk)
-
-    def _snapshot_store(self, effect: out.SnapshotStore) -> None:
-        meta, staged = self.staged
-        if effect.offset == 0:
-            meta, staged = effect.meta, b""
-        is_ok = meta == effect.meta and len(staged) == effect.offset and zlib.crc32(effect.data) == effect.checksum
-        if is_ok:
-            staged += effect.data
-        self.staged = (meta, staged)
-        if effect.is_last and is_ok:
-            is_ok = f"{zlib.crc32(staged):08x}" == effect.meta.digest and len(staged) == effect.meta.size_bytes
-            if is_ok:
-                self.disk.images[effect.meta] = staged
-        self.later(0.001, events.SnapshotStored(effect.meta, effect.offset, is_ok))
-
-    def _answer(self, effect: out.Answer) -> None:
-        self.world.answered(self, effect.request, effect.result)
-
-    def _trace(self, effect: out.Trace) -> None:
-        self.world.told(self, effect)
-
-
-_DO: dict[type, Callable[[Host, Any], None]] = {
-    out.Write: Host._write,
-    out.Send: Host._send,
-    out.Apply: Host._apply,
-    out.Restore: Host._restore,
-    out.ReadEntries: Host._read_entries,
-    out.Compact: Host._compact,
-    out.SnapshotRead: Host._snapshot_read,
-    out.SnapshotStore: Host._snapshot_store,
-    out.Answer: Host._answer,
-    out.Trace: Host._trace,
-}
-
-__all__ = ["Host", "Receive"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from simulations.mutants.mutant import CLIENT, CODEC, DISK, DRIVER, MACHINE, STORAGE, Mutant
 from simulations.mutants.plant import Edit
 
-HOST = "simulations.host"
+DEEDS, HOST = "simulations.deeds", "simulations.host"
 
 AROUND = (
     Mutant(
@@ -61,12 +61,12 @@ AROUND = (
         "A",
         (
             Edit(
-                HOST,
-                "        if disk.is_failing:\n",
-                "        if disk.is_failing:\n"
-                "            disk.is_failing = False  # The page cache calls them clean now; the disk never saw them.\n"
-                "            disk.pending[:] = [write for write in disk.pending if write.write_id > covered]\n"
-                "        if disk.is_failing:\n",
+                DEEDS,
+                "    if disk.is_failing:\n",
+                "    if disk.is_failing:\n"
+                "        disk.is_failing = False  # The page cache calls them clean now; the disk never saw them.\n"
+                "        disk.pending[:] = [write for write in disk.pending if write.write_id > covered]\n"
+                "    if disk.is_failing:\n",
             ),
         ),
         DRIVER,
@@ -75,7 +75,7 @@ AROUND = (
         "K-56",
         "a batch that found room for a part only is reported done",
         "A",
-        (Edit(HOST, "        if refused:\n", "        if False:\n"),),
+        (Edit(DEEDS, "    if refused:\n", "    if False:\n"),),
         DRIVER,
     ),
     Mutant(
@@ -139,7 +139,7 @@ AROUND = (
         "K-67",
         "a snapshot is stamped with the current term, not with that of its index",
         "A",
-        (Edit(HOST, "        term = state.log.term(index)\n", "        term = state.term\n"),),
+        (Edit(DEEDS, "    term = state.log.term(index)\n", "    term = state.term\n"),),
         DRIVER,
     ),
     Mutant(
@@ -148,12 +148,12 @@ AROUND = (
         "A",
         (
             Edit(
-                HOST,
-                "        meta, image = snapshot\n",
-                "        meta, image = snapshot\n"
-                "        if life == self.life:\n"
-                "            image = self.machine.dump()\n"
-                "            meta = meta._replace(size_bytes=len(image), digest=f'{zlib.crc32(image):08x}')\n",
+                DEEDS,
+                "    life, meta, image = ticket\n",
+                "    life, meta, image = ticket\n"
+                "    if life == host.life:\n"
+                "        image = host.machine.dump()\n"
+                "        meta = meta._replace(size_bytes=len(image), digest=f'{zlib.crc32(image):08x}')\n",
             ),
         ),
         DRIVER,
@@ -164,15 +164,15 @@ AROUND = (
         "A",
         (
             Edit(
-                HOST,
-                "            answer = self.machine.apply(entry)\n",
-                "            now, used = self.local(self.world.now), self.__dict__.setdefault('used', {})\n"
-                "            for client in [it for it in self.machine.sessions if now > used.get(it, now) + 1.0]:\n"
-                "                del self.machine.sessions[client]\n"
-                "            used.update((each, now) for each in self.machine.sessions if each not in used)\n"
-                "            answer = self.machine.apply(entry)\n"
-                "            if entry.payload and isinstance(entry.payload, bytes):\n"
-                "                used[entry.payload.decode().split(' ')[0]] = now\n",
+                DEEDS,
+                "        answer = host.machine.apply(entry)\n",
+                "        now, used = host.local(host.world.now), host.__dict__.setdefault('used', {})\n"
+                "        for client in [it for it in host.machine.sessions if now > used.get(it, now) + 1.0]:\n"
+                "            del host.machine.sessions[client]\n"
+                "        used.update((each, now) for each in host.machine.sessions if each not in used)\n"
+                "        answer = host.machine.apply(entry)\n"
+                "        if entry.payload and isinstance(entry.payload, bytes):\n"
+                "            used[entry.payload.decode().split(' ')[0]] = now\n",
             ),
         ),
         MACHINE,

@@ -41,7 +41,7 @@ def blind_world(name: str, texts: Mapping[str, str]) -> type[Any]:
     moved = {f"{package}.checkers": ""}
     for key in (*STANDS, LIVENESS):
         text = texts[key] if key in texts else (folder / "liveness.py").read_text(encoding="utf-8")
-        if key in ("simulations.disk", "simulations.host"):
+        if key == "simulations.disk":
             text = text.replace("raise Violation(", "Violation(")
         text = text.replace("raise of_core(error) from error", "return stopped(self)")
         text = retarget(text, package, STANDS)

@@ -34,7 +34,10 @@ CORE = (
 SHARED = ("config", "effects", "events", "messages", "types")
 """The values that a copy shares with the original."""
 
-STANDS = ("simulations.cores", "simulations.disk", "simulations.host", "simulations.machine", "simulations.workload")
+STANDS = (
+    *("simulations.cores", "simulations.deeds", "simulations.disk", "simulations.host", "simulations.machine"),
+    "simulations.workload",
+)
 """What stands for disk, driver, state machine and clients in a run of bare cores."""
 
 

@@ -4,7 +4,6 @@ between the core and the hardware, is wrong; and experiments show where the guar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,7 @@ from arc.raft.effects import ReadEntries
 from arc.raft.events import SnapshotTaken
 from arc.raft.messages import Commit
 from arc.raft.types import Peer, SnapshotMeta
-from simulations import host, wire
+from simulations import deeds, wire
 from simulations.chance import stream
 from simulations.checkers.violation import Violation
 from simulations.cores import Cores
@@ -179,22 +178,22 @@ def test_a_full_queue_loses_what_the_window_must_not_wait_for() -> None:
 def test_a_second_sync_is_not_asked_after_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fsyncgate: the kernel dropped the pages, and the next sync says that all is well (I-12)."""
 
-    def synced(self: Host, life: int, covered: int) -> None:
-        disk = self.disk
-        if life != self.life or not disk.is_failing:
-            was(self, life, covered)
+    def synced(host: Host, ticket: tuple[int, int]) -> None:
+        (life, covered), disk = ticket, host.disk
+        if life != host.life or not disk.is_failing:
+            was(host, ticket)
             return
         disk.pending = [write for write in disk.pending if write.write_id > covered]
         disk.is_failing, disk.is_syncing, disk.done = False, False, covered
-        self.world.at(self.world.now, self._persisted, self.life, covered)
+        host.world.at(host.world.now, deeds._persisted, host, ticket)
         if disk.pending:
-            self._begin_sync()
+            deeds._begin_sync(host)
 
-    was = Host._synced
+    was = deeds._synced
     faults = tuple(Fault(2.0 + turn, "sync_fails", ("leader",), 1.0) for turn in range(4))
     plan = Plan(seed=0, seconds=8.0, think_seconds=0.02, faults=faults)
     assert run(plan).killer == ""
-    monkeypatch.setattr(Host, "_synced", synced)
+    monkeypatch.setattr(deeds, "_synced", synced)
     assert run(plan).killer == "I-12"
 
 
@@ -240,12 +239,11 @@ def test_a_codec_that_loses_something_is_seen(monkeypatch: pytest.MonkeyPatch) -
 def test_a_completion_of_an_earlier_life_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """I-38."""
 
-    def persisted(
-        self: Host, life: int, write_id: int, was: Callable[[Host, int, int], None] = Host._persisted
-    ) -> None:
-        was(self, self.life if self.core is not None else life, write_id)
+    def persisted(host: Host, ticket: tuple[int, int]) -> None:
+        was(host, ticket if host.core is None else (host.life, ticket[1]))
 
-    monkeypatch.setattr(Host, "_persisted", persisted)
+    was = deeds._persisted
+    monkeypatch.setattr(deeds, "_persisted", persisted)
     plans = [replace(BY_NAME["power_cut"].plan(seed), disk=DiskShape(report_seconds=0.3)) for seed in range(4)]
     assert "I-38" in {run(plan).killer for plan in plans}
 
@@ -253,29 +251,29 @@ def test_a_completion_of_an_earlier_life_is_seen(monkeypatch: pytest.MonkeyPatch
 def test_a_snapshot_that_counts_before_its_directory_is_synced_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log before it is gone, and after a crash so is its name."""
 
-    def safe(self: Host, life: int, snapshot: tuple[SnapshotMeta, bytes]) -> None:
-        was(self, life, snapshot)
-        if life == self.life and self.disk.renamed:
-            meta = self.disk.renamed[-1]
-            self.disk.issued.snapshot = meta
-            image, self.disk.synced.snapshot = self.disk.synced.snapshot, meta
-            self.step(SnapshotTaken(meta))
-            self.disk.synced.snapshot = image
+    def safe(host: Host, ticket: tuple[int, SnapshotMeta, bytes]) -> None:
+        was(host, ticket)
+        if ticket[0] == host.life and host.disk.renamed:
+            meta = host.disk.renamed[-1]
+            host.disk.issued.snapshot = meta
+            image, host.disk.synced.snapshot = host.disk.synced.snapshot, meta
+            host.step(SnapshotTaken(meta))
+            host.disk.synced.snapshot = image
 
-    was = Host._snapshot_safe
-    monkeypatch.setattr(Host, "_snapshot_safe", safe)
+    was = deeds._snapshot_safe
+    monkeypatch.setattr(deeds, "_snapshot_safe", safe)
     assert killers("rotten_snapshot") - {""}
 
 
 def test_a_read_that_is_not_checked_hands_out_other_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A misdirected read: the record says what it is, and somebody has to look."""
 
-    def read(self: Host, effect: ReadEntries) -> None:
-        first = self.disk.issued.base + 1
-        was(self, effect._replace(first=first) if effect.first > first + 2 else effect)
+    def read(host: Host, effect: ReadEntries) -> None:
+        first = host.disk.issued.base + 1
+        was(host, effect._replace(first=first) if effect.first > first + 2 else effect)
 
-    was = Host._read_entries
-    monkeypatch.setitem(host._DO, ReadEntries, read)
+    was = deeds._read_entries
+    monkeypatch.setitem(deeds.DO, ReadEntries, read)
     assert killers("rotten") - {""}
 
 
