@@ -80,13 +80,11 @@ class Verdict(NamedTuple):
 
 
 def campaign_plan(number: int) -> Plan:
-    """The standard campaign: of four plans one is drawn, two are made for hunting, and one is any other named run."""
+    """The standard campaign: of eight plans one is drawn, one is any other named run, and six are made for hunting."""
     turn, rest = divmod(number, 4)
-    if rest == 0:
-        return swarm.draw(number)
-    if rest == 2:
-        return ORDINARY[turn % len(ORDINARY)].plan(number)
-    return HUNTING[(2 * turn + rest // 2) % len(HUNTING)][2](number)
+    if rest:
+        return HUNTING[(3 * turn + rest - 1) % len(HUNTING)][2](number)
+    return ORDINARY[turn // 2 % len(ORDINARY)].plan(number) if turn % 2 else swarm.draw(number)
 
 
 def hunt(mutant: Mutant, first_seed: int = 0, seeds_max: int | None = None) -> Verdict:

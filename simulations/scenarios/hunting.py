@@ -59,10 +59,10 @@ def _late_snapshot(seed: int) -> Plan:
         "trailing_entries_max": 0,
         "append_entries_max": chance.choice((1, 3)),
         "heartbeat_seconds": 0.1,
-        "snapshot_chunk_bytes": chance.choice((40, 1 << 20)),
+        "snapshot_chunk_bytes": chance.choice((40, 1 << 20, 1 << 20)),
         "snapshot_retry_seconds": 0.2,
     }
-    network = NetworkShape(latency_seconds=0.06, is_heavy_tailed=True, duplicate=0.3)
+    network = NetworkShape(latency_seconds=0.06, is_heavy_tailed=True, duplicate=0.6)
     return _plan(
         "late_snapshot",
         seed,
