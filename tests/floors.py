@@ -60,6 +60,7 @@ RAFT_ORDER = (
     {"codec", "outbox"},
     {"storage", "snapshots", "requests", "disklane", "applylane"},
     {"saver"},
+    {"turning"},
     {"node"},
 )
 """Inside ``arc.raft``: a file imports only from steps before its own."""
@@ -100,6 +101,7 @@ IMPURE = (
     "arc.raft.requests",
     "arc.raft.saver",
     "arc.raft.storage",
+    "arc.raft.turning",
 )
 """Exceptions of the patterns above: the few that wait."""
 
