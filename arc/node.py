@@ -26,6 +26,7 @@ from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed, FeedStatistics
 from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
+from arc.cluster.transport import TransportStatistics
 from arc.config import Config
 from arc.duties import WriterDuty
 from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
@@ -78,6 +79,7 @@ class NodeStatistics:
     registrar: RegistrarStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
+    peers: TransportStatistics | None
     feed: FeedStatistics
     manifest: FileStats
     storage: KeeperStatistics
@@ -203,6 +205,7 @@ async def run_node(
                 registrar=path.registrar if path is not None else None,
                 query=queries.statistics(),
                 catalog=proposals.statistics(),
+                peers=consensus.transport.statistics() if consensus.transport is not None else None,
                 feed=feed.statistics(),
                 manifest=catalog().totals(),
                 storage=keeper.statistics(),

@@ -59,8 +59,16 @@ class ProposalsStatistics:
     snapshot_index: int
     log_first_index: int
     log_next_index: int
+    durable_index: int
+    commit_index: int
     term: int
     is_leader: bool
+    is_damaged: bool
+    has_space: bool
+    role_changes_total: int
+    messages_sent_total: int
+    messages_received_total: int
+    messages_dropped_total: int
 
 
 class Proposals:
@@ -128,8 +136,16 @@ class Proposals:
             snapshot_index=status.snapshot_index,
             log_first_index=status.first_index,
             log_next_index=status.last_index + 1,
+            durable_index=status.durable_index,
+            commit_index=status.commit,
             term=status.term,
             is_leader=self._raft.is_leader,
+            is_damaged=status.is_damaged,
+            has_space=status.has_space,
+            role_changes_total=counts.traces.get("role", 0),
+            messages_sent_total=counts.messages_sent,
+            messages_received_total=counts.messages_received,
+            messages_dropped_total=counts.messages_dropped,
         )
 
     def _judge(self, command: Command) -> Result | None:
