@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import cbor2
 import pytest
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 
 from arc.cluster.calls import Calls
-from arc.cluster.transport import VERSION, Address, PeerTransport
+from arc.cluster.transport import BACKOFF_SECONDS, VERSION, Address, PeerTransport
 from arc.errors import OutcomeUnknown, Unavailable
 from arc.raft import codec
 from arc.raft.messages import Append, Heartbeat, Message
@@ -58,6 +59,21 @@ class Node:
         self.came.set()
 
 
+class NobodyThere(MemoryNetwork):
+    """Writes down when somebody is dialled whom nobody reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dialled: list[float] = []
+
+    async def connect_tcp(self, host: str, port: int) -> trio.abc.Stream:
+        try:
+            return await super().connect_tcp(host, port)
+        except OSError:
+            self.dialled.append(trio.current_time())
+            raise
+
+
 @asynccontextmanager
 async def two(cluster: str = "c") -> AsyncIterator[tuple[Node, Node, trio.Nursery]]:
     network, book = MemoryNetwork(), {"n1": "h:41001", "n2": "h:41002"}
@@ -78,6 +94,7 @@ def append(index: int, size: int = 10) -> Append:
 
 
 async def test_messages_arrive_whole_and_in_their_order() -> None:
+    """N-04."""
     async with two() as (first, second, _):
         sent = [heartbeat(number) for number in range(100)]
         for message in sent:
@@ -88,6 +105,7 @@ async def test_messages_arrive_whole_and_in_their_order() -> None:
 
 
 async def test_a_heartbeat_overtakes_entries_that_wait() -> None:
+    """N-04: a path of their own for heartbeats."""
     async with two() as (first, second, _):
         for index in range(1, 101):
             first.transport.send(append(index, 100_000))
@@ -100,6 +118,7 @@ async def test_a_heartbeat_overtakes_entries_that_wait() -> None:
 
 
 async def test_a_message_without_a_place_is_dropped_and_counted() -> None:
+    """N-04: bounded, and sending never waits."""
     async with two() as (first, second, _):
         for index in range(1, 1001):
             first.transport.send(append(index))
@@ -110,6 +129,7 @@ async def test_a_message_without_a_place_is_dropped_and_counted() -> None:
 
 
 async def test_nobody_there_is_told_and_dialled_again(autojump_clock: trio.testing.MockClock) -> None:
+    """N-04: and what waited meanwhile is not sent."""
     network, book = MemoryNetwork(), {"n2": "h:41002"}
     first, second = Node(network, N1, book), Node(network, N2, book)
     async with trio.open_nursery() as nursery:
@@ -125,7 +145,43 @@ async def test_nobody_there_is_told_and_dialled_again(autojump_clock: trio.testi
         nursery.cancel_scope.cancel()
 
 
+async def test_pauses_between_dials_double_up_to_a_bound_and_begin_anew_after_a_success(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """N-05: each is drawn from the upper half of what it may be, so that peers do not knock in step."""
+    network = NobodyThere()
+    first, second = Node(network, N1, {"n2": "h:41002"}), Node(network, N2, {})
+    shortest, longest = BACKOFF_SECONDS
+    poll = 0.001
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+
+        async def dialled(count: int) -> list[float]:
+            """The pauses between so many failed dials."""
+            network.dialled.clear()
+            while len(network.dialled) < count:
+                first.transport.send(heartbeat(1))
+                await trio.sleep(poll)
+            return [after - before for before, after in pairwise(network.dialled)]
+
+        pauses = await dialled(12)
+        for number, pause in enumerate(pauses):
+            most = min(shortest * 2**number, longest)
+            assert most / 2 <= pause <= most + 2 * poll
+        assert len({round(pause, 3) for pause in pauses[-6:]}) > 1, "drawn"
+        async with trio.open_nursery() as life:
+            await life.start(second.transport.run, "h", 41002)
+            while not second.got:
+                first.transport.send(heartbeat(2))
+                await trio.sleep(poll)
+            life.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await dialled(2))[0] <= 2 * shortest + 2 * poll
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_restarted_peer_is_noticed_and_reached_again(autojump_clock: trio.testing.MockClock) -> None:
+    """N-04: another incarnation at the same address."""
     network, book = MemoryNetwork(), {"n2": "h:41002"}
     first, second, again = Node(network, N1, book), Node(network, N2, book), Node(network, Peer("n2", 23), book)
     async with trio.open_nursery() as nursery:
@@ -146,6 +202,7 @@ async def test_a_restarted_peer_is_noticed_and_reached_again(autojump_clock: tri
 
 
 async def test_a_newcomer_answers_whoever_greeted_it_without_any_book() -> None:
+    """N-04: addresses come from the book, or from who dialled."""
     network = MemoryNetwork()
     first, second = Node(network, N1, {"n2": "h:41002"}), Node(network, N2, {})
     async with trio.open_nursery() as nursery:
@@ -160,6 +217,7 @@ async def test_a_newcomer_answers_whoever_greeted_it_without_any_book() -> None:
 
 
 async def test_greeting_tells_who_listens_somewhere() -> None:
+    """N-04."""
     async with two() as (first, _, __):
         found = await first.transport.greet("h:41002")
         assert (found.peer, found.address) == (N2, Address("h", 41002))
@@ -180,6 +238,7 @@ async def test_greeting_tells_who_listens_somewhere() -> None:
     ids=["speaks for another", "no message", "no such kind", "no frame"],
 )
 async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(frames: list[bytes]) -> None:
+    """N-04: and it speaks for nobody but itself."""
     network = MemoryNetwork()
     node = Node(network, N2, {})
     async with trio.open_nursery() as nursery:
@@ -199,6 +258,7 @@ async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(fra
     [[VERSION + 1, "c", "n1", 11, "h", 1], [VERSION, "other", "n1", 11, "h", 1], [VERSION, "c", 5, 11, "h", 1], [], 5],
 )
 async def test_a_stranger_with_a_wrong_greeting_is_not_heard(greeting: object) -> None:
+    """N-04; N-03: another version, another cluster."""
     network = MemoryNetwork()
     node = Node(network, N2, {})
     async with trio.open_nursery() as nursery:
@@ -243,6 +303,7 @@ async def calling() -> AsyncIterator[tuple[Calls, Calls, dict[str, bool]]]:
 
 
 async def test_a_question_gets_its_own_answer() -> None:
+    """N-04: many calls at once over one stream."""
     async with calling() as (one, _, __):
         answers: dict[int, bytes] = {}
 
@@ -258,6 +319,7 @@ async def test_a_question_gets_its_own_answer() -> None:
 async def test_what_never_left_is_unavailable_and_what_may_have_is_unknown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """N-04, N-01."""
     async with calling() as (one, _, reach):
         reach["n2"] = False
         with pytest.raises(Unavailable):
@@ -268,6 +330,7 @@ async def test_what_never_left_is_unavailable_and_what_may_have_is_unknown(
 
 
 async def test_a_broken_connection_ends_the_calls_over_it_at_once() -> None:
+    """N-04, N-01."""
     async with calling() as (one, _, __), trio.open_nursery() as nursery:
 
         async def ask() -> None:
@@ -281,6 +344,7 @@ async def test_a_broken_connection_ends_the_calls_over_it_at_once() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xff", cbor2.dumps([2, 1, b""]), cbor2.dumps([0, "1", b""]), cbor2.dumps(5)])
 async def test_what_is_no_call_is_refused(data: bytes) -> None:
+    """N-04."""
     async with calling() as (one, _, __):
         with pytest.raises(ValueError, match="not a call"):
             one.receive("n2", data)

@@ -39,11 +39,13 @@ HEARTBEAT = messages.Heartbeat(Peer("n2", 7), Peer("n1"), 3, 9, 4)
 
 
 def test_every_kind_of_message_has_a_number() -> None:
+    """N-04."""
     assert set(codec.KINDS) == set(Message.__args__)
 
 
 @given(MESSAGES)
 def test_a_message_comes_back_equal_and_with_equal_bytes(message: Message) -> None:
+    """N-04, N-05: of every kind."""
     data = codec.encode(message)
     back = codec.decode(data)
     assert back == message and type(back) is type(message)
@@ -52,11 +54,13 @@ def test_a_message_comes_back_equal_and_with_equal_bytes(message: Message) -> No
 
 @given(CONFIGURATIONS)
 def test_a_configuration_comes_back_equal(configuration: Configuration) -> None:
+    """N-05."""
     assert codec.decode_configuration(codec.encode_configuration(configuration)) == configuration
 
 
 @given(MESSAGES, st.data())
 def test_a_cut_message_is_refused(message: Message, data: st.DataObject) -> None:
+    """N-04."""
     whole = codec.encode(message)
     with pytest.raises(ValueError):
         codec.decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
@@ -64,6 +68,7 @@ def test_a_cut_message_is_refused(message: Message, data: st.DataObject) -> None
 
 @given(st.binary(max_size=60))
 def test_whatever_decodes_from_nonsense_is_a_message_that_encodes(data: bytes) -> None:
+    """N-04."""
     try:
         message = codec.decode(data)
     except ValueError:
@@ -92,6 +97,7 @@ def test_whatever_decodes_from_nonsense_is_a_message_that_encodes(data: bytes) -
     ],
 )
 def test_what_is_not_exactly_a_message_is_refused_and_named(value: object, rule: str) -> None:
+    """N-04, N-05."""
     with pytest.raises(ValueError, match=rule):
         codec.decode(cbor2.dumps(value))
 

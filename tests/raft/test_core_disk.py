@@ -39,7 +39,7 @@ def test_old_entries_come_from_the_disk_for_followers_and_for_the_machine() -> N
 
 
 def test_a_damaged_node_neither_votes_nor_campaigns_until_it_is_whole() -> None:
-    """1.3, I-30, V-08, K-53: it takes back what it acknowledged and asks its leader."""
+    """1.3, Z-09, I-30, V-08, K-53: it takes back what it acknowledged and asks its leader."""
     talk = cluster()
     talk.do("propose n1 a b c", "settle")
     node = talk.nodes["n3"]

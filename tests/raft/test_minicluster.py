@@ -151,7 +151,7 @@ def test_without_faults_one_leader_stays_and_everything_is_acknowledged(seed: in
 
 @pytest.mark.parametrize("seed", range(3))
 def test_leaders_are_cut_off_one_after_the_other_and_nothing_is_lost(seed: int) -> None:
-    """Z-01, Q-06, E-08: ten rounds; what was acknowledged is there in the end."""
+    """Z-06, Z-01, Q-06, E-08: ten rounds; what was acknowledged is there in the end."""
     cluster = calm(seed, 5)
     for turn in range(10):
         if cluster.leader is not None:

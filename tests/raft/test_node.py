@@ -28,6 +28,7 @@ def clock(autojump_clock: MockClock) -> MockClock:
 async def test_a_node_alone_leads_at_once_and_answers_when_the_entry_is_durable_and_applied(
     autojump_clock: MockClock,
 ) -> None:
+    """E-13, C-05: on a real driver."""
     async with cluster_of("n1") as cluster:
         started = trio.current_time()
         raft = await cluster.start()
@@ -60,6 +61,7 @@ async def test_three_nodes_agree_and_each_applies_everything_once_in_one_order(c
 
 
 async def test_a_node_that_does_not_lead_names_the_one_that_does(clock: MockClock) -> None:
+    """N-01, R-14, E-21: nothing is forwarded; the asker hears where to go."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         leader = await cluster.start()
         await cluster.settled()
@@ -72,6 +74,7 @@ async def test_a_node_that_does_not_lead_names_the_one_that_does(clock: MockCloc
 
 
 async def test_a_read_on_a_follower_sees_what_was_agreed_on_before_it(clock: MockClock) -> None:
+    """X-01."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         leader = await cluster.start()
         follower = next(member for member in cluster.members.values() if member.raft is not leader)
@@ -85,6 +88,7 @@ async def test_a_read_on_a_follower_sees_what_was_agreed_on_before_it(clock: Moc
 async def test_a_proposal_of_a_leader_that_is_cut_off_ends_as_unknown_and_the_others_go_on(
     autojump_clock: MockClock,
 ) -> None:
+    """N-01, Z-06."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         old = await cluster.start()
         await old.propose(b"before")
@@ -101,6 +105,7 @@ async def test_a_proposal_of_a_leader_that_is_cut_off_ends_as_unknown_and_the_ot
 async def test_the_next_leader_is_there_within_two_timeouts_and_nothing_acknowledged_is_lost(
     autojump_clock: MockClock,
 ) -> None:
+    """Z-06, E-21."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         old = await cluster.start()
         for number in range(10):
@@ -170,6 +175,7 @@ async def test_nothing_is_promised_before_it_is_on_disk(clock: MockClock) -> Non
 
 
 async def test_a_failed_write_stops_the_node_and_proposals_end_as_unknown(clock: MockClock) -> None:
+    """N-01, N-03."""
     async with cluster_of("n1") as cluster:
         raft = await cluster.start()
         member = cluster.members["n1"]
@@ -184,6 +190,7 @@ async def test_a_failed_write_stops_the_node_and_proposals_end_as_unknown(clock:
 async def test_a_full_disk_refuses_proposals_and_takes_them_again_when_there_is_room(
     autojump_clock: MockClock,
 ) -> None:
+    """N-01, D-11."""
     async with cluster_of("n1") as cluster:
         raft = await cluster.start()
         member = cluster.members["n1"]
@@ -253,6 +260,7 @@ async def test_a_follower_that_missed_more_than_the_log_holds_gets_a_snapshot(cl
 
 
 async def test_a_restart_begins_with_the_snapshot_and_replays_the_rest(clock: MockClock) -> None:
+    """N-03."""
     async with cluster_of("n1") as cluster:
         member = cluster.members["n1"]
         raft = await cluster.start()
@@ -268,6 +276,7 @@ async def test_a_restart_begins_with_the_snapshot_and_replays_the_rest(clock: Mo
 
 
 async def test_leadership_is_handed_over_on_request(clock: MockClock) -> None:
+    """L-01: on real drivers."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         old = await cluster.start()
         await cluster.settled()
@@ -295,6 +304,7 @@ async def test_a_newcomer_is_added_fed_and_counted_and_a_member_removed(clock: M
 
 
 async def test_too_large_a_command_is_refused_and_nothing_else_suffers(clock: MockClock) -> None:
+    """N-01: and told why."""
     async with cluster_of("n1") as cluster:
         raft = await cluster.start()
         with pytest.raises(TooLarge):
@@ -303,6 +313,7 @@ async def test_too_large_a_command_is_refused_and_nothing_else_suffers(clock: Mo
 
 
 async def test_a_caller_who_goes_loses_his_answer_and_nothing_else(clock: MockClock) -> None:
+    """N-01: a blocked call ends when it is cancelled."""
     async with cluster_of("n1") as cluster:
         raft = await cluster.start()
         member = cluster.members["n1"]
@@ -314,6 +325,7 @@ async def test_a_caller_who_goes_loses_his_answer_and_nothing_else(clock: MockCl
 
 
 async def test_an_orderly_end_leaves_a_snapshot_and_everybody_is_told(clock: MockClock) -> None:
+    """N-03, N-01: started, stopped, asked after the end, started again."""
     async with cluster_of("n1") as cluster:
         raft = await cluster.start()
         member = cluster.members["n1"]
@@ -369,6 +381,7 @@ async def test_a_storage_that_sees_the_same_write_twice_is_never_asked_to(
 
 
 async def test_a_node_that_stops_in_order_leaves_no_task_and_no_open_request(clock: MockClock) -> None:
+    """N-01, N-03: blocked calls end when the node stops."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         leader = await cluster.start()
         cluster.isolate(leader.me.name)
@@ -391,6 +404,7 @@ async def test_a_node_that_stops_in_order_leaves_no_task_and_no_open_request(clo
 async def test_under_kills_and_cuts_every_acknowledged_proposal_is_everywhere_once(
     autojump_clock: MockClock, seed: int
 ) -> None:
+    """Z-06, R-15: back-to-back failures of leaders, and cut-off ones that return."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         for member in cluster.members.values():
             member.snapshot_entries = 25

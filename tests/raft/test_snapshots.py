@@ -261,7 +261,7 @@ def test_what_was_superseded_is_gone_for_readers_too() -> None:
 
 
 def test_a_snapshot_of_the_former_format_is_read_with_the_configuration_of_the_founders() -> None:
-    """Its head had no configuration and a digest of the chunks alone."""
+    """N-03, an upgrade in place: its head had no configuration and a digest of the chunks alone."""
     disk = saved(7)
     found = store(disk).load()
     assert found is not None

@@ -459,6 +459,7 @@ def test_a_folder_of_another_incarnation_is_refused_and_left_as_it_is() -> None:
 
 
 def test_a_folder_from_before_there_were_owners_is_taken_over_and_damage_of_the_name_is_noticed() -> None:
+    """N-03: an upgrade in place."""
     disk = MemoryDisk()
     founders = Configuration(voters=(Peer("n1"), Peer("n2")))
     RaftStorage.open(disk, "raft", me=Peer("n1"), founders=founders).close()

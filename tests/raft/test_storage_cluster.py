@@ -125,7 +125,7 @@ async def test_a_cluster_without_a_whole_majority_elects_nobody_and_lies_to_nobo
 
 @pytest.mark.parametrize("name", ["n1", "n2"])
 async def test_all_are_killed_and_one_loses_its_disk(clock: MockClock, name: str) -> None:
-    """Z-10: it comes back as another incarnation, which owes nothing and is owed nothing, and is fed from the start."""
+    """Z-06, Z-10: it comes back as another incarnation, owes nothing, is owed nothing, and is fed from the start."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         for member in cluster.members.values():
             member.snapshot_entries = 15

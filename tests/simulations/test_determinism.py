@@ -48,6 +48,7 @@ def test_two_processes_with_different_hash_seeds_see_the_same_events() -> None:
 
 
 def test_digests_of_different_seeds_differ() -> None:
+    """N-05: seeds that were drawn differ in what follows from them."""
     assert run(swarm.draw(1)).digest != run(swarm.draw(2)).digest
 
 
