@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from simulations import swarm
 from simulations.checkers.violation import Violation
 from simulations.mutants import blind, tested
-from simulations.mutants.mutant import SEEDS_MAX, TIERS, Mutant
+from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill, Mutant
 from simulations.mutants.plant import core_of, patched, world_of
 from simulations.mutants.table import TABLE
 from simulations.plan import Plan
@@ -29,14 +29,6 @@ RANGE_SEEDS = 100_000
 """Distance between ranges of seeds: more than any hunt runs through."""
 
 Run = Callable[[Plan], None]
-
-
-class Kill(NamedTuple):
-    """How a hunt in one range ended. ``seeds`` is how many were run, the killing one included; no killer: alive."""
-
-    killer: str
-    seeds: int
-    seconds: float
 
 
 class Verdict(NamedTuple):

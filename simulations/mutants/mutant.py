@@ -39,6 +39,14 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...] = ()
 
 
+class Kill(NamedTuple):
+    """How a hunt in one range ended. ``seeds`` is how many were run, the killing one included; no killer: alive."""
+
+    killer: str
+    seeds: int
+    seconds: float
+
+
 def one(id: str, tier: str, what: str, module: str, old: str, new: str, *, black_box: str = "") -> Mutant:
     """A bug of the core that is one replacement."""
     return Mutant(id, what, tier, (Edit(module, old, new),), black_box=black_box)

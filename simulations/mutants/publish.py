@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulations.mutants.matrix import Kill, Verdict
-from simulations.mutants.mutant import SEEDS_MAX, TIERS
+from simulations.mutants.matrix import Verdict
+from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill
 from simulations.mutants.survey import Finding
 from simulations.mutants.table import EQUIVALENT
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from simulations.checkers.violation import Violation
 from simulations.mutants.generic import Change, drawn, texts_with
-from simulations.mutants.matrix import Kill, campaign_plan
+from simulations.mutants.matrix import campaign_plan
+from simulations.mutants.mutant import Kill
 from simulations.mutants.plant import core_of, world_of
 from simulations.mutants.survivors import reason
 

@@ -14,13 +14,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from simulations.mutants.mutant import Kill, Mutant
 from simulations.mutants.plant import Edit, NotPlantable
-
-if TYPE_CHECKING:
-    from simulations.mutants.matrix import Kill
-    from simulations.mutants.mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("arc", "simulations", "tests", "docs")
@@ -39,8 +35,6 @@ def run(mutant: Mutant) -> Kill:
 
     Raises NotPlantable, and RuntimeError when the tests could not be run at all.
     """
-    from simulations.mutants.matrix import Kill
-
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="arc-mutant-") as folder:
         copy = Path(folder)
