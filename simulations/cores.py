@@ -53,6 +53,8 @@ class Cores:
     def __init__(self, plan: Plan, core_class: type[Any] = RaftCore, *, is_told: bool = False) -> None:
         self.plan = plan
         self.core_class = costep.sampled(core_class, plan.seed)
+        self.is_specified = self.core_class is not core_class
+        """Whether the specification stands beside the cores. It must know every entry, so starts get whole logs."""
         self.config = Config(**plan.config)
         self.now = 0.0
         self.events = 0

@@ -86,7 +86,7 @@ class Host:
         self.applied = synced.snapshot.index if synced.snapshot is not None else 0
         chance = stream(world.plan.seed, f"election/{self.peer}/{self.life}")
         try:
-            tail_bytes = self.config.memory_bytes_max
+            tail_bytes = 1 << 60 if world.is_specified else self.config.memory_bytes_max
             stored = synced.stored(is_damaged=self.disk.is_damaged, tail_bytes=tail_bytes)
             self.core = world.core_class(self.peer, self.config, stored, chance, self.local(world.now))
         except Exception as error:
