@@ -87,14 +87,14 @@ def test_quick_ones_are_killed_by_their_property(id: str) -> None:
 
 
 def test_bugs_that_clients_can_see_are_seen_by_what_clients_see_alone() -> None:
-    kill = chase(unseeing(of("K-46")), 0, 12)
+    kill = chase(unseeing(of("K-85")), 0, 8)
     assert kill.killer == "LIN"
 
 
 def test_nothing_is_wrong_with_a_copy_without_edits() -> None:
     clean = Mutant("nothing", "", "A", ())
-    assert chase(seeing(clean), 0, 4).killer == ""
-    assert chase(unseeing(clean), 0, 4).killer == ""
+    assert chase(seeing(clean), 0, 2).killer == ""
+    assert chase(unseeing(clean), 0, 2).killer == ""
 
 
 def test_small_changes_are_the_same_for_a_seed() -> None:
