@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -292,6 +292,11 @@ class _Telling:
         if stored.snapshot is not None:
             words.append(f"snapshot={stored.snapshot.index}@{stored.snapshot.term}")
         words.append(f"log={ranges(entry[:2] for entry in stored.entries)}")
+        if stored.runs:  # What stays on the disk: its terms, and the configurations in it.
+            words.append(f"runs={','.join(f'{first}@{term}' for first, term in stored.runs)}")
+        if stored.configurations:
+            terms = dict(_terms(stored, [index for index, _ in stored.configurations]))
+            words.append(f"changes={','.join(f'{index}@{terms[index]}' for index, _ in stored.configurations)}")
         if stored.is_damaged:
             words.append("damaged")
         assert moment.config is not None
@@ -355,3 +360,9 @@ def _request(request: object) -> str:
 
 def _option(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else repr(value)
+
+
+def _terms(stored: Stored, indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The terms of entries in the part of the log that stays on the disk."""
+    for index in indexes:
+        yield index, next(term for first, term in reversed(stored.runs) if first <= index)

@@ -26,7 +26,7 @@ from arc.raft.core import RaftCore
 from arc.raft.effects import Apply, Effect, ReadEntries, Restore, Send, SnapshotRead, SnapshotStore, Write
 from arc.raft.events import Change, ChangeKind, Event
 from arc.raft.messages import Message
-from arc.raft.types import Entry, HardState, Peer, SnapshotMeta, Stored, bootstrap
+from arc.raft.types import Configuration, Entry, HardState, Peer, SnapshotMeta, Stored, bootstrap
 from simulations.machine import Machine
 from simulations.spelling import pairs
 from simulations.transcript import chance
@@ -159,9 +159,13 @@ class Retold(Talk):
         snapshot = node.metas[next(pairs(given.pop("snapshot")))] if "snapshot" in given else None
         is_damaged = given.pop("damaged", None) is not None
         entries = tuple(node.entries[pair] for pair in pairs(log))
+        runs = tuple(pairs(given.pop("runs", "-")))
+        changes = [(pair[0], node.entries[pair].payload) for pair in pairs(given.pop("changes", "-"))]
+        configurations = tuple((index, told) for index, told in changes if isinstance(told, Configuration))
         hard = HardState(int(term), None if vote == "-" else Peer.parse(vote))
         config = replace(self.config, **{key: _value(text) for key, text in given.items()})
-        node.begin(peer, Stored(hard, snapshot, entries, is_damaged=is_damaged), int(life), config)
+        stored = Stored(hard, snapshot, entries, 0, runs, configurations, is_damaged)
+        node.begin(peer, stored, int(life), config)
 
     def _take(self, link: str, kind: str) -> list[Message]:
         raise AssertionError("one message at a time")
