@@ -340,8 +340,11 @@ class _Telling:
                 return f"entries {name} {token} {ranges(entry[:2] for entry in entries)}"
             case events.SnapshotTaken(meta):
                 return f"taken {name} {meta.index}@{meta.term}"
-            case events.SnapshotChunk(peer, meta, offset, data):
-                return f"chunk {name} {peer} {meta.index}@{meta.term} {offset}{' gone' if data is None else ''}"
+            case events.SnapshotChunk(peer, meta, offset, data, _, is_last):
+                size = self.config.snapshot_chunk_bytes if data is None or is_last else len(data)
+                short = "" if size == self.config.snapshot_chunk_bytes else f" short={size}"
+                gone = " gone" if data is None else ""
+                return f"chunk {name} {peer} {meta.index}@{meta.term} {offset}{gone}{short}"
             case events.SnapshotStored(meta, offset, is_ok):
                 return f"stored {name} {meta.index}@{meta.term} {offset}{'' if is_ok else ' bad'}"
 

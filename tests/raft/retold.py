@@ -257,8 +257,10 @@ class Retold(Talk):
             raise LookupError("nobody asked for it")
         node.asked.remove(asked)
         image = None if "gone" in words else node.images[asked.meta]
-        data = None if image is None else image[asked.offset : asked.offset + asked.bytes_max]
-        is_last = image is not None and asked.offset + asked.bytes_max >= len(image)
+        short = next((int(word.removeprefix("short=")) for word in words if word.startswith("short=")), None)
+        size = asked.bytes_max if short is None else short
+        data = None if image is None else image[asked.offset : asked.offset + size]
+        is_last = image is not None and asked.offset + size >= len(image)
         checksum = zlib.crc32(data or b"")
         self.step(name, events.SnapshotChunk(asked.peer, asked.meta, asked.offset, data, checksum, is_last))
 
