@@ -130,14 +130,24 @@ def swarm(
     """Run many seeds; fail if any does, if two runs of one differ, or if all together have not seen enough."""
     from simulations import report
     from simulations.failures import keep
-    from simulations.runner import plan_of, run_many
+    from simulations.runner import PASSED, Campaign, Outcome, plan_of, run_many
 
     screen = screen_of(context)
     _plan(scenario, first)
     start = time.perf_counter()
+    campaign = Campaign(scenario)
     with paced(screen, scenario, seeds, "seeds") as one_more:
-        numbers = range(first, first + seeds)
-        campaign = run_many(scenario, numbers, jobs=jobs, is_twice=twice, each=lambda _: one_more())
+
+        def ended(outcome: Outcome) -> None:
+            one_more()
+            campaign.add(outcome)
+            if outcome.verdict != PASSED:  # At once: a campaign takes hours, and may be stopped.
+                screen.note(f"{scenario} seed {outcome.seed}: {outcome.verdict}: {outcome.violation[:300]}")
+
+        try:
+            run_many(scenario, range(first, first + seeds), jobs=jobs, is_twice=twice, each=ended)
+        except KeyboardInterrupt:
+            screen.note("stopped; what follows is about the seeds that ran")
     seconds = time.perf_counter() - start
     document = report.campaign_document(campaign, seconds)
     if not screen.json:
