@@ -7,11 +7,12 @@ What happens in between, one turn after the other, is `turning`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import trio
 
-from arc.errors import Unavailable
+from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ports import Ports
 from arc.raft import effects as out
 from arc.raft import events
@@ -191,9 +192,15 @@ class RaftNode:
 
     async def snapshot(self) -> int:
         """Write a snapshot of the state machine now; returns the index it covers. Raises Unavailable, Overloaded."""
-        if self._nursery is None:
+        nursery = self._nursery
+        if nursery is None:
             raise Unavailable("consensus is not running")
-        return await self._saver.save()
+        try:
+            return await self._saver.save()
+        except (DiskFailed, Corrupt) as failure:
+            # Whoever asked is told, and the node stops: a disk that failed once is not written to again.
+            nursery.start_soon(self._watched, partial(_fail, failure))
+            raise Unavailable(f"the snapshot failed, and this node stops: {failure.message}") from failure
 
     def status(self) -> Status:
         """What this node knows of the cluster."""
@@ -297,3 +304,7 @@ class RaftNode:
         if self._saver.is_useful:
             await self._saver.save_if_room()
         await self._ports.workers.run(self._storage.close)
+
+
+async def _fail(failure: Exception) -> None:
+    raise failure

@@ -44,7 +44,8 @@ def i13_match(host: Host, message: AppendReply | InstallSnapshotReply) -> None:
     if match == state.log.last_index:
         if progress.pace == REPLICATE and progress.in_flight:
             raise Violation("I-31", "a window is in use although all is acknowledged", host, progress)
-        if type(message) is AppendReply and message.match == match and progress.pace == PROBE:
+        is_believed = message.round >= progress.trust_round  # Not if the follower has taken its word back since.
+        if type(message) is AppendReply and is_believed and message.match == match and progress.pace == PROBE:
             raise Violation("I-14", "a follower that has everything is still probed", host, progress)
     if match > log.last:
         raise Violation("I-14", "match beyond the own log", host, progress)

@@ -456,3 +456,17 @@ async def test_snapshots_that_are_due_faster_than_they_are_written_are_left_out(
                 cluster.members[leader.me.name].workers._gate.set()  # type: ignore[union-attr]
         await cluster.settled()
         assert all(member.failure is None and member.raft is not None for member in cluster.members.values())
+
+
+async def test_a_disk_that_fails_under_a_requested_snapshot_stops_the_node_and_whoever_asked_is_told(
+    clock: MockClock,
+) -> None:
+    """World seed 60032: it was told as a bug of the server, and the node went on with a failed disk."""
+    async with cluster_of("n1") as cluster:
+        raft = await cluster.start()
+        await raft.propose(b"a")
+        member = cluster.members["n1"]
+        member.disk.fail_next_write()
+        with pytest.raises(Unavailable, match="this node stops"):
+            await raft.snapshot()
+        assert isinstance(await member.ended(), DiskFailed)

@@ -38,3 +38,15 @@ def test_a_campaign_of_drawn_seeds_shows_nothing_and_has_seen_enough() -> None:
 def test_a_scenario_shows_nothing(scenario: str) -> None:
     campaign = run_many(scenario, [1])
     assert not campaign.is_failed, told(campaign, 1)
+
+
+ONCE_RED = (
+    ("swarm", 403_216, "I-14 blamed a leader for not believing an answer from before its follower took its word back"),
+    ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
+)
+
+
+@pytest.mark.parametrize(("scenario", "seed", "what"), ONCE_RED, ids=[f"{name}-{seed}" for name, seed, _ in ONCE_RED])
+def test_a_seed_that_was_red_once_stays_green(scenario: str, seed: int, what: str) -> None:
+    campaign = run_many(scenario, [seed])
+    assert not campaign.is_failed, f"{what}\n{told(campaign, seed)}"
