@@ -21,7 +21,7 @@ from arc.cluster.machine import CatalogMachine
 from arc.cluster.membership import Membership
 from arc.cluster.proposals import Proposals
 from arc.cluster.transport import PeerTransport
-from arc.errors import Conflict, Corrupt, InvalidRequest, Unavailable
+from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.ports import Ports
 from arc.raft.messages import Message
@@ -51,7 +51,7 @@ class Consensus:
             try:
                 await self.raft.read()
                 return
-            except Unavailable:  # No leader yet, or nobody has added this node.
+            except (Unavailable, OutcomeUnknown):  # No leader yet, nobody has added this node, or it is about to stop.
                 await trio.sleep(AGAIN_SECONDS)
 
     def describe_me(self) -> DescribeNode | None:

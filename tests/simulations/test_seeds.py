@@ -42,6 +42,12 @@ def test_a_scenario_shows_nothing(scenario: str) -> None:
 
 ONCE_RED = (
     ("swarm", 403_216, "I-14 blamed a leader for not believing an answer from before its follower took its word back"),
+    (
+        "swarm",
+        404_567,
+        "a clock set back behind the back of a stopped process is beyond any bound, and was no fault of ours",
+    ),
+    ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
     ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
 )
 
