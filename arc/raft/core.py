@@ -272,7 +272,7 @@ def _on_persisted(state: State, event: Persisted) -> None:
 def _on_write_refused(state: State, event: WriteRefused) -> None:
     """The disk is full: go on as after a crash that lost what was not written, without the crash (1.3; D-11, K-56)."""
     state.has_space = False
-    lost = state.writes.refuse(event.write_id)
+    lost = state.writes.refuse(event.write_id, state.log.boundary_index)
     state.trace("no_space", lost)
     if state.leading is not None:
         successor = transfer.best_target(state, state.leading)

@@ -71,13 +71,18 @@ class Durability:
                 self.durable_index = max(self.durable_index, write.last)
         self.persisted_id = max(self.persisted_id, write_id)
 
-    def refuse(self, write_id: int) -> int | None:
-        """Entries of this write and later ones were not stored. Returns the first index lost, None for none."""
+    def refuse(self, write_id: int, boundary: int) -> int | None:
+        """Entries of this write and later ones were not stored. Returns the first index lost, None for none.
+
+        What a snapshot has replaced since, up to ``boundary``, is not durable by these writes, but no loss.
+        """
         lost: int | None = None
         for write in self._pending:
             first = max(write.first, write.snapshot_index + 1)  # A snapshot is on disk already.
             if write.write_id >= write_id and first <= write.last:
-                lost = first if lost is None else min(lost, first)
+                if write.last > boundary:
+                    above = max(first, boundary + 1)
+                    lost = above if lost is None else min(lost, above)
                 write.last = first - 1
         return lost
 

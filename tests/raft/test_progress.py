@@ -137,7 +137,7 @@ def test_a_refused_write_loses_its_entries_and_those_after_it() -> None:
     disk.issue(3, 4, has_hard_state=False, now=0.0)
     second = disk.issue(5, 6, has_hard_state=True, now=0.0)
     disk.issue(7, 7, has_hard_state=False, now=0.0)
-    assert disk.refuse(second) == 5
+    assert disk.refuse(second, 0) == 5
     disk.persisted(3)
     assert disk.durable_index == 4
 
@@ -163,3 +163,18 @@ def test_the_durable_index_is_what_a_disk_would_hold(steps: list[tuple[str, int]
             disk.persisted(min(disk.persisted_id + amount, disk.next_id - 1))
         held = [index for index in range(1, last + 1) if stamp[index] <= disk.persisted_id]
         assert disk.durable_index == max(held, default=0)
+
+
+def test_what_a_snapshot_has_replaced_is_not_lost_with_its_write_and_not_durable_by_it() -> None:
+    """D-11, swarm seed 406859: entries 4..6 wait for a full disk, a snapshot of 6 comes, then 7 is written."""
+    disk = Durability(3)
+    entries = disk.issue(4, 6, has_hard_state=False, now=0.0)
+    installed = disk.issue(7, 6, has_hard_state=False, now=0.0, snapshot_index=6)
+    later = disk.issue(7, 7, has_hard_state=False, now=0.0)
+    assert disk.refuse(entries, 6) == 7, "only what lies above the snapshot is gone"
+    disk.persisted(entries)
+    assert disk.durable_index == 3, "the refused write made nothing durable"
+    disk.persisted(installed)
+    assert disk.durable_index == 6
+    disk.persisted(later)
+    assert disk.durable_index == 6
