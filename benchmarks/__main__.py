@@ -15,6 +15,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,7 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 def main() -> int:
     """Run, print; 0 even when a target is missed: a figure is not a failure of the program."""
-    arguments = _arguments()
+    arguments = arguments_of("python -m benchmarks", __doc__, BENCHMARKS)
     run_folder = Path(arguments.folder or tempfile.mkdtemp(prefix="arc-bench-"))
     run = Run(
         folder=run_folder,
@@ -93,9 +94,10 @@ def machine(run: Run | None = None) -> str:
     return "; ".join(parts)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="some of them, by name")
+def arguments_of(prog: str, about: str | None, names: Iterable[str]) -> argparse.Namespace:
+    """What every family of benchmarks is asked on the command line."""
+    parser = argparse.ArgumentParser(prog=prog, description=about)
+    parser.add_argument("--only", nargs="+", choices=list(names), help="some of them, by name")
     parser.add_argument("--quick", action="store_true", help="three short repetitions instead of five")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--folder", help="where data is kept while measuring; a folder on the disk that matters")

@@ -6,7 +6,6 @@ Peers: etcd (Debian: ``etcd-server``; ``ETCD_BIN`` names another), PySyncObj (in
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.__main__ import machine
+from benchmarks.__main__ import arguments_of, machine
 from benchmarks.consensus import alone, failover, rows
 from benchmarks.consensus.cluster import Cluster, Etcd, PySyncObj
 from benchmarks.measure import Benchmark, Row, Run, table
@@ -31,7 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 def main() -> int:
     """Run, print; 0 even when a target is missed."""
-    arguments = _arguments()
+    arguments = arguments_of("python -m benchmarks.consensus", __doc__, BENCHMARKS)
     run = Run(
         folder=Path(arguments.folder or tempfile.mkdtemp(prefix="arc-bench-")),
         repetitions=3 if arguments.quick else 5,
@@ -63,15 +62,6 @@ def main() -> int:
     else:
         print(f"{table(found)}\n\n{about}")
     return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.consensus", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="some of them, by name")
-    parser.add_argument("--quick", action="store_true", help="three short repetitions instead of five")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
-    parser.add_argument("--folder", help="where data is kept while measuring; a folder on the disk that matters")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
