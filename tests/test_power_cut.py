@@ -29,14 +29,14 @@ from arc.ingest.buffer import Buffer
 from arc.ingest.columns import Column, Decoded, Kind, Request
 from arc.ingest.config import IngestConfig
 from arc.ingest.requests import WriteRequest
-from arc.ports import BLOCK_BYTES, LogFile
-from arc.ports import Buffer as Bytes
+from arc.ports import BLOCK_BYTES
 from arc.raft.config import Config as RaftConfig
 from arc.raft.types import Peer
 from arc.storage.config import StorageConfig, WalConfig
 from arc.storage.keeper import DATA, FileKeeper
 from arc.telemetry import Log
-from tests.fakes import ManualClock, MemoryDisk, MemoryLogFile, make_ports
+from tests.fakes import ManualClock, MemoryDisk, make_ports
+from tests.raft.steps import StepDisk
 
 NODE = NodeId("n1")
 SMALL_WAL = WalConfig(segment_bytes=8 * BLOCK_BYTES)
@@ -69,67 +69,17 @@ class Client:
         self.acknowledged.update(ids)
 
 
-class RecordingDisk(MemoryDisk):
-    """Copies itself before every change."""
+class RecordingDisk(StepDisk):
+    """Keeps a copy of itself for every step, with what the client had been told by then."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
         self.client = client
         self.moments: list[Moment] = []
+        self.watch = self._record
 
-    def record(self, step: str, disk: MemoryDisk | None = None) -> None:
-        taken = disk if disk is not None else self.copy()
-        self.moments.append(Moment(step, taken, frozenset(self.client.acknowledged), frozenset(self.client.sent)))
-
-    def write_durable(self, path: str, data: Bytes) -> None:
-        self.record(f"before writing {path}")
-        super().write_durable(path, data)
-
-    def rename(self, old: str, new: str) -> None:
-        self.record(f"before renaming {old} to {new}")
-        super().rename(old, new)
-
-    def remove(self, path: str) -> None:
-        self.record(f"before removing {path}")
-        super().remove(path)
-
-    def create_log(self, path: str, size: int) -> LogFile:
-        self.record(f"before creating {path}")
-        return RecordingLog(super().create_log(path, size), self, path)
-
-    def open_log(self, path: str) -> LogFile:
-        return RecordingLog(super().open_log(path), self, path)
-
-
-class RecordingLog:
-    """Also records the log with only a part of a write on it: the front, the back, or every other block."""
-
-    def __init__(self, log: LogFile, disk: RecordingDisk, path: str) -> None:
-        assert isinstance(log, MemoryLogFile)
-        self._log = log
-        self._disk = disk
-        self._path = path
-
-    @property
-    def size(self) -> int:
-        return self._log.size
-
-    def write_durable(self, offset: int, chunks: Sequence[Bytes]) -> int:
-        self._disk.record(f"before a log write at {offset} of {self._path}")
-        data = b"".join(chunks)
-        data = data.ljust(-(-len(data) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
-        blocks = range(0, len(data), BLOCK_BYTES)
-        for name, arrived in (("front", blocks[: len(blocks) // 2]), ("back", blocks[1:]), ("odd", blocks[1::2])):
-            if 0 < len(arrived) < len(blocks):
-                before = bytes(self._log._data[offset : offset + len(data)])
-                for block in arrived:
-                    self._log._data[offset + block : offset + block + BLOCK_BYTES] = data[block : block + BLOCK_BYTES]
-                self._disk.record(f"{name} of a log write at {offset} of {self._path}")
-                self._log._data[offset : offset + len(data)] = before
-        return self._log.write_durable(offset, chunks)
-
-    def close(self) -> None:
-        self._log.close()
+    def _record(self, step: str, disk: MemoryDisk) -> None:
+        self.moments.append(Moment(step, disk, frozenset(self.client.acknowledged), frozenset(self.client.sent)))
 
 
 @dataclass

@@ -65,7 +65,7 @@ class StepLog:
             blocks, sectors = range(0, len(data), BLOCK_BYTES), range(0, BLOCK_BYTES, SECTOR_BYTES)
             self._partly("front", offset, data, BLOCK_BYTES, blocks[: len(blocks) // 2])
             self._partly("back", offset, data, BLOCK_BYTES, blocks[1:])
-            self._partly("odd blocks", offset, data, BLOCK_BYTES, blocks[1::2])
+            self._partly("odd", offset, data, BLOCK_BYTES, blocks[1::2])
             self._partly("first sector", offset, data, SECTOR_BYTES, sectors[:1])
             self._partly("last sectors", offset, data, SECTOR_BYTES, sectors[4:])
         return self._log.write_durable(offset, chunks)
