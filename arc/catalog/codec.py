@@ -23,12 +23,17 @@ from arc.catalog.commands import (
     DeleteToken,
     DescribeNode,
     DropDatabase,
+    DropPolicy,
     ForgetNode,
+    FoundCluster,
     Once,
+    PutPolicy,
     RegisterFiles,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
+    SetInSync,
+    SetNodeState,
     UpdateToken,
     WidenColumn,
 )
@@ -53,6 +58,11 @@ TAGS: dict[int, type[Action]] = {
     12: DeleteToken,
     13: DescribeNode,
     14: ForgetNode,
+    15: SetNodeState,
+    16: SetInSync,
+    17: FoundCluster,
+    18: PutPolicy,
+    19: DropPolicy,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.
@@ -155,5 +165,7 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
     (CreateToken, "permissions"): _tuple_of(_as_is),
     (UpdateToken, "permissions"): _tuple_of(_as_is),
+    (SetInSync, "expect_members"): _tuple_of(_as_is),
+    (SetInSync, "members"): _tuple_of(_as_is),
 }
 """Fields that are not plain CBOR values."""

@@ -20,6 +20,8 @@ FAMILIES: dict[str, type[ArcError]] = {
     "schema_conflict": Conflict,
     "stale_epoch": Conflict,
     "stale_request": Conflict,
+    "stale_members": Conflict,
+    "not_in_sync": Conflict,
     "backward_mark": Conflict,
     "already_flushed": Conflict,
     "duplicate_path": Conflict,
