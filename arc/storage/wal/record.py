@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from arc.ids import Position
+from arc.ports import Buffer
 
 VERSION = 1
 _FIXED = struct.Struct("<BBHIQQq")
 """version, unused, parts left, rows, epoch, sequence, wall clock in microseconds."""
+_PARTS_LEFT = struct.Struct("<H")
 _LENGTHS = struct.Struct("<HHH")
 """Bytes of database, measurement and key, whose UTF-8 follows; then zeros to a multiple of 8, then the Arrow stream."""
 
@@ -82,6 +84,11 @@ def decode_header(data: memoryview) -> tuple[RecordHeader, memoryview]:
         key=names[2],
     )
     return header, data[cursor:]
+
+
+def parts_left(data: Buffer) -> int:
+    """How many records of the same request follow this one."""
+    return int(_PARTS_LEFT.unpack_from(data, 2)[0])
 
 
 def decode_columns(data: memoryview) -> pa.RecordBatch:
