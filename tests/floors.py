@@ -91,6 +91,7 @@ PURE = (
     "arc.storage.parquet",
     "arc.storage.paths",
     "arc.storage.wal.history",
+    "arc.storage.wal.keys",
     "arc.storage.wal.record",
     "arc.telemetry*",
     "arc.wire.codec",

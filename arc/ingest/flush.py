@@ -27,7 +27,7 @@ from arc.ports import Clock, Disk, Workers
 from arc.storage import parquet, paths
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
-from arc.storage.wal.log import StoredKey
+from arc.storage.wal.keys import StoredKey
 from arc.telemetry import Log
 
 TICK_SECONDS = 0.5

@@ -266,6 +266,9 @@ class Intake:
         if key and (database, key) in self._in_flight:
             # Two retries settled side by side; the one that is inside wins, this one waits for it.
             return self._in_flight[database, key]
+        if self._closed_because is not None:
+            # Closed while this one was settled: whoever closed it may be waiting for the last one inside.
+            raise Unavailable(f"this node takes no writes now: {self._closed_because}")
         self._memory.take(size_bytes)
         if key:
             self._in_flight[database, key] = entry

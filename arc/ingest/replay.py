@@ -23,7 +23,7 @@ from arc.journal import SegmentInfo
 from arc.ports import Clock, Workers
 from arc.storage.wal import record
 from arc.storage.wal.history import History
-from arc.storage.wal.log import StoredKey
+from arc.storage.wal.keys import StoredKey
 
 
 class ReadLog(Protocol):

@@ -28,7 +28,8 @@ from arc.ingest.visibility import Visibility
 from arc.ports import Disk
 from arc.storage.config import WalConfig
 from arc.storage.wal.history import History
-from arc.storage.wal.log import WalLog, load_keys
+from arc.storage.wal.keys import load_keys
+from arc.storage.wal.log import WalLog
 from arc.system import SystemClock, SystemDisk, SystemWorkers
 from arc.telemetry import Log
 

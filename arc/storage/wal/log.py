@@ -9,22 +9,20 @@ goes.
 
 from __future__ import annotations
 
-import json
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import trio
 
-from arc.errors import Corrupt
+from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import Journal, SegmentInfo
 from arc.journal.inspection import walk
 from arc.ports import Buffer, Disk, Workers
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
+from arc.storage.wal.keys import FOLDER, StoredKey, save_keys
 
-FOLDER = "wal"
-CHECKPOINT = f"{FOLDER}/keys.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +36,6 @@ class WalStatistics:
     appends_total: int
     records_total: int
     bytes_total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredKey:
-    """An idempotency key in the checkpoint."""
-
-    database: str
-    key: str
-    epoch: int
-    sequence: int
-    rows: int
-    wall_us: int
 
 
 class WalLog:
@@ -166,16 +152,25 @@ class WalLog:
         return self._journal.first_index
 
     async def store_keys(self, keys: Sequence[StoredKey]) -> None:
-        """Replace the checkpoint of keys; durable on return. Raises OSError."""
-        with trio.CancelScope(shield=True):
-            await self._workers.run(save_keys, self._disk, keys)
+        """Replace the checkpoint of keys; durable on return. Raises Overloaded (disk full), DiskFailed."""
+        try:
+            with trio.CancelScope(shield=True):
+                await self._workers.run(save_keys, self._disk, keys)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Overloaded(f"the disk has no room for the checkpoint of keys: {error}", code="disk_full") from error
+            raise DiskFailed(f"writing the checkpoint of keys failed: {error}") from error
+
+    def may_release(self, below: int) -> bool:
+        """Whether a segment holds nothing but records below ``below``."""
+        segments = self._journal.segments()
+        return len(segments) > 1 and segments[0].next_index <= below
 
     async def release(self, below: int, keys: Sequence[StoredKey]) -> int:
         """Give back segments with only records below ``below``; ``keys`` are the living ones among them. Returns how
         many.
         """
-        segments = self._journal.segments()
-        if len(segments) < 2 or segments[0].next_index > below:
+        if not self.may_release(below):
             return 0
         async with self._lock:
             with trio.CancelScope(shield=True):
@@ -220,21 +215,3 @@ class WalLog:
             records_total=self._records,
             bytes_total=self._bytes,
         )
-
-
-def save_keys(disk: Disk, keys: Sequence[StoredKey]) -> None:
-    """Replace the checkpoint of idempotency keys; blocking, durable on return."""
-    body = json.dumps([[k.database, k.key, k.epoch, k.sequence, k.rows, k.wall_us] for k in keys]).encode()
-    disk.write_durable(CHECKPOINT, b"%08x\n" % google_crc32c.value(body) + body)
-
-
-def load_keys(disk: Disk) -> list[StoredKey]:
-    """The checkpoint, empty when there is none; blocking. Raises Corrupt."""
-    if not disk.exists(CHECKPOINT):
-        return []
-    crc, _, body = disk.read(CHECKPOINT).partition(b"\n")
-    if crc != b"%08x" % google_crc32c.value(body):
-        raise Corrupt("the checkpoint of idempotency keys does not match its checksum", path=CHECKPOINT, offset=0)
-    return [
-        StoredKey(database=d, key=k, epoch=e, sequence=s, rows=r, wall_us=w) for d, k, e, s, r, w in json.loads(body)
-    ]
