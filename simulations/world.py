@@ -171,6 +171,12 @@ class World:
         leading = [machine for machine in self.machines if machine.process and self.ghost.leads(machine.name)]
         return max(leading, key=lambda machine: self.ghost.terms[machine.name], default=None)
 
+    def writer(self) -> Machine | None:
+        """Who holds the writer lease in the newest catalog that anybody has applied."""
+        newest = max(self.ghost.catalogs.values(), key=lambda catalog: catalog.index, default=None)
+        lease = newest.leases.get("writer") if newest is not None else None
+        return next((machine for machine in self.machines if lease and machine.name == lease.holder), None)
+
     def server(self, client: str) -> str:
         """Where a client believes that its requests are taken."""
         return self.machines[self._servers.setdefault(client, 0) % len(self.machines)].name

@@ -180,9 +180,11 @@ class Client:
         except Lost:
             return Known.OPEN
         if answer.status == 204:
+            self._history.stored_at(answer.headers["x-arc-position"])
             return Known.DONE
         code = json.loads(answer.body).get("code", "")
         if answer.status == 400 and code == "partial_write":
+            self._history.stored_at(answer.headers["x-arc-position"])
             return Known.DONE
         if answer.status == 503 and code != "outcome_unknown":
             self._where.elsewhere(self._name, answer.headers.get("x-arc-leader", ""))
@@ -193,7 +195,9 @@ class Client:
         return Known.OPEN
 
     async def _sql(self, sql: str) -> list[list[int]] | None:
-        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode())
+        epoch, sequence = self._history.position
+        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
+        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen)
         if answer is None:
             return None
         document = json.loads(answer.body)
@@ -204,8 +208,11 @@ class Client:
             return []
         return None
 
-    async def _post(self, path: str, body: bytes, *, anywhere: bool = False) -> Answer | None:
-        return await self._ask("POST", path, {"content-type": "application/json"}, body, anywhere=anywhere)
+    async def _post(
+        self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None, anywhere: bool = False
+    ) -> Answer | None:
+        dressed = {"content-type": "application/json", **(headers or {})}
+        return await self._ask("POST", path, dressed, body, anywhere=anywhere)
 
     async def _ask(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, anywhere: bool = False
