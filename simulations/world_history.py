@@ -45,7 +45,7 @@ class History:
         self.sent: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
         self.done: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
         self.position = (0, 0)
-        """The furthest place in the WAL (epoch, sequence) that was told: who has seen it has seen all acknowledged rows."""
+        """The furthest place in the WAL (epoch, sequence) that was told: who saw it saw all acknowledged rows."""
         self.rows = 0
         self.completed = 0
         self.under_way = 0
