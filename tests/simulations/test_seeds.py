@@ -48,6 +48,11 @@ ONCE_RED = (
         "a clock set back behind the back of a stopped process is beyond any bound, and was no fault of ours",
     ),
     ("swarm", 406_859, "a full disk refused entries that a snapshot had replaced meanwhile, and the core stopped"),
+    (
+        "swarm",
+        503_129,
+        "I-20 forgot the lease of a leader that had been a quorum by itself, and was blind once it had seen it alone",
+    ),
     ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
     ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
 )
