@@ -53,6 +53,11 @@ ONCE_RED = (
         503_129,
         "I-20 forgot the lease of a leader that had been a quorum by itself, and was blind once it had seen it alone",
     ),
+    (
+        "swarm",
+        512_725,
+        "E-22 did not count an order to campaign, obeyed at once in a newer term, as the word of the leader it was",
+    ),
     ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
     ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
 )
