@@ -119,6 +119,9 @@ class MemoryDisk:
     def read(self, path: str) -> bytes:
         return bytes(self._file(path))
 
+    def read_outside(self, path: str) -> bytes:
+        raise FileNotFoundError(errno.ENOENT, "no such file", path)
+
     def map(self, path: str) -> memoryview:
         return memoryview(self._file(path)).toreadonly()
 
