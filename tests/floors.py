@@ -106,6 +106,7 @@ PURE = (
 IMPURE = (
     "arc.ingest.flush",
     "arc.ingest.intake",
+    "arc.ingest.mirror",
     "arc.ingest.replay",
     "arc.ingest.visibility",
     "arc.raft.applylane",

@@ -2,8 +2,8 @@
 
 One list of chunks per (database, measurement), in sequence order: the WAL's rows, in memory. Three numbers say what
 becomes of them. Rows above ``visible`` are not durable on the whole in-sync set; no query sees them and no flush takes
-them, and they may be cut again. Rows up to a measurement's flush mark are in files; they are kept here only while a file
-that holds them cannot be read on this node. ``floor`` says how much is still here: every row above it.
+them, and they may be cut again. Rows up to a measurement's flush mark are in files; they are kept here only while a
+file that holds them cannot be read on this node. ``floor`` says how much is still here: every row above it.
 
 Pure bookkeeping, no clock and no IO: every method is synchronous, which is what makes a snapshot atomic under Trio.
 """

@@ -18,7 +18,7 @@ import pyarrow as pa
 import trio
 
 from arc.catalog.commands import FlushMark
-from arc.errors import DiskFailed, Unavailable
+from arc.errors import Conflict, DiskFailed, NotFound, Unavailable
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import Buffer, Key, LaneFacts, Sealed
 from arc.ingest.config import IngestConfig
@@ -35,6 +35,12 @@ TICK_SECONDS = 0.5
 
 RETRY_SECONDS = 5.0
 """Pause after a flush that the disk or the catalog could not take."""
+
+
+OVER = ("stale_epoch", "not_found")
+"""Refusals that only say that the world went on: another node has the lease, or the measurement was dropped. Whoever
+started the flusher, or told it of the rows, has been told the same and acts on it.
+"""
 
 
 class Registrar(Protocol):
@@ -94,6 +100,7 @@ class Flusher:
 
     ``admitted`` is the sequence up to which rows may become files: a file is for ever, so nothing that a failover could
     still take back may be in one. ``needed_from`` is the first record that somebody else may still ask the log for.
+    ``stored`` is told of every file that is on the disk, before the catalog knows of it.
     """
 
     def __init__(
@@ -112,6 +119,7 @@ class Flusher:
         registrar: Registrar,
         admitted: Callable[[], int],
         needed_from: Callable[[], int],
+        stored: Callable[[str], None],
         log: Log,
     ) -> None:
         self._config = config
@@ -127,6 +135,7 @@ class Flusher:
         self._registrar = registrar
         self._admitted = admitted
         self._needed_from = needed_from
+        self._stored = stored
         self._log = log.bind(component="flush")
         self._slots = trio.CapacityLimiter(config.flush_workers)
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
@@ -191,6 +200,8 @@ class Flusher:
         """Rows into files, files into the catalog, rows out of memory; None when that must be tried again."""
         try:
             entries = await self._workers.run(self._write_files, sealed)
+            for entry in entries:
+                self._stored(entry.path)
             mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
             await self._registrar.register(entries, [mark])
         except OSError as error:
@@ -200,6 +211,12 @@ class Flusher:
                 raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
             return None
         except Unavailable as error:
+            self._failed(sealed, error.message)
+            return None
+        except (Conflict, NotFound) as error:
+            if error.code not in OVER:
+                self._buffer.unseal(sealed.key)
+                raise
             self._failed(sealed, error.message)
             return None
         except BaseException:
@@ -306,9 +323,7 @@ class Flusher:
         )
 
 
-async def release_log(
-    wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *, now_us: int, below: int
-) -> int:
+async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *, now_us: int, below: int) -> int:
     """Give back segments that hold only rows below ``below`` that are in files; returns how many. Raises OSError.
 
     ``below`` is at most one above what is durable: what is logged beyond may be on its way into the buffer.

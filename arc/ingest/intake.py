@@ -1,9 +1,10 @@
 """The door for rows: settle, log, wait until durable, make visible, answer.
 
 A write becomes an *entry*. One task takes all waiting entries, numbers their records, appends them to the WAL as one
-durable group and puts their rows into the buffer, so that the buffer always is what the log is; a second one waits until
-the records are durable everywhere they must be, makes them visible and answers, in sequence order. Both belong to the
-intake and not to the request: a client that hangs up cancels only its own waiting, and what was logged goes its way.
+durable group and puts their rows into the buffer, so that the buffer always is what the log is; a second one waits
+until the records are durable everywhere they must be, makes them visible and answers, in sequence order. Both belong to
+the intake and not to the request: a client that hangs up cancels only its own waiting, and what was logged goes its
+way.
 
 An entry's records are always in one group, which the WAL keeps or drops whole; so a request is stored whole or not at
 all.

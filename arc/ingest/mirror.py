@@ -1,5 +1,5 @@
-"""The rows of a log that another node writes: into the buffer in order, seen up to the high watermark, cut where the log
-is cut. What the intake does for rows that clients send here, this does for rows that come as records.
+"""The rows of a log that another node writes: into the buffer in order, seen up to the high watermark, cut where the
+log is cut. What the intake does for rows that clients send here, this does for rows that come as records.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Mirror:
             key, sequence = Key(header.database, header.measurement), header.position.sequence
             self._buffer.add(key, sequence, batch, now, size_bytes)
             if header.key:
-                self._keys.remember(header.database, header.key, Remembered(header.position, header.rows, header.wall_us))
+                self._keys.remember(
+                    header.database, header.key, Remembered(header.position, header.rows, header.wall_us)
+                )
             if sequence <= catalog.mark(header.database, header.measurement):
                 in_files[key] = None
         if in_files:
@@ -72,4 +74,6 @@ class Mirror:
         self._buffer.restart(first)
         self._keys.clear()
         for key in keys:
-            self._keys.remember(key.database, key.key, Remembered(Position(key.epoch, key.sequence), key.rows, key.wall_us))
+            self._keys.remember(
+                key.database, key.key, Remembered(Position(key.epoch, key.sequence), key.rows, key.wall_us)
+            )

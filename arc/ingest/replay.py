@@ -103,10 +103,10 @@ async def replay(
             rows=progress.rows + rows,
         )
         report(progress)
-    for key, through in retired.found.items():
-        buffer.note_mark(key, catalog.mark(key.database, key.measurement))
+    for table, through in retired.found.items():
+        buffer.note_mark(table, catalog.mark(table.database, table.measurement))
         if through > floor:
-            buffer.forget(key, through)
+            buffer.forget(table, through)
     return progress
 
 

@@ -37,7 +37,9 @@ class Retirement:
             if mark == 0:
                 continue
             self._buffer.note_mark(key, mark)
-            retired = retired_through(catalog, key, self._buffer.floor(key.database, key.measurement), self._is_readable)
+            retired = retired_through(
+                catalog, key, self._buffer.floor(key.database, key.measurement), self._is_readable
+            )
             if retired > 0:
                 self._buffer.forget(key, retired)
         return self._buffer.evict_kept(self._kept_bytes_max)

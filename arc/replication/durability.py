@@ -1,8 +1,8 @@
 """When a write may be acknowledged: the high watermark of a reign, and who waits for it.
 
-Two bounds that most often are one. ``high`` is what queries see and flushes take. What is acknowledged needs more: enough
-nodes in sync, and a lease that is alive. While one of the two is missing, records still become durable and visible, but
-nobody is told so, and nothing new is begun.
+Two bounds that most often are one. ``high`` is what queries see and flushes take. What is acknowledged needs more:
+enough nodes in sync, and a lease that is alive. While one of the two is missing, records still become durable and
+visible, but nobody is told so, and nothing new is begun.
 """
 
 from __future__ import annotations
@@ -161,4 +161,3 @@ class Durability:
             self._acknowledged = max(self._acknowledged, reached)
         if before != (self._watermark.high, self._acknowledged):
             self._log.pulse.beat()
-

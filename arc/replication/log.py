@@ -1,4 +1,4 @@
-"""The log of this node as replication sees it: what is on its disk, which epochs wrote it, and its newest end in memory.
+"""The log of this node as replication sees it: what is on its disk, which epochs wrote it, its newest end in memory.
 
 Whoever writes, the intake of the holder or the receiver of a follower, writes through here; followers that are near the
 end are served from memory, the others from segments. The counters move in the task that wrote, right after the disk is

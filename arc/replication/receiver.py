@@ -99,7 +99,9 @@ class Receiver:
         self._is_lost: str | None = None
         self._high = 0
         self.is_live = False
-        self._sessions = self._broken = self._cut = self._restarts = self._refused = self._records = self._bytes = 0
+        self._sessions = self._broken = self._cut_records = self._restarts = self._refused = self._records = (
+            self._bytes
+        ) = 0
         self._last_break = ""
 
     def __repr__(self) -> str:
@@ -196,7 +198,7 @@ class Receiver:
         ack = Ack(epoch=self._epoch, session=self._session, durable=self._log.next_sequence - 1)
         self._post(self._holder, encode(ack), is_bulk=False)
 
-    # ---------------------------------------------------------------------------------------------------------- beginning
+    # -------------------------------------------------------------------------------------------------------- beginning
 
     async def _align(self, answer: Message) -> None:
         match answer:
@@ -229,7 +231,7 @@ class Receiver:
         with trio.CancelScope(shield=True):
             await self._log.cut(first)
             self._rows.cut(first)
-        self._cut += count
+        self._cut_records += count
         self._tell.info("log_cut", holder=self._holder, epoch=self._epoch, first=first, records=count)
 
     async def _restart(self, base: Base) -> None:
@@ -239,7 +241,7 @@ class Receiver:
         self._restarts += 1
         self._tell.info("log_restarted", holder=self._holder, epoch=self._epoch, first=base.first)
 
-    # ------------------------------------------------------------------------------------------------------------ records
+    # ---------------------------------------------------------------------------------------------------------- records
 
     async def _take(self, message: Message) -> None:
         """This message and all that came since as one group: one sync for many."""
@@ -312,7 +314,7 @@ class Receiver:
             is_live=self.is_live,
             sessions_total=self._sessions,
             broken_total=self._broken,
-            cut_records_total=self._cut,
+            cut_records_total=self._cut_records,
             restarts_total=self._restarts,
             refused_total=self._refused,
             received_records_total=self._records,

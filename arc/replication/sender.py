@@ -294,7 +294,7 @@ class Sender:
     async def _send(self, follower: _Follower, message: Message) -> None:
         """All of the stream goes through one lane, so that its order holds."""
         for piece in pieces(encode(message)):
-            while not self._post(follower.name, piece, is_bulk=True):
+            while not self._post(follower.name, piece, is_bulk=True):  # noqa: ASYNC110 (the queue tells nobody)
                 await trio.sleep(FULL_SECONDS)
         await trio.lowlevel.checkpoint()
 

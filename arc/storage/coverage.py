@@ -25,6 +25,6 @@ def split(files: Iterable[FileEntry], *, mark: int, floor: int, is_readable: Cal
     above = [file for file in files if file.last_sequence > floor]
     cut = min((file.first_sequence - 1 for file in above if not is_readable(file.path)), default=mark)
     # A file that lies on both sides (compacted) is left out as a whole.
-    while (low := min((f.first_sequence - 1 for f in above if f.first_sequence <= cut < f.last_sequence), default=cut)) < cut:
-        cut = low
+    while astride := [file.first_sequence - 1 for file in above if file.first_sequence <= cut < file.last_sequence]:
+        cut = min(astride)
     return cut

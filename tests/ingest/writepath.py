@@ -160,6 +160,7 @@ async def open_write_path(
         registrar=FileRegistrar(proposer, lambda: fsm.catalog, epoch, log),
         admitted=lambda: intake.admitted_sequence,
         needed_from=lambda: EVERYTHING,
+        stored=lambda path: None,
         log=log,
     )
     async with trio.open_nursery() as nursery:

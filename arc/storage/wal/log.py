@@ -24,7 +24,6 @@ from arc.storage.wal import record
 from arc.storage.wal.keys import FOLDER, StoredKey, save_keys
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalStatistics:
     """What the log holds, and what was appended since this start."""
@@ -120,7 +119,8 @@ class WalLog:
         """
         async with self._lock:
             with trio.CancelScope(shield=True):
-                return await self._workers.run(self._read, start, bytes_max)
+                found = await self._workers.run(self._read, start, bytes_max)
+        return found
 
     def _read(self, start: int, bytes_max: int) -> list[bytes]:
         if not self._journal.first_index <= start < self._journal.next_index:
@@ -158,7 +158,9 @@ class WalLog:
                 await self._workers.run(save_keys, self._disk, keys)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Overloaded(f"the disk has no room for the checkpoint of keys: {error}", code="disk_full") from error
+                raise Overloaded(
+                    f"the disk has no room for the checkpoint of keys: {error}", code="disk_full"
+                ) from error
             raise DiskFailed(f"writing the checkpoint of keys failed: {error}") from error
 
     def may_release(self, below: int) -> bool:
