@@ -17,7 +17,7 @@ from arc.catalog.values import WRITER
 from arc.cluster.registrar import FileRegistrar, RegistrarStatistics
 from arc.errors import Corrupt, DiskFailed
 from arc.ids import Epoch, NodeId
-from arc.ingest.buffer import EVERYTHING, Buffer
+from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import Flusher, FlushStatistics, release_log
 from arc.ingest.intake import Intake, IntakeStatistics
@@ -59,6 +59,7 @@ class House:
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
+    retire: Callable[[Key], None]
     wal: WalLog
     log: ReplicaLog
     buffer: Buffer
@@ -182,6 +183,7 @@ class Reign:
             admitted=lambda: self.durability.high,
             needed_from=self._needed_from,
             stored=house.stored,
+            retire=house.retire,
             log=house.tell,
         )
 

@@ -161,6 +161,7 @@ class WriterDuty:
             post=self._post,
             replication=self._replication,
             stored=self._stored,
+            retire=lambda key: self._settle([key]),
             wal=wal,
             log=self._replica,
             buffer=self._buffer,
