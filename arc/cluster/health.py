@@ -41,7 +41,7 @@ class HealthStatistics:
 class HealthChecker:
     """Checks the nodes of a registry.
 
-    ``warns_of_compactors``: files are merged by one node for all, so nobody or two would be wrong; ``replaces_writers``:
+    ``warns_of_compactors``: one node merges files for all, so nobody or two would be wrong. ``replaces_writers``:
     failover is on.
     """
 
