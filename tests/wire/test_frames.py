@@ -19,6 +19,7 @@ from arc.wire.frames import (
     FrameReader,
     FrameWriter,
     Received,
+    join_several,
 )
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -139,10 +140,25 @@ def header(size: int, channel: int, flags: int) -> bytes:
         (header(1 << 31, Channel.RAFT, 2), "more than"),
         (struct.pack("<IBB", TAG_BYTES - 1, Channel.RAFT, 0), "more than"),
         (header(10, 77, 0), "no channel"),
-        (header(10, Channel.RAFT, 4), "flags"),
+        (header(10, Channel.RAFT, 8), "flags"),
         (header(10, Channel.RAFT, 1), "flags"),
+        (header(10, Channel.RAFT, 6), "flags"),
+        (header(10, HOUSEKEEPING, 2), "flags"),
+        (header(URGENT_BYTES_MAX + 1, Channel.RAFT, 4), "more than"),
     ],
-    ids=["bulk", "urgent", "housekeeping", "huge", "shorter than its seal", "channel", "flag", "urgent in pieces"],
+    ids=[
+        "bulk",
+        "urgent",
+        "housekeeping",
+        "huge",
+        "shorter than its seal",
+        "channel",
+        "flag",
+        "urgent in pieces",
+        "several in bulk",
+        "housekeeping in bulk",
+        "several that are too many",
+    ],
 )
 def test_a_header_that_cannot_be_is_refused_before_anything_is_kept(head: bytes, told: str) -> None:
     """P-39: limits per kind before allocation."""
@@ -159,6 +175,19 @@ def test_a_message_in_too_many_pieces_is_refused_at_the_header_that_passes_the_b
         assert list(reader.feed(writer.frame(channel, piece, is_bulk=True, is_last=False))) == []
     with pytest.raises(ValueError, match="a message of more than"):
         list(reader.feed(writer.frame(channel, b"x", is_bulk=True, is_last=True)[:HEADER_BYTES]))
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_several_messages_in_one_frame_come_out_one_by_one(messages: list[bytes]) -> None:
+    frame = FrameWriter(KEY).frame(Channel.CALL, join_several(messages), is_bulk=False, is_last=True, is_several=True)
+    assert list(FrameReader(KEY).feed(frame)) == [Received(Channel.CALL, message) for message in messages]
+
+
+@pytest.mark.parametrize("payload", [b"x", bytes(3), b"\x02\0\0\0x", b"\xff\xff\xff\xffx", bytes(5)])
+def test_messages_that_do_not_fill_their_frame_are_refused(payload: bytes) -> None:
+    frame = FrameWriter(KEY).frame(Channel.CALL, payload, is_bulk=False, is_last=True, is_several=True)
+    with pytest.raises(ValueError, match="fill"):
+        list(FrameReader(KEY).feed(frame))
 
 
 def test_a_frame_has_a_fixed_overhead() -> None:

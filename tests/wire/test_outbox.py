@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc.wire.channels import FRAME_BYTES_MAX, RULES, URGENT_BYTES_MAX, Channel
+from arc.wire.frames import split_several
 from arc.wire.outbox import BURST_BYTES, Outbox, Piece
 
 RAFT, CALL, WAL = Channel.RAFT, Channel.CALL, Channel.WAL
@@ -57,6 +58,17 @@ def test_urgent_messages_without_end_starve_no_bulk() -> None:
     for _ in range(2 * BURST_BYTES // URGENT_BYTES_MAX):
         outbox.put(CALL, bytes(URGENT_BYTES_MAX), is_bulk=False)
     assert any(piece.is_bulk for piece in outbox.take())
+
+
+def test_urgent_messages_that_leave_together_share_frames_of_a_bounded_size() -> None:
+    outbox = Outbox()
+    messages = [bytes([number]) * 1000 for number in range(100)]
+    for message in messages:
+        outbox.put(CALL, message, is_bulk=False)
+    pieces = taken(outbox)
+    assert len(pieces) == 2
+    assert all(piece.is_several and len(piece.payload) <= URGENT_BYTES_MAX for piece in pieces)
+    assert [message for piece in pieces for message in split_several(bytes(piece.payload))] == messages
 
 
 def test_a_large_message_is_bulk_whatever_is_said() -> None:
@@ -112,6 +124,10 @@ def test_every_message_goes_out_whole_and_in_the_order_of_its_lane(messages: lis
     open_ones: dict[tuple[Channel, bool], bytes] = {}
     for piece in taken(outbox):
         lane = piece.channel, piece.is_bulk
+        if piece.is_several:
+            assert not piece.is_bulk and piece.is_last
+            found.setdefault(lane, []).extend(split_several(bytes(piece.payload)))
+            continue
         open_ones[lane] = open_ones.get(lane, b"") + piece.payload
         if piece.is_last:
             found.setdefault(lane, []).append(open_ones.pop(lane))
