@@ -54,16 +54,16 @@ class LicenseConfig:
     """A licence below the data folder."""
     text: str = ""
     """The licence itself, instead of a file."""
-    public_key: str = ""
+    issuer: str = ""
     """The Ed25519 key of who issued it, 64 hexadecimal digits: the only one whose signature counts."""
 
     def __post_init__(self) -> None:
         if self.file and self.text:
             raise ValueError("give either file or text, not both")
-        if (self.file or self.text) and not self.public_key:
-            raise ValueError("a licence needs public_key, the key of who issued it: any other signature is nobody's")
-        if self.public_key and len(_hex(self.public_key)) != KEY_BYTES:
-            raise ValueError(f"public_key must be {2 * KEY_BYTES} hexadecimal digits")
+        if (self.file or self.text) and not self.issuer:
+            raise ValueError("a licence needs issuer, the key of who issued it: any other signature is nobody's")
+        if self.issuer and len(_hex(self.issuer)) != KEY_BYTES:
+            raise ValueError(f"issuer must be {2 * KEY_BYTES} hexadecimal digits")
 
 
 class LicenseState(StrEnum):
@@ -110,7 +110,7 @@ def load_license(config: LicenseConfig, disk: Disk) -> License:
             text = disk.read(config.file).decode("ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidLicense(f"license.file {config.file!r} cannot be read: {error}") from error
-    return parse_license(text, config.public_key) if text else OPEN
+    return parse_license(text, config.issuer) if text else OPEN
 
 
 def parse_license(text: str, public_key: str) -> License:
@@ -125,7 +125,7 @@ def parse_license(text: str, public_key: str) -> License:
         Ed25519PublicKey.from_public_bytes(_hex(public_key)).verify(signature, signed)
     except (InvalidSignature, ValueError) as error:
         raise InvalidLicense(
-            "the licence is not signed by the key in license.public_key: it was changed, cut short, or another issuer's"
+            "the licence is not signed by the key in license.issuer: it was changed, cut short, or another issuer's"
         ) from error
     try:
         return _read(json.loads(_bytes(parts[1])))

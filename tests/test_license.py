@@ -47,11 +47,11 @@ def test_without_a_licence_everything_is_allowed_for_ever_and_without_limit() ->
 
 
 def test_a_signed_licence_comes_back_as_it_was_issued_from_a_text_and_from_a_file() -> None:
-    assert load_license(LicenseConfig(text=TEXT, public_key=PUBLIC), MemoryDisk()) == GOOD
+    assert load_license(LicenseConfig(text=TEXT, issuer=PUBLIC), MemoryDisk()) == GOOD
     disk = MemoryDisk()
     wrapped = "\n".join(TEXT[at : at + 60] for at in range(0, len(TEXT), 60)) + "\n"
     disk.write_durable("licence.txt", wrapped.encode())
-    assert load_license(LicenseConfig(file="licence.txt", public_key=PUBLIC), disk) == GOOD
+    assert load_license(LicenseConfig(file="licence.txt", issuer=PUBLIC), disk) == GOOD
 
 
 @given(place=st.integers(0, len(TEXT) - 1), char=st.characters(codec="ascii", exclude_categories=("Z", "C")))
@@ -64,7 +64,7 @@ def test_a_licence_with_any_character_changed_is_refused(place: int, char: str) 
 
 
 def test_a_licence_of_another_issuer_is_refused_and_not_quoted() -> None:
-    with pytest.raises(InvalidLicense, match=r"not signed by the key in license\.public_key") as caught:
+    with pytest.raises(InvalidLicense, match=r"not signed by the key in license\.issuer") as caught:
         parse_license(sign_license(GOOD, bytes(32)), PUBLIC)
     assert "Ada" not in caught.value.message and caught.value.code == "invalid_license"
 
@@ -80,15 +80,15 @@ def test_what_is_no_licence_is_refused(text: str) -> None:
 def test_a_licence_that_is_configured_and_missing_stops_the_start() -> None:
     """P-45: never on as if nothing had been configured."""
     with pytest.raises(InvalidLicense, match=r"license\.file 'gone\.txt' cannot be read"):
-        load_license(LicenseConfig(file="gone.txt", public_key=PUBLIC), MemoryDisk())
+        load_license(LicenseConfig(file="gone.txt", issuer=PUBLIC), MemoryDisk())
 
 
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"text": "x"}, "needs public_key"),
-        ({"text": "x", "file": "y", "public_key": PUBLIC}, "not both"),
-        ({"public_key": "abc"}, "64 hexadecimal digits"),
+        ({"text": "x"}, "needs issuer"),
+        ({"text": "x", "file": "y", "issuer": PUBLIC}, "not both"),
+        ({"issuer": "abc"}, "64 hexadecimal digits"),
     ],
 )
 def test_a_section_that_says_too_little_is_refused(section: dict[str, str], told: str) -> None:

@@ -105,7 +105,7 @@ async def running_consensus(
     )
     if not cluster.enabled:
         _require_alone(raft)
-        proposals = Proposals(raft, fsm, feed, ports.clock, None)
+        proposals = Proposals(raft, fsm, feed, ports.clock, None, rng=ports.rng)
         members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
         async with trio.open_nursery() as nursery:
             await nursery.start(raft.run, _to_nobody)
@@ -157,7 +157,7 @@ def _connected(
         return node.address if node is not None else told.get(name)
 
     calls = Calls(answer, log)
-    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call)
+    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call, rng=ports.rng)
     transport = PeerTransport(
         me,
         network=ports.network,
