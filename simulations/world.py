@@ -56,6 +56,8 @@ SETTLE_SECONDS = 3.0
 
 PEER_PORT = 9100
 
+SECRET = "what the machines of a world share"
+
 RESTARTS = ("crash", "power_off", "power_cut", "stop")
 """Faults whose amount is the time until a machine is back."""
 
@@ -314,7 +316,7 @@ class World:
         if plan.size > 1:
             flags |= {
                 "cluster.enabled": True,
-                "cluster.insecure_dev": True,
+                "cluster.shared_secret": SECRET,
                 "cluster.peer_host": name,
                 "cluster.peer_port": PEER_PORT,
                 "cluster.advertise": f"{name}:{PEER_PORT}",

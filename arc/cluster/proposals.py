@@ -27,19 +27,17 @@ from arc.cluster.feed import Feed
 from arc.cluster.lanes import Lanes
 from arc.errors import (
     ArcError,
-    Conflict,
     InvalidRequest,
     LeaderUnreachable,
     NotCoordinator,
-    NotFound,
     OutcomeUnknown,
     Overloaded,
-    TooLarge,
     Unavailable,
 )
 from arc.ports import Clock, Rng
 from arc.raft.node import RaftNode
 from arc.raft.requests import NotLeading
+from arc.raft.types import Peer
 
 FORWARD_SECONDS = 10.0
 """How long the leader's answer is waited for; an election and a slow disk fit in."""
@@ -57,11 +55,14 @@ PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5)
 RUN_BYTES = 8
 """Of chance, in the name of a run: two runs of one node never share a name."""
 
+KIND = "propose"
+"""Kind of the questions that `Proposals.answer` answers."""
+
 
 class Ask(Protocol):
-    """`Calls.call`: ask another node. Raises Unavailable, OutcomeUnknown."""
+    """`Calls.call`: ask another node. Raises Unavailable, OutcomeUnknown, and what the other node raised."""
 
-    async def __call__(self, peer: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
+    async def __call__(self, peer: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
         """The peer's answer."""
         ...
 
@@ -146,18 +147,16 @@ class Proposals:
         async with self._lanes.open_lane() as lane:
             return await self._until_known(lane.next(command, asked_after=self._fsm.catalog.index))
 
-    async def answer(self, peer: str, question: bytes) -> bytes:
-        """Propose what another node passes on; its result or the error, as bytes."""
+    async def answer(self, peer: Peer, question: bytes) -> bytes:
+        """Propose what another node passes on; its result, as bytes. Raises as `propose`, and InvalidRequest."""
         try:
             codec.decode(question)
             proposed = await self._raft.propose(question)
         except ValueError as error:
-            return cbor2.dumps([_FAMILIES.index(InvalidRequest), "invalid", f"{peer} passed on no command: {error}"])
-        except ArcError as error:
-            return cbor2.dumps([_FAMILIES.index(_family(error)), error.code, error.message])
+            raise InvalidRequest(f"{peer} passed on no command: {error}") from error
         result = proposed.result
         assert isinstance(result, Result), proposed
-        return cbor2.dumps([None, result.ok, result.code, result.message, result.value, result.index])
+        return cbor2.dumps([result.ok, result.code, result.message, result.value, result.index])
 
     def statistics(self) -> ProposalsStatistics:
         """Numbers for status, metrics and gates."""
@@ -269,32 +268,13 @@ class Proposals:
 
     async def _forward(self, ask: Ask, leader: str, payload: bytes) -> Result:
         self._forwarded += 1
-        answer = cbor2.loads(await ask(leader, payload, timeout_seconds=FORWARD_SECONDS))
-        if answer[0] is not None:
-            family, code, message = answer
-            raise _FAMILIES[family](message, code=code)
-        _, ok, code, message, value, index = answer
+        answer = await ask(leader, KIND, payload, timeout_seconds=FORWARD_SECONDS)
+        ok, code, message, value, index = cbor2.loads(answer)
         with trio.move_on_after(FORWARD_SECONDS) as soon:
             await self._feed.wait_index(index)
         if soon.cancelled_caught:
             raise OutcomeUnknown(f"it was agreed on as entry {index}, which this node has not applied yet")
         return Result(ok=ok, code=code, message=message, value=value, index=index)
-
-
-_FAMILIES: tuple[Callable[..., ArcError], ...] = (
-    Unavailable,
-    Overloaded,
-    OutcomeUnknown,
-    TooLarge,
-    Conflict,
-    NotFound,
-    InvalidRequest,
-)
-"""Errors that cross between nodes, by their number on the wire: append only."""
-
-
-def _family(error: ArcError) -> Callable[..., ArcError]:
-    return next((family for family in type(error).__mro__ if family in _FAMILIES), OutcomeUnknown)
 
 
 Agree = Callable[[bytes], Awaitable[Result]]

@@ -118,7 +118,7 @@ class Two:
         await trio.lowlevel.checkpoint()
         match self.script.pop(0) if self.script else "fine":
             case "fine":
-                return await self._leader.answer(cast("str", self.leading.me), payload)
+                return await self._leader.answer(self.following.me, payload)
             case "unreachable":
                 raise Unavailable(f"{peer} cannot be reached now")
             case "lost on the way":
