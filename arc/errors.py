@@ -177,7 +177,7 @@ class NodeAlreadyExists(Conflict):
 class TooManyNodes(TooLarge):
     """There is no place for another node."""
 
-    code = "too_many_nodes"
+    code = "too_many"
 
 
 class IngestNotAllowed(Unavailable):
