@@ -198,26 +198,7 @@ class CompactionNotAllowed(Unavailable):
     code = "compaction_not_allowed"
 
 
-# --------------------------------------------------------------------------------- a cluster: who does it, and is there
-
-
-class NoWriterAvailable(Unavailable):
-    """No node that could take the write is well."""
-
-    code = "no_writer_available"
-
-
-class NoReaderAvailable(Unavailable):
-    """No node that could answer the query is well."""
-
-    code = "no_reader_available"
-
-
-class RoutingFailed(Unavailable):
-    """Every node that was tried failed to answer; nothing happened."""
-
-    code = "routing_failed"
-    status = 502
+# --------------------------------------------------------------------------------------------------- a cluster: leaders
 
 
 class NotCoordinator(Unavailable):

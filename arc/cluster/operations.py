@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import trio
@@ -16,17 +16,17 @@ import trio
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.commands import COMPACTOR, WRITER, AssignLease, SetNodeState
 from arc.catalog.facts import Catalog
-from arc.catalog.leases import LeaseChange
+from arc.catalog.leases import Lease
 from arc.catalog.roles import NodeState
-from arc.cluster.candidates import Candidate
+from arc.cluster.failover import Decision
 from arc.cluster.failover_managers import LeaseManager
 from arc.cluster.health import HealthChecker
 from arc.cluster.node_events import NodeEvent, NodeEventKind
 from arc.cluster.registrar import Propose
 from arc.cluster.registry import Registry
 from arc.cluster.views import NodeView
-from arc.errors import Conflict, NodeNotFound, NotFound, OutcomeUnknown
-from arc.ids import NodeId
+from arc.errors import Conflict, NodeNotFound, NotFound
+from arc.ids import Epoch, NodeId
 from arc.license import License
 from arc.ports import Clock
 from arc.raft.status import Status
@@ -101,8 +101,8 @@ class Raft(Protocol):
 class Converge(Protocol):
     """Brings the voters to what the rule of roles wants."""
 
-    async def __call__(self, *, dry_run: bool, allow_single_voter: bool) -> object:
-        """A dataclass: what was or would be done, by name."""
+    async def __call__(self, *, dry_run: bool, allow_single_voter: bool) -> Mapping[str, object]:
+        """What was or would be done, for JSON."""
         ...
 
 
@@ -119,24 +119,6 @@ class LifeOrders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanCandidate:
-    """A node that could be given the lease, or why not."""
-
-    name: str
-    is_able: bool
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeasePlan:
-    """What the leader would do about a lease now. ``cooldown_seconds``: how long it would wait with it."""
-
-    summary: str
-    cooldown_seconds: float
-    candidates: tuple[PlanCandidate, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Something that this node saw of another one; never agreed on. ``sequence`` counts from 1 in this process."""
 
@@ -147,23 +129,9 @@ class Observation:
     words: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthReport:
-    """The health checker for status pages: Arc's keys, then what it counted."""
-
-    running: bool
-    check_interval_ms: int
-    check_timeout_ms: int
-    unhealthy_threshold: int
-    rounds_total: int
-    late_rounds_total: int
-    transitions_total: int
-    is_watching: bool
-
-
 class Operations:
-    """One per node. ``managers`` by lease; ``lags`` and ``catch_up`` are of the rows and files, ``router`` a dataclass
-    of what was routed; each says None or nothing where there is no such part.
+    """One per node. ``managers`` by lease; ``lags`` is of the rows, ``catch_up`` of the files, ``router`` of what was
+    routed; each says None or nothing where there is no such part.
     """
 
     def __init__(
@@ -181,8 +149,8 @@ class Operations:
         licence: License,
         compactor_kept_seconds: float,
         lags: Callable[[], Sequence[FollowerLag]] = lambda: (),
-        router: Callable[[], object | None] = lambda: None,
-        catch_up: Callable[[], object | None] = lambda: None,
+        router: Callable[[], Mapping[str, object] | None] = lambda: None,
+        catch_up: Callable[[], Mapping[str, object] | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._checker = checker
@@ -226,17 +194,10 @@ class Operations:
         """When this node learnt of the present leader, by its wall clock; None while it knows none."""
         return self._leader_since_us if self._raft.leader is not None else None
 
-    def plan(self, lease: str) -> LeasePlan | None:
+    def plan(self, lease: str) -> Decision | None:
         """What would be done about the lease; None where nothing manages it."""
         manager = self._managers.get(lease)
-        if manager is None:
-            return None
-        decision = manager.explain()
-        return LeasePlan(
-            summary=f"{decision.verdict}: {decision.reason}",
-            cooldown_seconds=decision.look_again_seconds or 0.0,
-            candidates=tuple(_candidate(each) for each in decision.candidates if each.name != decision.holder),
-        )
+        return manager.explain() if manager is not None else None
 
     def observed(self) -> tuple[Observation, ...]:
         """What was seen of other nodes: the last ones, oldest first."""
@@ -246,19 +207,9 @@ class Operations:
         """The licence in force."""
         return self._licence
 
-    def health_checker(self) -> HealthReport:
-        """The health checker at work."""
-        status, numbers = self._checker.status(), self._checker.statistics()
-        return HealthReport(
-            running=bool(status["running"]),
-            check_interval_ms=status["check_interval_ms"],
-            check_timeout_ms=status["check_timeout_ms"],
-            unhealthy_threshold=status["unhealthy_threshold"],
-            rounds_total=numbers.rounds_total,
-            late_rounds_total=numbers.late_rounds_total,
-            transitions_total=numbers.transitions_total,
-            is_watching=numbers.is_watching,
-        )
+    def health_checker(self) -> dict[str, object]:
+        """The health checker: Arc's keys, then what it counted."""
+        return {**self._checker.status(), **asdict(self._checker.statistics())}
 
     # --------------------------------------------------------------------------------------------------------- orders
 
@@ -292,7 +243,7 @@ class Operations:
         """Give the node work again. Raises as `set_state`."""
         await self.set_state(name, NodeState.HEALTHY)
 
-    async def failover(self, lease: str, target: str | None, *, reason: str) -> LeaseChange:
+    async def failover(self, lease: str, target: str | None, *, reason: str) -> Lease:
         """Hand a lease over in order, to ``target`` or to the best candidate; nothing acknowledged is lost.
 
         Raises NotFound, Conflict, Unavailable (code ``not_leader``, ``no_candidate``), OutcomeUnknown.
@@ -300,10 +251,9 @@ class Operations:
         manager = self._managers.get(lease)
         if manager is None:
             raise Conflict(f"nothing manages a lease {lease!r} here", code="lease_not_managed")
-        granted = await manager.trigger_manual_failover(NodeId(target) if target is not None else None, reason)
-        return self._change(lease, granted.epoch)
+        return await manager.trigger_manual_failover(NodeId(target) if target is not None else None, reason)
 
-    async def promote(self, name: str, *, reason: str) -> LeaseChange:
+    async def promote(self, name: str, *, reason: str) -> Lease:
         """Make a node the writer though it may lack acknowledged rows; the history says so.
 
         Raises NodeNotFound, Conflict, Unavailable, OutcomeUnknown.
@@ -321,16 +271,16 @@ class Operations:
         )
         result = await self._propose.propose(command)
         result.unwrap()
-        return self._change(WRITER, result.index)
+        return Lease(WRITER, command.node, Epoch(result.index), command.at_us, reason)
 
-    async def assign_compactor(self, name: str) -> tuple[LeaseChange, float]:
+    async def assign_compactor(self, name: str) -> tuple[Lease, float]:
         """Give the compactor's lease to a node; and for how many seconds it is then left there. Raises as
         `failover`.
         """
         return await self.failover(COMPACTOR, name, reason="an operator assigned it"), self._compactor_kept_seconds
 
-    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> object:
-        """Make the voters those that the rule of roles wants; a dataclass says what was or would be done."""
+    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> Mapping[str, object]:
+        """Make the voters those that the rule of roles wants; what was or would be done, for JSON."""
         return await self._life.converge(dry_run=dry_run, allow_single_voter=allow_single_voter)
 
     async def transfer_leadership(self, target: str | None) -> Peer:
@@ -372,14 +322,6 @@ class Operations:
             )
         )
 
-    def _change(self, lease: str, epoch: int) -> LeaseChange:
-        """The grant as the catalog remembers it. Raises OutcomeUnknown: so many came after it that it is forgotten."""
-        found = (each for each in reversed(self._catalog().history) if (each.lease, each.epoch) == (lease, epoch))
-        change = next(found, None)
-        if change is None:
-            raise OutcomeUnknown(f"the {lease} lease was granted in epoch {epoch}, and many times since")
-        return change
-
 
 _WORDS = {
     NodeEventKind.JOINED: "joined the cluster",
@@ -388,7 +330,3 @@ _WORDS = {
     NodeEventKind.UNHEALTHY: "does not answer",
     NodeEventKind.DEAD: "has not answered for so long that it counts as dead",
 }
-
-
-def _candidate(each: Candidate) -> PlanCandidate:
-    return PlanCandidate(name=each.name, is_able=each.is_eligible, reason=each.reason)
