@@ -123,6 +123,7 @@ def newest_first(
     """Both kinds in one list. Clocks of several nodes told the times, so neighbours may be the wrong way round."""
     found = [(change.at_us, _grant(change)) for change in grants]
     found += [(each.at_us, _observation(each, seen_by)) for each in seen]
+    found.reverse()  # of the same moment the later one comes first, because sorting keeps what is equal in its order
     return [document for _, document in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 

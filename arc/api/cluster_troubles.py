@@ -124,7 +124,7 @@ def _writer(outlook: Outlook) -> Iterator[Trouble]:
         yield Trouble(
             "writer_down",
             Verdict.UNAVAILABLE,
-            f"{held.holder} holds the writer lease and {_how(view)}, so no rows can be written. {_takeover(outlook)}",
+            f"{held.holder} holds the writer lease and {_how(view)}, so no rows can be written; {_takeover(outlook)}",
             _takeover_command(outlook),
         )
     elif view is not None and view.stats.refuses_writes:
@@ -140,12 +140,11 @@ def _takeover(outlook: Outlook) -> str:
     plan = outlook.plans.get(WRITER)
     heirs = _heirs(outlook)
     if heirs:
-        told = plan.summary if plan is not None else f"{heirs[0].name} is in sync and can take over"
-        return f"{told[:1].upper()}{told[1:]}."
+        return plan.summary if plan is not None else f"{heirs[0].name} is in sync and can take over"
     members = outlook.in_sync.members if outlook.in_sync is not None else ()
     return (
-        f"Nobody can take over without losing acknowledged rows: in sync are only {_listed(members)}. "
-        "Bringing one of them back brings writes back."
+        f"nobody can take over without losing acknowledged rows: in sync are only {_listed(members)}, and "
+        "bringing one of them back brings writes back"
     )
 
 
