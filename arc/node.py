@@ -21,8 +21,9 @@ from arc.api.server import serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.cells import FileStats
 from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.cluster.calls import CallsStatistics
 from arc.cluster.config import consensus_config
-from arc.cluster.consensus import running_consensus
+from arc.cluster.consensus import Neighbours, running_consensus
 from arc.cluster.feed import Feed, FeedStatistics
 from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
@@ -47,6 +48,7 @@ from arc.security import tokens
 from arc.storage.keeper import DATA, Drift, FileKeeper, KeeperStatistics
 from arc.storage.wal.log import WalStatistics
 from arc.telemetry import Log, LogStatistics, RingSink
+from arc.wire.facts import PeerFacts
 
 IDENTITY = "node.json"
 
@@ -80,6 +82,7 @@ class NodeStatistics:
     query: QueryStatistics
     catalog: ProposalsStatistics
     peers: TransportStatistics | None
+    calls: CallsStatistics | None
     feed: FeedStatistics
     manifest: FileStats
     storage: KeeperStatistics
@@ -153,6 +156,9 @@ async def run_node(
     def catalog() -> Catalog:
         return fsm.catalog
 
+    def describe() -> PeerFacts:
+        return PeerFacts(role=config.node.role, version=version)
+
     async with (
         running_consensus(
             ports,
@@ -163,6 +169,7 @@ async def run_node(
             fsm=fsm,
             feed=feed,
             log=log,
+            neighbours=Neighbours(describe=describe),
         ) as consensus,
         trio.open_nursery() as nursery,
     ):
@@ -206,6 +213,7 @@ async def run_node(
                 query=queries.statistics(),
                 catalog=proposals.statistics(),
                 peers=consensus.transport.statistics() if consensus.transport is not None else None,
+                calls=consensus.calls.statistics() if consensus.calls is not None else None,
                 feed=feed.statistics(),
                 manifest=catalog().totals(),
                 storage=keeper.statistics(),
@@ -238,7 +246,7 @@ async def run_node(
         http_stopped = trio.Event()
 
         async def http(*, task_status: trio.TaskStatus[int]) -> None:
-            await serve(api, config.server, network=ports.network, log=log, stopping=http_stop, task_status=task_status)
+            await serve(api, config.server, ports=ports, log=log, stopping=http_stop, task_status=task_status)
             http_stopped.set()
 
         port = await nursery.start(http)

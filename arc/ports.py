@@ -95,6 +95,10 @@ class Disk(Protocol):
         """The whole file."""
         ...
 
+    def read_outside(self, path: str) -> bytes:
+        """A file of the operator's that is not below the data directory, by the path he gave: certificates."""
+        ...
+
     def map(self, path: str) -> memoryview:
         """The whole file, read-only, without copying it where the system can. Valid until the last reference goes."""
         ...

@@ -158,6 +158,10 @@ class SystemDisk:
         """The whole file."""
         return self._path(path).read_bytes()
 
+    def read_outside(self, path: str) -> bytes:
+        """A file anywhere."""
+        return Path(path).read_bytes()
+
     def map(self, path: str) -> memoryview:
         """The whole file, mapped read-only."""
         fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)

@@ -14,6 +14,7 @@ import errno
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -118,6 +119,9 @@ class MemoryDisk:
 
     def read(self, path: str) -> bytes:
         return bytes(self._file(path))
+
+    def read_outside(self, path: str) -> bytes:
+        return Path(path).read_bytes()
 
     def map(self, path: str) -> memoryview:
         return memoryview(self._file(path)).toreadonly()

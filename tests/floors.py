@@ -88,8 +88,14 @@ PURE = (
     "arc.storage.paths",
     "arc.storage.wal.record",
     "arc.telemetry*",
-    "arc.wire.codec",
-    "arc.wire.framing",
+    "arc.wire.channels",
+    "arc.wire.doorkeeper",
+    "arc.wire.errors",
+    "arc.wire.facts",
+    "arc.wire.frames",
+    "arc.wire.handshake",
+    "arc.wire.outbox",
+    "arc.wire.settlement",
 )
 IMPURE = (
     "arc.ingest.flush",

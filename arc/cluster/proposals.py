@@ -10,7 +10,6 @@ A proposer who is cancelled loses his answer and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,19 +22,24 @@ from arc.catalog.facts import Catalog
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.cluster.feed import Feed
-from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, OutcomeUnknown, Overloaded, TooLarge, Unavailable
+from arc.errors import InvalidRequest, OutcomeUnknown
 from arc.ports import Clock
 from arc.raft.node import RaftNode
 from arc.raft.requests import NotLeading
+from arc.raft.types import Peer
 
 FORWARD_SECONDS = 10.0
 """How long the leader's answer is waited for; an election and a slow disk fit in."""
 
 
-class Ask(Protocol):
-    """`Calls.call`: ask another node. Raises Unavailable, OutcomeUnknown."""
+KIND = "propose"
+"""Kind of the questions that `Proposals.answer` answers."""
 
-    async def __call__(self, peer: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
+
+class Ask(Protocol):
+    """`Calls.call`: ask another node. Raises Unavailable, OutcomeUnknown, and what the other node raised."""
+
+    async def __call__(self, peer: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
         """The peer's answer."""
         ...
 
@@ -107,18 +111,16 @@ class Proposals:
         self._seconds += self._clock.now() - begun
         return result
 
-    async def answer(self, peer: str, question: bytes) -> bytes:
-        """Propose what another node passes on; its result or the error, as bytes."""
+    async def answer(self, peer: Peer, question: bytes) -> bytes:
+        """Propose what another node passes on; its result, as bytes. Raises as `propose`, and InvalidRequest."""
         try:
             codec.decode(question)
             proposed = await self._raft.propose(question)
         except ValueError as error:
-            return cbor2.dumps([_FAMILIES.index(InvalidRequest), "invalid", f"{peer} passed on no command: {error}"])
-        except ArcError as error:
-            return cbor2.dumps([_FAMILIES.index(_family(error)), error.code, error.message])
+            raise InvalidRequest(f"{peer} passed on no command: {error}") from error
         result = proposed.result
         assert isinstance(result, Result), proposed
-        return cbor2.dumps([None, result.ok, result.code, result.message, result.value, result.index])
+        return cbor2.dumps([result.ok, result.code, result.message, result.value, result.index])
 
     def statistics(self) -> ProposalsStatistics:
         """Numbers for status, metrics and gates."""
@@ -171,29 +173,10 @@ class Proposals:
 
     async def _forward(self, ask: Ask, leader: str, payload: bytes) -> Result:
         self._forwarded += 1
-        answer = cbor2.loads(await ask(leader, payload, timeout_seconds=FORWARD_SECONDS))
-        if answer[0] is not None:
-            family, code, message = answer
-            raise _FAMILIES[family](message, code=code)
-        _, ok, code, message, value, index = answer
+        answer = await ask(leader, KIND, payload, timeout_seconds=FORWARD_SECONDS)
+        ok, code, message, value, index = cbor2.loads(answer)
         with trio.move_on_after(FORWARD_SECONDS) as soon:
             await self._feed.wait_index(index)
         if soon.cancelled_caught:
             raise OutcomeUnknown(f"it was agreed on as entry {index}, which this node has not applied yet")
         return Result(ok=ok, code=code, message=message, value=value, index=index)
-
-
-_FAMILIES: tuple[Callable[..., ArcError], ...] = (
-    Unavailable,
-    Overloaded,
-    OutcomeUnknown,
-    TooLarge,
-    Conflict,
-    NotFound,
-    InvalidRequest,
-)
-"""Errors that cross between nodes, by their number on the wire: append only."""
-
-
-def _family(error: ArcError) -> Callable[..., ArcError]:
-    return next((family for family in type(error).__mro__ if family in _FAMILIES), OutcomeUnknown)
