@@ -15,7 +15,6 @@ from arc.api.cluster_document import (
     lease_document,
     local_document,
     node_document,
-    numbers,
     status_document,
     verdict_document,
 )
@@ -119,7 +118,7 @@ class Cluster:
         outlook = look(self._deps)
         healthy = sum(view.is_healthy for view in outlook.nodes)
         counts = {"healthy": healthy, "unhealthy": len(outlook.nodes) - healthy, "total": len(outlook.nodes)}
-        checker = numbers(self._cluster.health_checker())
+        checker = self._cluster.health_checker()
         return json_reply(200, {**counts, "health_checker": checker, **verdict_document(outlook)})
 
     async def leases(self, call: Call) -> Reply:

@@ -6,7 +6,7 @@ the year 1, because that is what those clients take for never.
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 
 from arc.api.cluster_outlook import (
     Outlook,
@@ -52,13 +52,13 @@ def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]
         "readers": roles.count(NodeRole.READER),
         "compactors": roles.count(NodeRole.COMPACTOR),
         "raft": raft_document(outlook),
-        "router": numbers(cluster.router()),
+        "router": cluster.router(),
         "leader": _leader(outlook),
         "leases": [lease_document(outlook, name) for name in LEASES],
         "active_compactor": _active_compactor(outlook),
         "in_sync": _in_sync(outlook),
         "replication": {"followers": [_lag(view, outlook) for view in outlook.nodes]},
-        "replication_catchup_status": numbers(cluster.catch_up()),
+        "replication_catchup_status": cluster.catch_up(),
         "failover": {name: _plan(plan) for name, plan in outlook.plans.items()},
         "license": _license(license_, outlook.now_us),
         **_cores(outlook, license_),
@@ -261,10 +261,11 @@ def _lag(view: NodeView, outlook: Outlook) -> dict[str, object]:
 
 def _plan(plan: LeasePlan) -> dict[str, object]:
     return {
-        "summary": plan.summary,
-        "cooldown_seconds": plan.cooldown_seconds,
+        "verdict": str(plan.verdict),
+        "reason": plan.reason,
+        "look_again_seconds": plan.look_again_seconds,
         "candidates": [
-            {"id": each.name, "is_able": each.is_able, "reason": each.reason} for each in plan.candidates
+            {"id": each.name, "is_eligible": each.is_eligible, "reason": each.reason} for each in plan.candidates
         ],
     }  # fmt: skip
 
@@ -291,9 +292,3 @@ def _held(outlook: Outlook, held: Lease | None) -> float | None:
 
 def _time(time_us: int) -> str:
     return rfc3339_ms(time_us) if time_us > 0 else NEVER
-
-
-def numbers(part: object | None) -> dict[str, object] | None:
-    """What a part counted; null where there is no such part."""
-    assert part is None or (is_dataclass(part) and not isinstance(part, type)), part
-    return asdict(part) if part is not None else None

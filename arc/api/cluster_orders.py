@@ -7,7 +7,6 @@ answered; whoever asks a node that cannot do it is told which one can.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import asdict, is_dataclass
 from typing import TypeVar
 
 from arc.api.bodies import json_object, optional_flag, optional_text, text
@@ -21,7 +20,7 @@ from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.routes import Call, Parameter, RequestBody, Route, Schema, View
 from arc.api.schemas import BOOLEAN, NUMBER, STRING, array, json_answer, nullable, obj
-from arc.catalog.leases import REASON_CHARS_MAX, LeaseChange
+from arc.catalog.leases import REASON_CHARS_MAX, Lease, LeaseChange
 from arc.catalog.values import LEASES, WRITER
 from arc.errors import Conflict, InvalidRequest, Unavailable
 from arc.raft.requests import NotLeading
@@ -108,8 +107,8 @@ class ClusterOrders:
             return _alone()
         outlook = look(self._deps)
         name = find_node(outlook, text(json_object(call.body), "node_id")).name
-        change, seconds = await self._asked(self._deps.cluster.assign_compactor(name), elsewhere=LeaderElsewhereForGood)
-        self._changed(change, call)
+        lease, seconds = await self._asked(self._deps.cluster.assign_compactor(name), elsewhere=LeaderElsewhereForGood)
+        change = self._changed(lease, call)
         return json_reply(200, {
             "success": True, "node_id": change.holder, "old_compactor": change.previous or "",
             "message": f"{change.holder} holds the compactor lease", "preemption_suppressed_seconds": seconds,
@@ -125,10 +124,8 @@ class ClusterOrders:
             holder = outlook.writer.holder if outlook.writer is not None else "nobody"
             raise Conflict(f"{name} does not hold the writer lease; {holder} does", code="not_primary_writer")
         reason = _reason(call, f"{name} was demoted")
-        change = await self._asked(
-            self._deps.cluster.failover(WRITER, None, reason=reason), elsewhere=LeaderElsewhereForGood
-        )
-        self._changed(change, call)
+        asked = self._deps.cluster.failover(WRITER, None, reason=reason)
+        change = self._changed(await self._asked(asked, elsewhere=LeaderElsewhereForGood), call)
         words = f"{change.holder} holds the writer lease"
         return json_reply(200, {"success": True, "node_id": name, "new_primary": change.holder, "message": words})
 
@@ -144,10 +141,8 @@ class ClusterOrders:
         is_dry = dry_run is not False
         asked = self._deps.cluster.converge_voters(dry_run=is_dry, allow_single_voter=bool(single))
         plan = await self._asked(asked, elsewhere=LeaderElsewhereForGood)
-        assert is_dataclass(plan) and not isinstance(plan, type), plan
-        found: dict[str, object] = asdict(plan)
-        self._told("voters_converged", call, dry_run=is_dry, plan=found)
-        return json_reply(200, {"success": True, "dry_run": is_dry, **found})
+        self._told("voters_converged", call, dry_run=is_dry, plan=plan)
+        return json_reply(200, {"success": True, "dry_run": is_dry, **plan})
 
     async def failover(self, call: Call) -> Reply:
         """Raises InvalidRequest, NotFound, Conflict (nobody in sync, in progress), Unavailable, OutcomeUnknown."""
@@ -157,10 +152,8 @@ class ClusterOrders:
             raise InvalidRequest(f"lease {lease!r} is none of {', '.join(LEASES)}", code="invalid_lease")
         if target:
             find_node(look(self._deps), target)
-        change = await self._asked(
-            cluster.failover(lease, target or None, reason=_reason(call, "an operator asked for it"))
-        )
-        return self._granted(change, call)
+        reason = _reason(call, "an operator asked for it")
+        return self._granted(await self._asked(cluster.failover(lease, target or None, reason=reason)), call)
 
     async def promote(self, call: Call) -> Reply:
         """Raises InvalidRequest (without ``accept_data_loss``), NotFound, Conflict, Unavailable, OutcomeUnknown."""
@@ -172,8 +165,8 @@ class ClusterOrders:
                 "if that is better than waiting, or use failover, which never loses any",
                 code="accept_data_loss_required",
             )
-        change = await self._asked(cluster.promote(name, reason=_reason(call, "promoted by an operator")))
-        return self._granted(change, call)
+        reason = _reason(call, "promoted by an operator")
+        return self._granted(await self._asked(cluster.promote(name, reason=reason)), call)
 
     async def transfer(self, call: Call) -> Reply:
         """To the voter that holds most, when none is named. Raises NotFound, InvalidRequest, Unavailable."""
@@ -243,13 +236,17 @@ class ClusterOrders:
             raise elsewhere(error.message, (leader["name"] or "", leader["address"]) if leader else None) from error
 
     def _leader_of(self, error: Unavailable) -> dict[str, str | None] | None:
-        if not isinstance(error, NotLeading):
+        name = error.leader if isinstance(error, NotLeading) else None
+        if name is None:
+            known = look(self._deps).leader
+            name = known.name if known is not None else None
+        if name is None:
             return None
-        record = self._deps.catalog().nodes.get(error.leader)
-        return {"name": error.leader, "address": record.address if record is not None else None}
+        record = self._deps.catalog().nodes.get(name)
+        return {"name": name, "address": record.address if record is not None else None}
 
-    def _granted(self, change: LeaseChange, call: Call) -> Reply:
-        self._changed(change, call)
+    def _granted(self, lease: Lease, call: Call) -> Reply:
+        change = self._changed(lease, call)
         words = f"{change.holder} holds the {change.lease} lease"
         return json_reply(200, {"success": True, "message": words, **change_document(change)})
 
@@ -262,9 +259,16 @@ class ClusterOrders:
             "still_holds": sorted(held),
         })  # fmt: skip
 
-    def _changed(self, change: LeaseChange, call: Call) -> None:
-        self._told("lease_ordered", call, lease=change.lease, node=change.holder, epoch=change.epoch,
+    def _changed(self, lease: Lease, call: Call) -> LeaseChange:
+        """The grant as the catalog remembers it, told in the log."""
+        grants = self._deps.catalog().history
+        found = next((each for each in grants if (each.lease, each.epoch) == (lease.name, lease.epoch)), None)
+        change = found or LeaseChange(
+            lease.name, lease.epoch, lease.holder, None, lease.granted_us, lease.reason, is_clean=True
+        )
+        self._told("lease_ordered", call, lease=change.lease, holder=change.holder, epoch=change.epoch,
                    previous=change.previous, clean=change.is_clean)  # fmt: skip
+        return change
 
     def _told(self, event: str, call: Call, **fields: object) -> None:
         self._deps.log.info(event, **fields, by=call.principal.name)

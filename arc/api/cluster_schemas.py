@@ -53,8 +53,9 @@ HEALTH = obj({"healthy": INTEGER, "unhealthy": INTEGER, "total": INTEGER, "healt
 
 _PLAN = obj(
     {
-        "summary": STRING, "cooldown_seconds": NUMBER,
-        "candidates": array(obj({"id": STRING, "is_able": BOOLEAN, "reason": STRING})),
+        "verdict": {"type": "string", "enum": ["keep", "wait", "move", "stuck"]}, "reason": STRING,
+        "look_again_seconds": nullable(NUMBER),
+        "candidates": array(obj({"id": STRING, "is_eligible": BOOLEAN, "reason": STRING})),
     }
 )  # fmt: skip
 

@@ -140,7 +140,7 @@ def _takeover(outlook: Outlook) -> str:
     plan = outlook.plans.get(WRITER)
     heirs = _heirs(outlook)
     if heirs:
-        return plan.summary if plan is not None else f"{heirs[0].name} is in sync and can take over"
+        return plan.reason if plan is not None else f"{heirs[0].name} is in sync and can take over"
     members = outlook.in_sync.members if outlook.in_sync is not None else ()
     return (
         f"nobody can take over without losing acknowledged rows: in sync are only {_listed(members)}, and "

@@ -5,7 +5,7 @@ The API decides nothing about data: it reads a request, asks one of these, and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from arc.catalog.cluster import ClusterFacts
     from arc.catalog.commands import Command
     from arc.catalog.fsm import Catalog
-    from arc.catalog.leases import LeaseChange
+    from arc.catalog.leases import Lease
     from arc.catalog.results import Result
     from arc.cluster.views import NodeView
     from arc.ids import Position
@@ -161,7 +161,7 @@ class FollowerLag(Protocol):
 
 
 class Candidate(Protocol):
-    """A node that could be given a lease, or why not."""
+    """A node that could be given a lease, or why not: `arc.cluster.candidates.Candidate`."""
 
     @property
     def name(self) -> str:
@@ -169,32 +169,37 @@ class Candidate(Protocol):
         ...
 
     @property
-    def is_able(self) -> bool:
+    def is_eligible(self) -> bool:
         """Whether it could be given the lease now."""
         ...
 
     @property
     def reason(self) -> str:
-        """Why it stands where it stands, in words."""
+        """Why or why not; reads after the name."""
         ...
 
 
 class LeasePlan(Protocol):
-    """What the leader would do about a lease now."""
+    """What the leader would do about a lease now: `arc.cluster.failover.Decision`."""
 
     @property
-    def summary(self) -> str:
-        """One sentence: what happens next, and why."""
+    def verdict(self) -> str:
+        """``keep``, ``wait``, ``move`` or ``stuck``."""
         ...
 
     @property
-    def cooldown_seconds(self) -> float:
-        """How long no hand-over happens by itself; 0 for not at all."""
+    def reason(self) -> str:
+        """Why, in words."""
         ...
 
     @property
     def candidates(self) -> Sequence[Candidate]:
-        """Best first, the holder left out."""
+        """Every node, those who can take the lease first, best first."""
+        ...
+
+    @property
+    def look_again_seconds(self) -> float | None:
+        """When time alone will change the verdict; None when it will not."""
         ...
 
 
@@ -281,16 +286,16 @@ class ClusterView(Protocol):
         """The licence in force."""
         ...
 
-    def health_checker(self) -> object:
-        """A dataclass: running, check_interval_ms, check_timeout_ms, unhealthy_threshold and what it counted."""
+    def health_checker(self) -> Mapping[str, object]:
+        """Its settings: running, check_interval_ms, check_timeout_ms, unhealthy_threshold."""
         ...
 
-    def router(self) -> object | None:
-        """A dataclass of what was routed; None where nothing is."""
+    def router(self) -> Mapping[str, object] | None:
+        """What is routed, how; None where nothing is."""
         ...
 
-    def catch_up(self) -> object | None:
-        """A dataclass of how far this node is with files that it lacks; None where it fetches none."""
+    def catch_up(self) -> Mapping[str, object] | None:
+        """How far this node is with files that it lacks; None where it fetches none."""
         ...
 
     async def remove(self, name: str) -> None:
@@ -305,20 +310,20 @@ class ClusterView(Protocol):
         """Give the node work again."""
         ...
 
-    async def failover(self, lease: str, target: str | None, *, reason: str) -> LeaseChange:
+    async def failover(self, lease: str, target: str | None, *, reason: str) -> Lease:
         """Hand a lease over in order, to ``target`` or to the best candidate; nothing acknowledged is lost."""
         ...
 
-    async def promote(self, name: str, *, reason: str) -> LeaseChange:
+    async def promote(self, name: str, *, reason: str) -> Lease:
         """Make a node the writer though it may lack acknowledged rows. The catalog remembers it."""
         ...
 
-    async def assign_compactor(self, name: str) -> tuple[LeaseChange, float]:
+    async def assign_compactor(self, name: str) -> tuple[Lease, float]:
         """Give the compactor's lease to a node; how many seconds it is then kept from being taken away again."""
         ...
 
-    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> object:
-        """Make the voters those that the rule of roles wants. A dataclass: what was or would be done, by name."""
+    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> Mapping[str, object]:
+        """Make the voters those that the rule of roles wants; what was or would be done, for JSON."""
         ...
 
     async def transfer_leadership(self, target: str | None) -> Peer:

@@ -73,11 +73,11 @@ def _lease(lease: Document) -> str:
 
 
 def _plan(plan: Document) -> str:
-    first = next(iter(_objects(plan, "candidates")), None)
-    heir = f"; next in line: {_text(first, 'id')} ({_text(first, 'reason')})" if first is not None else ""
-    wait = _number(plan, "cooldown_seconds")
-    pause = f"; not before {span(wait)}" if wait else ""
-    return f"{_text(plan, 'summary')}{heir}{pause}"
+    able = [each for each in _objects(plan, "candidates") if each.get("is_eligible")]
+    heir = f"; next in line: {_text(able[0], 'id')}, which {_text(able[0], 'reason')}" if able else "; nobody is next"
+    wait = _number(plan, "look_again_seconds")
+    pause = f" (in {span(wait)})" if wait else ""
+    return f"{_text(plan, 'verdict')}: {_text(plan, 'reason')}{pause}{heir}"
 
 
 def _since(document: Document, held: str) -> str:

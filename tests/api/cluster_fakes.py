@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -10,7 +10,7 @@ import trio
 from arc.api.cluster_outlook import Outlook, look
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.commands import AssignLease, DescribeNode, FoundCluster, SetInSync
-from arc.catalog.leases import LeaseChange
+from arc.catalog.leases import Lease
 from arc.catalog.roles import NodeRole, NodeState, WriterState
 from arc.cluster.views import NodeStats, NodeView
 from arc.errors import ArcError
@@ -57,15 +57,19 @@ class Lag:
 @dataclass(frozen=True)
 class Candidate:
     name: str
-    is_able: bool
+    is_eligible: bool
     reason: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    summary: str = "n2 is well: nothing to do"
-    cooldown_seconds: float = 0.0
-    candidates: Sequence[Candidate] = (Candidate("n3", True, "in sync, sequence 1000"),)
+    reason: str = "n2 holds it and is healthy"
+    verdict: str = "keep"
+    look_again_seconds: float | None = None
+    candidates: Sequence[Candidate] = (
+        Candidate("n3", True, "is in sync and healthy, and durable up to 1000"),
+        Candidate("n2", False, "holds it already"),
+    )
 
 
 @dataclass(frozen=True)
@@ -87,27 +91,8 @@ class Licence:
         return "valid"
 
 
-@dataclass(frozen=True)
-class Checker:
-    running: bool = True
-    check_interval_ms: int = 200
-    check_timeout_ms: int = 600
-    unhealthy_threshold: int = 3
-
-
-@dataclass(frozen=True)
-class Routed:
-    strategy: str = "round_robin"
-    timeout_ms: int = 5000
-
-
-@dataclass(frozen=True)
-class VotersPlan:
-    demote: tuple[str, ...] = ("n3",)
-    promote: tuple[str, ...] = ()
-
-
-GRANTED = LeaseChange("writer", Epoch(101), NodeId("n3"), NodeId("n2"), START_US, "maintenance (by admin)", True)
+GRANTED = Lease("writer", NodeId("n3"), Epoch(101), START_US, "maintenance (by admin)")
+CHECKER = {"running": True, "check_interval_ms": 200, "check_timeout_ms": 600, "unhealthy_threshold": 3}
 
 
 @dataclass
@@ -117,7 +102,9 @@ class FakeCluster:
     views: list[NodeView] = field(default_factory=lambda: [view_of(peer) for peer in (N3, N1, N2)])
     since_us: int | None = START_US - 3_600_000_000
     followers: list[Lag] = field(default_factory=list)
-    plans: dict[str, Plan] = field(default_factory=lambda: {"writer": Plan(), "compactor": Plan("n3 is well")})
+    plans: dict[str, Plan] = field(
+        default_factory=lambda: {"writer": Plan(), "compactor": Plan("n3 holds it and is healthy")}
+    )
     seen: list[Seen] = field(default_factory=list)
     licence: Licence = Licence()
     asked: list[object] = field(default_factory=list)
@@ -141,13 +128,13 @@ class FakeCluster:
     def license(self) -> Licence:
         return self.licence
 
-    def health_checker(self) -> object:
-        return Checker()
+    def health_checker(self) -> Mapping[str, object]:
+        return CHECKER
 
-    def router(self) -> object | None:
-        return Routed()
+    def router(self) -> Mapping[str, object] | None:
+        return {"strategy": "round_robin", "timeout_ms": 5000}
 
-    def catch_up(self) -> object | None:
+    def catch_up(self) -> Mapping[str, object] | None:
         return None
 
     async def remove(self, name: str) -> None:
@@ -161,21 +148,21 @@ class FakeCluster:
         await self._do("undrain", name)
         self.change(name, state=NodeState.HEALTHY)
 
-    async def failover(self, lease: str, target: str | None, *, reason: str) -> LeaseChange:
+    async def failover(self, lease: str, target: str | None, *, reason: str) -> Lease:
         await self._do("failover", lease, target, reason)
-        return replace(GRANTED, lease=lease, reason=reason)
+        return replace(GRANTED, name=lease, reason=reason)
 
-    async def promote(self, name: str, *, reason: str) -> LeaseChange:
+    async def promote(self, name: str, *, reason: str) -> Lease:
         await self._do("promote", name, reason)
-        return replace(GRANTED, holder=NodeId(name), reason=reason, is_clean=False)
+        return replace(GRANTED, holder=NodeId(name), reason=reason)
 
-    async def assign_compactor(self, name: str) -> tuple[LeaseChange, float]:
+    async def assign_compactor(self, name: str) -> tuple[Lease, float]:
         await self._do("assign_compactor", name)
-        return replace(GRANTED, lease="compactor", holder=NodeId(name), previous=NodeId("n3")), 600.0
+        return replace(GRANTED, name="compactor", holder=NodeId(name)), 600.0
 
-    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> object:
+    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> Mapping[str, object]:
         await self._do("converge", dry_run, allow_single_voter)
-        return VotersPlan()
+        return {"demote": ["n3"], "promote": []}
 
     async def transfer_leadership(self, target: str | None) -> Peer:
         await self._do("transfer", target)

@@ -12,6 +12,7 @@ from arc.api.cluster_events import parse_cursor, since
 from arc.api.cluster_outlook import failures_tolerated, quorum_of
 from arc.api.cluster_troubles import CODES, Verdict, troubles, verdict_of
 from arc.catalog.commands import CreateDatabase, DeclareColumns, RegisterFiles
+from arc.catalog.leases import Lease
 from arc.catalog.roles import NodeRole, NodeState
 from arc.catalog.values import ColumnSchema
 from arc.cluster.views import NodeStats
@@ -332,6 +333,9 @@ async def test_a_wrong_cursor_is_refused(after: str) -> None:
 # ---- files
 
 
+HOUR = "/cpu/2026/01/01/00"
+
+
 def manifest(world: ClusterWorld, database: str, *names: str) -> None:
     world.apply(CreateDatabase(name=database, created_us=1)).unwrap()
     columns = (ColumnSchema("v", "float"),)
@@ -339,7 +343,8 @@ def manifest(world: ClusterWorld, database: str, *names: str) -> None:
     epoch = world.catalog.lease_epoch("writer")
     files = tuple(
         FileEntry(
-            path=f"{database}/cpu/2026/01/01/00/{name}.parquet", database=database, measurement="cpu", sha256="ab" * 32, size_bytes=9,
+            path=f"{database}{HOUR}/{name}.parquet", database=database, measurement="cpu",
+            sha256="ab" * 32, size_bytes=9,
             rows=3, min_time_us=START_US, max_time_us=START_US + 5, origin="n2", epoch=epoch,
             first_sequence=0, last_sequence=0, created_us=START_US, columns=("time", "v"),
         )
@@ -364,7 +369,10 @@ async def test_files_come_in_pages_by_path_each_exactly_once() -> None:
             query["cursor"] = found["next_cursor"]
         only = (await client.get(f"{BASE}/files", params={"database": "a"})).json()
         bad = await client.get(f"{BASE}/files", params={"limit": "10001"})
-    assert paths == [f"{name}.parquet" for name in ("a/cpu/2026/01/01/00/1", "b/cpu/2026/01/01/00/1", "b/cpu/2026/01/01/00/2", "b/cpu/2026/01/01/00/3")]
+    assert paths == [
+        f"{name}.parquet"
+        for name in ("a/cpu/2026/01/01/00/1", "b/cpu/2026/01/01/00/1", "b/cpu/2026/01/01/00/2", "b/cpu/2026/01/01/00/3")
+    ]
     assert (only["total"], only["files"][0]["origin_node_id"]) == (1, "n2")
     assert only["files"][0].keys() >= {"partition_time", "tier", "created_at", "lsn", "sha256", "size_bytes"}
     assert bad.status_code == 400
@@ -415,7 +423,7 @@ async def test_orders_answer_in_the_keys_of_arc_in_go() -> None:
         promoted = (await client.post(f"{BASE}/promote", json={"node": "n1", "accept_data_loss": True})).json()
     assert removed == {"success": True, "message": "n3 is no member any more", "node_id": "n3"}
     assert assigned == {
-        "success": True, "node_id": "n1", "old_compactor": "n3", "message": "n1 holds the compactor lease",
+        "success": True, "node_id": "n1", "old_compactor": "", "message": "n1 holds the compactor lease",
         "preemption_suppressed_seconds": 600.0,
     }  # fmt: skip
     assert demoted == {
@@ -424,7 +432,21 @@ async def test_orders_answer_in_the_keys_of_arc_in_go() -> None:
     assert planned == {"success": True, "dry_run": True, "demote": ["n3"], "promote": []}
     assert (drained["state"], drained["still_holds"]) == ("leaving", ["compactor"])
     assert moved["leader"] == {"id": "n2", "address": "n2.example:9100", "api_address": "n2.example:8000"}
-    assert promoted["is_clean"] is False
+    assert (promoted["holder"], promoted["epoch"]) == ("n1", 101)
+
+
+async def test_an_order_answers_what_the_catalog_remembers_of_it() -> None:
+    world = ClusterWorld()
+    world.in_sync("n2")
+    epoch = world.grant("writer", "n3", unclean=True)
+
+    async def promote(name: str, *, reason: str) -> Lease:
+        return world.catalog.leases["writer"]
+
+    world.cluster.promote = promote  # type: ignore[method-assign]
+    async with world.client() as client:
+        found = (await client.post(f"{BASE}/promote", json={"node": "n3", "accept_data_loss": True})).json()
+    assert (found["epoch"], found["previous"], found["is_clean"]) == (epoch, "n2", False)
 
 
 @pytest.mark.parametrize(
@@ -458,9 +480,13 @@ CONFLICTS_WHERE_NOT_LEADING = ("/compactor/assign", "/writers/n2/demote", "/vote
 
 
 @pytest.mark.parametrize(("method", "path", "body", "asked"), ORDERS, ids=lambda value: str(value)[:30])
-async def test_whoever_does_not_lead_says_who_does(method: str, path: str, body: object, asked: object) -> None:
+@pytest.mark.parametrize("error", [NotLeading("n2 does", "n2"), Unavailable("n2 does", code="not_leader")])
+async def test_whoever_does_not_lead_says_who_does(
+    error: ArcError, method: str, path: str, body: object, asked: object
+) -> None:
     world = ClusterWorld()
-    world.cluster.error = NotLeading("this node does not lead; n2 does", "n2")
+    world.consensus.now = LEADING._replace(role=Role.FOLLOWER, leader=N2, followers=())
+    world.cluster.error = error
     async with world.client() as client:
         answer = await client.request(method, BASE + path, **({} if body is None else {"json": body}))
     expected = 500 if method == "DELETE" else 409 if path in CONFLICTS_WHERE_NOT_LEADING else 503

@@ -21,6 +21,7 @@ from tests.cli import fake_node
 from tests.cli.conftest import Run, document
 from tests.cli.fake_node import Answer, Asked, FakeNode, refusal
 
+NEXT = "next in line: n3, which is in sync and healthy, and durable up to 1000"
 ALONE = {"enabled": False, "mode": "standalone", "reason": "this node runs alone: a cluster of one"}
 
 
@@ -69,9 +70,9 @@ def test_status_is_one_screen_that_answers_what_is_asked_at_night(run: Run, node
         "leader     n1 since 2026-01-01T01:00:00.000Z (1 h 0 min), term 4",
         "may fail   one more node, whichever it is: 3 of 3 voters answer, 2 must",
         "writer     n2 since 2026-01-01T01:00:00.000Z (1 h 0 min), epoch 9: the first writer",
-        "           n2 is well: nothing to do; next in line: n3 (in sync, sequence 1000)",
+        f"           keep: n2 holds it and is healthy; {NEXT}",
         "compactor  n3 since 2026-01-01T01:00:00.000Z (1 h 0 min), epoch 10: the first compactor",
-        "           n3 is well; next in line: n3 (in sync, sequence 1000)",
+        f"           keep: n3 holds it and is healthy; {NEXT}",
         "in sync    n1, n2, n3: whoever may take over writes without losing a row",
     ]
     at = text.index("# nodes")
