@@ -18,7 +18,7 @@ from arc.api.cluster_outlook import (
     spare_writers,
 )
 from arc.api.cluster_troubles import troubles, verdict_of
-from arc.api.deps import ClusterView, LeasePlan, License
+from arc.api.deps import ClusterView, LeasePlan
 from arc.catalog.leases import Lease, LeaseChange
 from arc.catalog.roles import NodeRole
 from arc.catalog.values import LEASES, WRITER
@@ -33,7 +33,7 @@ NEVER = "0001-01-01T00:00:00Z"
 
 def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]:
     """The whole page of ``GET /api/v1/cluster``."""
-    local, license_ = outlook.local, cluster.license()
+    local = outlook.local
     roles = [view.role for view in outlook.nodes]
     return {
         "enabled": True,
@@ -60,8 +60,8 @@ def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]
         "replication": {"followers": [_lag(view, outlook) for view in outlook.nodes]},
         "replication_catchup_status": cluster.catch_up(),
         "failover": {name: _plan(plan) for name, plan in outlook.plans.items()},
-        "license": _license(license_, outlook.now_us),
-        **_cores(outlook, license_),
+        "license": _license(outlook),
+        **_cores(outlook),
     }
 
 
@@ -270,20 +270,15 @@ def _plan(plan: LeasePlan) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _license(license_: License, now_us: int) -> dict[str, object]:
-    state = str(license_.state(now_us))
-    return {
-        "valid": state != "expired",
-        "state": state,
-        "tier": license_.tier,
-        "features": list(license_.features),
-    }
+def _license(outlook: Outlook) -> dict[str, object]:
+    licence, state = outlook.licence, str(outlook.licence.state(outlook.now_us))
+    return {"valid": state != "expired", "state": state, "tier": licence.tier, "features": list(licence.features)}
 
 
-def _cores(outlook: Outlook, license_: License) -> dict[str, object]:
-    total, limit = sum(view.cores for view in outlook.nodes), license_.max_cores
-    found: dict[str, object] = {"total_cores": total, "max_cores": max(0, limit)}
-    return {**found, "cores_remaining": max(0, limit - total)} if limit > 0 else found
+def _cores(outlook: Outlook) -> dict[str, object]:
+    total, limit = outlook.cores, max(0, outlook.licence.max_cores)
+    found: dict[str, object] = {"total_cores": total, "max_cores": limit}
+    return {**found, "cores_remaining": max(0, limit - total)} if limit else found
 
 
 def _held(outlook: Outlook, held: Lease | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from arc.api.deps import Deps, FollowerLag, LeasePlan
+from arc.api.deps import Deps, FollowerLag, LeasePlan, License
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.insync import InSync
 from arc.catalog.leases import History, Lease, LeaseChange, Leases
@@ -58,6 +58,7 @@ class Outlook:
     in_sync: InSync | None
     lags: Mapping[str, FollowerLag]
     plans: Mapping[str, LeasePlan]
+    licence: License
     behind: str | None
     """Why this node may not know all that was agreed on."""
 
@@ -91,6 +92,11 @@ class Outlook:
         epoch = held.epoch if held is not None else 0
         return next((change for change in self.history if (change.lease, change.epoch) == (lease, epoch)), None)
 
+    @property
+    def cores(self) -> int:
+        """Of all nodes together."""
+        return sum(view.cores for view in self.nodes)
+
     def answers(self, name: str | None) -> bool:
         """Whether a node can be counted on, as far as this one can see."""
         view = self.node(name)
@@ -115,6 +121,7 @@ def look(deps: Deps) -> Outlook:
         in_sync=catalog.in_sync,
         lags={lag.name: lag for lag in cluster.lags()},
         plans={lease: plan for lease, plan in plans if plan is not None},
+        licence=cluster.license(),
         behind=deps.node.behind(),
     )
 

@@ -62,6 +62,7 @@ CODES = (
     "node_starting", "log_damaged", "disk_full", "node_dead", "node_unhealthy", "no_failure_tolerated", "two_voters",
     "in_sync_alone", "compactor_unheld", "compactor_down", "rows_behind", "catalog_behind", "node_refuses_queries",
     "node_joining", "node_leaving", "versions_differ",
+    "license_expired", "license_grace", "cores_exceeded",
 )  # fmt: skip
 """All codes, in the order in which they are told."""
 
@@ -77,6 +78,7 @@ def troubles(outlook: Outlook) -> tuple[Trouble, ...]:
         *_compactor(outlook),
         *_lag(outlook),
         *_passing(outlook),
+        *_licence(outlook),
     ]
     order = {code: at for at, code in enumerate(CODES)}
     return tuple(sorted(found, key=lambda trouble: order[trouble.code]))
@@ -313,6 +315,25 @@ def _passing(outlook: Outlook) -> Iterator[Trouble]:
             "versions_differ",
             Verdict.DEGRADED,
             f"nodes run different versions ({_listed(sorted(versions))}): fine during an upgrade, and only then",
+            "arc cluster nodes",
+        )
+
+
+def _licence(outlook: Outlook) -> Iterator[Trouble]:
+    licence, state = outlook.licence, str(outlook.licence.state(outlook.now_us))
+    if state in ("expired", "grace"):
+        effect = "until its days of grace end everything works" if state == "grace" else "no node starts again"
+        yield Trouble(
+            f"license_{state}",
+            Verdict.DEGRADED,
+            f"the licence of {licence.holder} is over: {effect}; ask its issuer for a new one",
+            "arc doctor --settings",
+        )
+    if 0 < licence.max_cores < outlook.cores:
+        yield Trouble(
+            "cores_exceeded",
+            Verdict.DEGRADED,
+            f"the nodes have {outlook.cores} cores and the licence allows {licence.max_cores}: no other node is taken in",
             "arc cluster nodes",
         )
 

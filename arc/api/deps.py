@@ -236,6 +236,11 @@ class License(Protocol):
     """What is allowed: `arc.license.License`."""
 
     @property
+    def holder(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
     def tier(self) -> str:
         """Its name."""
         ...

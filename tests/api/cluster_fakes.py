@@ -83,12 +83,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Licence:
+    holder: str = "Ada"
+    standing: str = "valid"
     tier: str = "open"
     features: tuple[str, ...] = ("clustering",)
     max_cores: int = 0
 
     def state(self, now_us: int, /) -> str:
-        return "valid"
+        return self.standing
 
 
 GRANTED = Lease("writer", NodeId("n3"), Epoch(101), START_US, "maintenance (by admin)")

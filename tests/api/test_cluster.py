@@ -242,6 +242,9 @@ CASES = {
     "node_joining": lambda world: world.cluster.change("n3", state=NodeState.JOINING),
     "node_leaving": lambda world: world.cluster.change("n3", state=NodeState.LEAVING),
     "versions_differ": lambda world: world.cluster.change("n3", version="0.0.2"),
+    "license_expired": lambda world: setattr(world.cluster, "licence", Licence(standing="expired")),
+    "license_grace": lambda world: setattr(world.cluster, "licence", Licence(standing="grace")),
+    "cores_exceeded": lambda world: setattr(world.cluster, "licence", Licence(max_cores=11)),
 }
 
 
