@@ -333,7 +333,8 @@ def _licence(outlook: Outlook) -> Iterator[Trouble]:
         yield Trouble(
             "cores_exceeded",
             Verdict.DEGRADED,
-            f"the nodes have {outlook.cores} cores and the licence allows {licence.max_cores}: no other node is taken in",
+            f"the nodes have {outlook.cores} cores and the licence allows {licence.max_cores}: "
+            "no other node is taken in",
             "arc cluster nodes",
         )
 
