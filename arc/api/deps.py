@@ -5,13 +5,14 @@ The API decides nothing about data: it reads a request, asks one of these, and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from arc.api.config import AuthConfig, ServerConfig
+    from arc.api.forward import Forwarder
     from arc.api.principal import Principal
     from arc.catalog.cluster import ClusterFacts
     from arc.catalog.commands import Command
@@ -419,5 +420,11 @@ class Deps:
     """None on a node that listens for no others."""
     cluster: ClusterView | None = None
     """None on a node alone."""
+    forward: Forwarder | None = None
+    """Finds the node for writes and queries; None on a node alone, where everything is answered."""
+    read_index: Callable[[], Awaitable[int]] | None = None
+    """For strong reads: the index of the catalog that this node holds once it has all that was agreed on before the
+    call. Raises Unavailable. None where this node is all there is.
+    """
     decode_threads: int = 2
     materialised_bytes_max: int = 512 << 20
