@@ -34,7 +34,17 @@ def bootstrap_commands(
     held = catalog.leases.get(WRITER)
     if held is not None and held.holder != node_id and not is_alone:
         return commands
-    commands.append(AssignLease(lease=WRITER, node=node_id, expect_epoch=catalog.lease_epoch(WRITER)))
+    from_another = held is not None and held.holder != node_id
+    commands.append(
+        AssignLease(
+            lease=WRITER,
+            node=node_id,
+            expect_epoch=catalog.lease_epoch(WRITER),
+            reason="an operator gave the other nodes up" if from_another else "the node started",
+            at_us=now_us,
+            accepts_data_loss=from_another,
+        )
+    )
     if DEFAULT_DATABASE not in catalog.databases:
         commands.append(CreateDatabase(name=DEFAULT_DATABASE, created_us=now_us, if_missing=True))
     if token_hash is not None and not catalog.tokens:

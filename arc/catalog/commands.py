@@ -85,14 +85,55 @@ class ReplaceFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignLease:
-    """Give a lease to a node if its epoch still is ``expect_epoch`` (0.
+    """Give a lease to a node if its epoch still is ``expect_epoch`` (0: never granted). The new epoch is this
+    command's index.
 
-    Never granted). The new epoch is this command's index.
+    The writer lease goes only to a member of the in-sync set, unless an operator says ``accepts_data_loss``: then
+    records that only others hold may be gone, and the history says so. ``reason`` is for people.
     """
 
     lease: str
     node: NodeId
     expect_epoch: int
+    reason: str = ""
+    at_us: int = 0
+    accepts_data_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetInSync:
+    """Replace the in-sync set of the reign ``epoch``, if it still is ``expect_members`` (DURABILITY 3)."""
+
+    epoch: int
+    expect_members: tuple[NodeId, ...]
+    members: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundCluster:
+    """Give the cluster its identity, once and for ever; saying the same again is fine."""
+
+    uuid: str
+    name: str
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPolicy:
+    """Set the policy of this kind and name; ``body`` is JSON that its followers understand."""
+
+    kind: str
+    name: str
+    body: str
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropPolicy:
+    """Forget a policy."""
+
+    kind: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +188,30 @@ class DeleteToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeNode:
-    """Say where this incarnation of a node is reached.
+    """Say what this incarnation of a node is and where it is reached.
 
-    Refused while the name belongs to another incarnation.
+    Refused while the name belongs to another incarnation. ``address`` is where its peers reach it, empty when it
+    listens for none; ``api_address`` where its clients do; ``cores`` what it may use. What stood of an earlier
+    description is replaced, but for the state and the time of joining.
     """
 
     name: NodeId
     incarnation: int
     address: str
+    role: str = "standalone"
+    api_address: str = ""
+    version: str = ""
+    cores: int = 0
+    at_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetNodeState:
+    """Say that a node is joining, healthy (it takes what its role allows) or leaving (it is given nothing new)."""
+
+    name: NodeId
+    incarnation: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +237,11 @@ Action = (
     | DeleteToken
     | DescribeNode
     | ForgetNode
+    | SetNodeState
+    | SetInSync
+    | FoundCluster
+    | PutPolicy
+    | DropPolicy
 )
 """What a command can do."""
 
@@ -188,12 +250,15 @@ Action = (
 class Once:
     """An action that takes effect at most once: a retry with the same (client, sequence) gets the first result (P-30).
 
-    ``sequence`` grows with every new action of a client, who waits for one before asking the next.
+    ``sequence`` grows with every new action of a client, who waits for one before asking the next. ``asked_after`` is
+    the index of the catalog that the client knew when it asked for this action first, and stays the same in its
+    retries: a first result that was forgotten meanwhile can so be told from one that never was.
     """
 
     client: str
     sequence: int
     action: Action
+    asked_after: int = 0
 
 
 Command = Action | Once
@@ -212,13 +277,18 @@ __all__ = [
     "DeleteToken",
     "DescribeNode",
     "DropDatabase",
+    "DropPolicy",
     "FlushMark",
     "ForgetNode",
+    "FoundCluster",
     "Once",
+    "PutPolicy",
     "RegisterFiles",
     "ReplaceFiles",
     "RevokeToken",
     "RotateToken",
+    "SetInSync",
+    "SetNodeState",
     "UpdateToken",
     "WidenColumn",
 ]

@@ -10,15 +10,18 @@ from collections.abc import Iterator, Mapping
 
 from arc.catalog.cells import MeasurementFiles
 from arc.catalog.events import (
+    ClusterFounded,
     DatabaseCreated,
     DatabaseDropped,
     Event,
     FilesAdded,
     FilesRemoved,
+    InSyncChanged,
     LeaseAssigned,
     MarksMoved,
     NodeDescribed,
     NodeForgotten,
+    PoliciesChanged,
     SchemaChanged,
     TokensChanged,
 )
@@ -30,8 +33,10 @@ from arc.storage.files import FileEntry
 
 
 def difference(before: Catalog, after: Catalog) -> tuple[Event, ...]:
-    """Events that lead from ``before`` to ``after``: schemas first, then files and marks, leases, tokens, nodes."""
-    parts = (_schemas, _files, _leases, _tokens, _nodes)
+    """Events that lead from ``before`` to ``after``: schemas first, then files and marks, leases, tokens, nodes,
+    and the cluster's own facts.
+    """
+    parts = (_schemas, _files, _leases, _tokens, _nodes, _cluster)
     return tuple(event for part in parts for event in part(before, after))
 
 
@@ -121,3 +126,15 @@ def _nodes(before: Catalog, after: Catalog) -> Iterator[Event]:
     for name, record in sorted(after.nodes.items()):
         if before.nodes.get(name) != record:
             yield NodeDescribed(record.name, record.incarnation, record.address)
+
+
+def _cluster(before: Catalog, after: Catalog) -> Iterator[Event]:
+    if after.in_sync is not None and after.in_sync != before.in_sync:
+        yield InSyncChanged(after.in_sync.epoch, after.in_sync.members)
+    if after.cluster is not None and before.cluster is None:
+        yield ClusterFounded(after.cluster.uuid)
+    if after.policies is not before.policies:
+        keys = sorted({*before.policies, *after.policies})
+        changed = tuple(key for key in keys if before.policies.get(key) != after.policies.get(key))
+        if changed:
+            yield PoliciesChanged(changed)

@@ -76,7 +76,10 @@ class TokensChanged:
 
 @dataclass(frozen=True, slots=True)
 class NodeDescribed:
-    """A node is new, or is reached elsewhere now. Follows a `NodeForgotten` when it is another incarnation."""
+    """A node is new, or something known of it changed: where it is reached, its role, its state.
+
+    Follows a `NodeForgotten` when it is another incarnation.
+    """
 
     name: NodeId
     incarnation: int
@@ -91,6 +94,28 @@ class NodeForgotten:
     incarnation: int
 
 
+@dataclass(frozen=True, slots=True)
+class InSyncChanged:
+    """The in-sync set of this reign is this now."""
+
+    epoch: Epoch
+    members: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFounded:
+    """The cluster has an identity."""
+
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesChanged:
+    """These policies (kind, name) were set or dropped."""
+
+    keys: tuple[tuple[str, str], ...]
+
+
 Event = (
     DatabaseCreated
     | DatabaseDropped
@@ -102,4 +127,7 @@ Event = (
     | TokensChanged
     | NodeDescribed
     | NodeForgotten
+    | InSyncChanged
+    | ClusterFounded
+    | PoliciesChanged
 )

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from arc.catalog import access, leases, manifest, schemas
 from arc.catalog.access import Access, TokenRecord
 from arc.catalog.cells import FileStats
-from arc.catalog.leases import Leases
+from arc.catalog.cluster import ClusterFacts
+from arc.catalog.insync import InSync
+from arc.catalog.leases import History, Leases
 from arc.catalog.manifest import Manifest
 from arc.catalog.nodes import Nodes
 from arc.catalog.persistent import frozen
+from arc.catalog.policies import Policies
 from arc.catalog.schemas import Databases, MeasurementSchema
 from arc.catalog.sessions import Sessions
 from arc.catalog.values import FlushMark
@@ -32,6 +35,11 @@ class Catalog:
     access: Access = field(default_factory=access.make)
     sessions: Sessions = field(default_factory=lambda: frozen({}))
     nodes: Nodes = field(default_factory=lambda: frozen({}))
+    in_sync: InSync | None = None
+    """None until the writer lease is granted for the first time."""
+    history: History = ()
+    cluster: ClusterFacts | None = None
+    policies: Policies = field(default_factory=lambda: frozen({}))
 
     def __repr__(self) -> str:
         held = " ".join(f"{lease.name}={lease.holder}@{lease.epoch}" for lease in self.leases.values())
@@ -117,4 +125,8 @@ class Catalog:
             and self.access is other.access
             and self.sessions is other.sessions
             and self.nodes is other.nodes
+            and self.in_sync is other.in_sync
+            and self.history is other.history
+            and self.cluster is other.cluster
+            and self.policies is other.policies
         )

@@ -4,8 +4,8 @@ A command comes in order, the catalog becomes its next version, what changed is 
 
 `apply` is total and deterministic. It never raises for what a command asks: a refusal is a `Result`, and changes
 nothing but the index. It asks nobody for the time, for chance or for a file: two machines that apply the same log are
-equal. Each part decides for itself (`schemas`, `manifest`, `leases`, `access`, `nodes`); here is only who is asked, and
-what one command means to two parts.
+equal. Each part decides for itself (`schemas`, `manifest`, `leases`, `insync`, `access`, `nodes`, `cluster`,
+`policies`); here is only who is asked, and what one command means to two parts.
 
 Nothing here knows how commands are agreed on or stored.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from arc.catalog import access, leases, manifest, nodes, schemas, sessions
+from arc.catalog import access, cluster, insync, leases, manifest, nodes, policies, schemas, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cells import FileStats
 from arc.catalog.commands import (
@@ -28,18 +28,23 @@ from arc.catalog.commands import (
     DeleteToken,
     DescribeNode,
     DropDatabase,
+    DropPolicy,
     ForgetNode,
+    FoundCluster,
     Once,
+    PutPolicy,
     RegisterFiles,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
+    SetInSync,
+    SetNodeState,
     UpdateToken,
     WidenColumn,
 )
-from arc.catalog.events import Event
+from arc.catalog.events import Event, InSyncChanged
 from arc.catalog.facts import Catalog
-from arc.catalog.leases import Lease
+from arc.catalog.leases import Lease, LeaseChange
 from arc.catalog.results import Refusal, Result, Value
 from arc.errors import InvalidRequest
 
@@ -136,14 +141,56 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
             files = manifest.replace(catalog.manifest, command, _known(catalog))
             return replace(catalog, manifest=files.state), files.value, files.events
         case AssignLease():
-            granted = leases.apply(catalog.leases, index, command)
-            return replace(catalog, leases=granted.state), granted.value, granted.events
+            return _grant(catalog, index, command)
+        case SetInSync():
+            members = insync.apply(catalog.in_sync, command, catalog.leases, catalog.nodes)
+            return replace(catalog, in_sync=members.state), members.value, members.events
         case CreateToken() | UpdateToken() | RotateToken() | RevokeToken() | DeleteToken():
             tokens = access.apply(catalog.access, index, command)
             return replace(catalog, access=tokens.state), tokens.value, tokens.events
-        case DescribeNode() | ForgetNode():
-            members = nodes.apply(catalog.nodes, command)
-            return replace(catalog, nodes=members.state), members.value, members.events
+        case DescribeNode() | SetNodeState():
+            known = nodes.apply(catalog.nodes, command)
+            return replace(catalog, nodes=known.state), known.value, known.events
+        case ForgetNode():
+            return _forget(catalog, command)
+        case FoundCluster():
+            founded = cluster.apply(catalog.cluster, command)
+            return replace(catalog, cluster=founded.state), founded.value, founded.events
+        case PutPolicy() | DropPolicy():
+            set_ = policies.apply(catalog.policies, command)
+            return replace(catalog, policies=set_.state), set_.value, set_.events
+
+
+def _grant(catalog: Catalog, index: int, command: AssignLease) -> tuple[Catalog, Value, tuple[Event, ...]]:
+    """A lease has a new epoch; the writer's begins a new in-sync set."""
+    granted = leases.apply(catalog.leases, index, command, catalog.nodes)
+    lease, before = granted.state[command.lease], catalog.leases.get(command.lease)
+    previous = before.holder if before is not None else None
+    events, in_sync, is_clean = granted.events, catalog.in_sync, True
+    if lease.name == WRITER:
+        is_clean = in_sync is None or lease.holder in in_sync.members
+        if not is_clean and not command.accepts_data_loss:
+            assert in_sync is not None
+            raise Refusal(
+                "not_in_sync",
+                f"{lease.holder} may lack acknowledged rows; known to hold them all: {', '.join(in_sync.members)}",
+            )
+        in_sync = insync.begin(in_sync, lease.epoch, lease.holder, previous, is_clean=is_clean)
+        events = (*events, InSyncChanged(in_sync.epoch, in_sync.members))
+    change = LeaseChange(lease.name, lease.epoch, lease.holder, previous, command.at_us, command.reason, is_clean)
+    history = leases.remember(catalog.history, change)
+    return replace(catalog, leases=granted.state, in_sync=in_sync, history=history), granted.value, events
+
+
+def _forget(catalog: Catalog, command: ForgetNode) -> tuple[Catalog, Value, tuple[Event, ...]]:
+    """A node is gone and can take over no more; a lease that it holds stands until somebody else has it."""
+    forgotten = nodes.apply(catalog.nodes, command)
+    events, in_sync = forgotten.events, catalog.in_sync
+    held = catalog.leases.get(WRITER)
+    if in_sync is not None and command.name in in_sync.members and (held is None or held.holder != command.name):
+        in_sync = insync.without(in_sync, command.name)
+        events = (*events, InSyncChanged(in_sync.epoch, in_sync.members))
+    return replace(catalog, nodes=forgotten.state, in_sync=in_sync), forgotten.value, events
 
 
 def _known(catalog: Catalog) -> manifest.Known:

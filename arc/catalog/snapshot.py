@@ -16,13 +16,16 @@ from typing import cast
 
 import cbor2
 
-from arc.catalog import access, manifest
+from arc.catalog import access, manifest, sessions
 from arc.catalog.access import TokenRecord
+from arc.catalog.cluster import ClusterFacts
 from arc.catalog.codec import file_to_row, row_to_file
 from arc.catalog.facts import Catalog
-from arc.catalog.leases import Lease
+from arc.catalog.insync import InSync
+from arc.catalog.leases import Lease, LeaseChange
 from arc.catalog.nodes import NodeRecord
 from arc.catalog.persistent import frozen
+from arc.catalog.policies import Policy
 from arc.catalog.results import Result
 from arc.catalog.schemas import DatabaseFacts, MeasurementSchema
 from arc.catalog.values import ColumnSchema, FlushMark
@@ -36,7 +39,21 @@ ROWS_PER_CHUNK = 1_000
 Row = list[object]
 
 _TOKEN_FIELDS = tuple(field.name for field in fields(TokenRecord))
-_KINDS = ("databases", "measurements", "floors", "marks", "files", "leases", "tokens", "sessions", "nodes")
+_KINDS = (
+    "databases",
+    "measurements",
+    "floors",
+    "marks",
+    "files",
+    "leases",
+    "tokens",
+    "sessions",
+    "nodes",
+    "in_sync",
+    "history",
+    "cluster",
+    "policies",
+)
 
 
 def encode(catalog: Catalog) -> Iterator[bytes]:
@@ -75,17 +92,28 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
         case "files":
             yield from (file_to_row(file) for file in catalog.all_files())
         case "leases":
-            yield from ([lease.name, lease.holder, lease.epoch] for _, lease in sorted(catalog.leases.items()))
+            yield from (_fields(lease) for _, lease in sorted(catalog.leases.items()))
         case "tokens":
-            for _, token in sorted(catalog.tokens.items()):
-                yield [getattr(token, name) for name in _TOKEN_FIELDS]
+            yield from (_fields(token) for _, token in sorted(catalog.tokens.items()))
         case "sessions":
-            # In the order of insertion, which is the same on every node: a later eviction must not depend on it being
-            # another.
+            # In the order of their indexes, in which they are forgotten (`arc.catalog.sessions`).
             for client, (sequence, result) in catalog.sessions.items():
                 yield [client, sequence, result.value, result.index]
         case "nodes":
-            yield from ([node.name, node.incarnation, node.address] for _, node in sorted(catalog.nodes.items()))
+            yield from (_fields(node) for _, node in sorted(catalog.nodes.items()))
+        case "in_sync" if catalog.in_sync is not None:
+            yield [catalog.in_sync.epoch, list(catalog.in_sync.members)]
+        case "history":
+            yield from (_fields(change) for change in catalog.history)
+        case "cluster" if catalog.cluster is not None:
+            yield _fields(catalog.cluster)
+        case "policies":
+            yield from (_fields(policy) for _, policy in sorted(catalog.policies.items()))
+
+
+def _fields(fact: Lease | TokenRecord | NodeRecord | LeaseChange | ClusterFacts | Policy) -> Row:
+    """The fields in their order, which is for ever: a new one goes last and has a default."""
+    return [getattr(fact, field.name) for field in fields(fact)]
 
 
 def _decode(chunks: Iterable[Buffer]) -> Catalog:
@@ -130,8 +158,12 @@ def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Ca
         ),
         leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
         access=access.make(map(_token, parts["tokens"]), next_id),
-        sessions=frozen(dict(map(_session, parts["sessions"]))),
+        sessions=sessions.in_order(map(_session, parts["sessions"])),
         nodes=frozen({node.name: node for node in map(_node, parts["nodes"])}),
+        in_sync=next(map(_in_sync, parts["in_sync"]), None),
+        history=tuple(map(_change, parts["history"])),
+        cluster=next(map(_cluster, parts["cluster"]), None),
+        policies=frozen({(policy.kind, policy.name): policy for policy in map(_policy, parts["policies"])}),
     )
 
 
@@ -146,8 +178,7 @@ def _databases(databases: list[Row], measurements: list[Row]) -> dict[str, Datab
 
 
 def _lease(row: Row) -> Lease:
-    name, holder, epoch = cast("tuple[str, str, int]", row)
-    return Lease(name, NodeId(holder), Epoch(epoch))
+    return Lease(*row)  # type: ignore[arg-type]
 
 
 def _token(row: Row) -> TokenRecord:
@@ -162,5 +193,21 @@ def _session(row: Row) -> tuple[str, tuple[int, Result]]:
 
 
 def _node(row: Row) -> NodeRecord:
-    name, incarnation, address = cast("tuple[str, int, str]", row)
-    return NodeRecord(NodeId(name), incarnation, address)
+    return NodeRecord(*row)  # type: ignore[arg-type]
+
+
+def _in_sync(row: Row) -> InSync:
+    epoch, members = cast("tuple[int, list[str]]", row)
+    return InSync(Epoch(epoch), tuple(map(NodeId, members)))
+
+
+def _change(row: Row) -> LeaseChange:
+    return LeaseChange(*row)  # type: ignore[arg-type]
+
+
+def _cluster(row: Row) -> ClusterFacts:
+    return ClusterFacts(*row)  # type: ignore[arg-type]
+
+
+def _policy(row: Row) -> Policy:
+    return Policy(*row)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from arc.catalog.commands import (
     RotateToken,
     UpdateToken,
 )
-from arc.catalog.events import LeaseAssigned, TokensChanged
+from arc.catalog.events import InSyncChanged, LeaseAssigned, TokensChanged
 from arc.catalog.fsm import ClusterFSM, Lease
 from arc.ids import Epoch, NodeId
 from tests.catalog.facts import do, refused
@@ -27,11 +27,17 @@ def assign(node: str, expect: int, lease: str = WRITER) -> AssignLease:
 def test_the_epoch_is_the_index_of_the_grant() -> None:
     machine = ClusterFSM()
     applied = machine.apply(4, assign("n1", 0))
-    assert applied.events == (LeaseAssigned(WRITER, NodeId("n1"), Epoch(4), None),)
+    assert applied.events == (
+        LeaseAssigned(WRITER, NodeId("n1"), Epoch(4), None),
+        InSyncChanged(Epoch(4), (NodeId("n1"),)),
+    )
     assert machine.catalog.leases[WRITER] == Lease(WRITER, NodeId("n1"), Epoch(4))
     assert applied.result.value == 4
-    applied = machine.apply(6, assign("n2", 4))
-    assert applied.events == (LeaseAssigned(WRITER, NodeId("n2"), Epoch(6), NodeId("n1")),)
+    applied = machine.apply(6, assign("n1", 4))
+    assert applied.events == (
+        LeaseAssigned(WRITER, NodeId("n1"), Epoch(6), NodeId("n1")),
+        InSyncChanged(Epoch(6), (NodeId("n1"),)),
+    )
 
 
 @pytest.mark.parametrize("expect", [0, 3, 5])

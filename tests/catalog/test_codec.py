@@ -20,11 +20,16 @@ from arc.catalog.commands import (
     DeleteToken,
     DescribeNode,
     DropDatabase,
+    DropPolicy,
     ForgetNode,
+    FoundCluster,
     Once,
+    PutPolicy,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
+    SetInSync,
+    SetNodeState,
     UpdateToken,
     WidenColumn,
 )
@@ -41,16 +46,36 @@ GOLDEN: list[tuple[Command, str]] = [
     ),
     (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
     (ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2), "86010681826170617380" + "6677726974657202"),
-    (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8501076677726974657262" + "6e3100"),
+    (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
     (UpdateToken(id=1), "89010901f6f6f6f6f4f6"),
     (RotateToken(id=1, hash="h"), "84010a016168"),
     (RevokeToken(id=1), "83010b01"),
     (DeleteToken(id=1), "83010c01"),
-    (DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1"), "85010d626e310263683a31"),
+    (
+        DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1"),
+        "8a010d626e310263683a316a7374616e64616c6f6e6560600000",
+    ),
     (ForgetNode(name=NodeId("n1"), incarnation=2), "84010e626e3102"),
     (Once(client="c", sequence=3, action=DeleteToken(id=1)), "85011864616303820c01"),
+    (Once(client="c", sequence=3, action=DeleteToken(id=1), asked_after=9), "86011864616303820c0109"),
+    (SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"), "85010f626e3102676865616c746879"),
+    (SetInSync(epoch=3, expect_members=(NodeId("a"),), members=()), "850110" + "038161" + "6180"),
+    (FoundCluster(uuid="u", name="n", created_us=1), "8501116175616e01"),
+    (PutPolicy(kind="k", name="n", body="{}", at_us=1), "860112616b616e627b7d01"),
+    (DropPolicy(kind="k", name="n"), "840113616b616e"),
 ]
+
+EARLIER: list[tuple[str, Command]] = [
+    ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
+    ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
+]
+"""What earlier versions wrote for the same."""
+
+
+@pytest.mark.parametrize(("data", "command"), EARLIER, ids=lambda value: type(value).__name__)
+def test_bytes_of_earlier_versions_are_read_with_the_defaults_of_later_fields(data: str, command: Command) -> None:
+    assert codec.decode(bytes.fromhex(data)) == command
 
 
 @pytest.mark.parametrize(("command", "expected"), GOLDEN, ids=lambda value: type(value).__name__)
@@ -67,7 +92,7 @@ def test_every_command_comes_back(command: Command) -> None:
 
 
 def test_every_command_has_a_tag() -> None:
-    assert len(set(TAGS.values())) == len(TAGS) == 14
+    assert len(set(TAGS.values())) == len(TAGS) == 19
 
 
 def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:
@@ -109,7 +134,7 @@ def chunks() -> list[bytes]:
 
 def test_a_snapshot_is_cut_into_small_chunks() -> None:
     found = chunks()
-    assert len(found) == 8, "head, databases, measurements, three of files, leases, end"
+    assert len(found) == 10, "head, databases, measurements, three of files, leases, in_sync, history, end"
     assert max(map(len, found)) < 400_000
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arc.catalog import codec, snapshot
+from arc.catalog import codec, sessions, snapshot
 from arc.catalog.commands import (
     COMPACTOR,
     WRITER,
@@ -20,13 +20,18 @@ from arc.catalog.commands import (
     DeleteToken,
     DescribeNode,
     DropDatabase,
+    DropPolicy,
     FlushMark,
     ForgetNode,
+    FoundCluster,
     Once,
+    PutPolicy,
     RegisterFiles,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
+    SetInSync,
+    SetNodeState,
     UpdateToken,
     WidenColumn,
 )
@@ -39,9 +44,9 @@ from arc.catalog.events import (
     TokensChanged,
 )
 from arc.catalog.fsm import Applied, Catalog, ClusterFSM
-from arc.catalog.results import FAMILIES, Result
+from arc.catalog.results import FAMILIES, Refusal, Result
 from arc.catalog.sessions import CLIENTS_MAX
-from arc.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from arc.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, TooLarge
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
 from tests.catalog.facts import do, file, ready, refused
@@ -120,6 +125,21 @@ actions: st.SearchStrategy[Action] = st.one_of(
         address=st.sampled_from(["h1:1", "h2:1", "nowhere"]),
     ),
     st.builds(ForgetNode, name=nodes, incarnation=st.integers(1, 2)),
+    st.builds(
+        SetNodeState,
+        name=nodes,
+        incarnation=st.integers(1, 2),
+        state=st.sampled_from(["joining", "healthy", "leaving"]),
+    ),
+    st.builds(
+        SetInSync,
+        epoch=st.integers(0, 3),
+        expect_members=st.lists(nodes, max_size=2).map(tuple),
+        members=st.lists(nodes, max_size=2).map(tuple),
+    ),
+    st.builds(FoundCluster, uuid=st.sampled_from(["u" * 36, "v" * 36, ""]), name=st.just("arc"), created_us=st.just(1)),
+    st.builds(PutPolicy, kind=st.just("k"), name=names, body=st.sampled_from(["{}", ""]), at_us=st.integers(1, 2)),
+    st.builds(DropPolicy, kind=st.just("k"), name=names),
 )
 commands: st.SearchStrategy[Command] = actions | st.builds(
     Once, client=st.sampled_from(["c1", "c2"]), sequence=st.integers(1, 4), action=actions
@@ -296,14 +316,23 @@ LIFE: tuple[Command, ...] = (
     DeleteToken(id=2),
     DropDatabase(name="b", up_to=9),
     CreateDatabase(name="b", created_us=3),
-    AssignLease(lease=WRITER, node=NodeId("n2"), expect_epoch=1),
+    AssignLease(lease=WRITER, node=NodeId("n2"), expect_epoch=1, at_us=7, reason="fire", accepts_data_loss=True),
     Once(client="c", sequence=1, action=CreateToken(name="t3", hash="h3", created_us=1)),
     WidenColumn(database="a", measurement="cpu", column="x"),
     DescribeNode(name=NodeId("n2"), incarnation=1, address="h2:9000"),
     DescribeNode(name=NodeId("n1"), incarnation=1, address="h1:9000"),
     DescribeNode(name=NodeId("n1"), incarnation=1, address="h9:9000"),
     ForgetNode(name=NodeId("n1"), incarnation=1),
-    DescribeNode(name=NodeId("n1"), incarnation=2, address="h9:9000"),
+    DescribeNode(name=NodeId("n1"), incarnation=2, address="h9:9000", role="writer", cores=4, version="1", at_us=3),
+    SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"),
+    SetInSync(epoch=18, expect_members=(NodeId("n2"),), members=(NodeId("n2"), NodeId("n1"))),
+    AssignLease(lease=WRITER, node=NodeId("n1"), expect_epoch=18),
+    FoundCluster(uuid="u" * 36, name="arc", created_us=4),
+    PutPolicy(kind="retention", name="a", body="{}", at_us=5),
+    PutPolicy(kind="retention", name="b", body="{}", at_us=5),
+    DropPolicy(kind="retention", name="a"),
+    SetInSync(epoch=28, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
+    ForgetNode(name=NodeId("n2"), incarnation=1),
 )
 """A history in which everything happens and is accepted, for what random ones meet too seldom."""
 
@@ -325,8 +354,8 @@ def test_a_full_life_is_told_snapshotted_and_restored_at_every_step() -> None:
 # ---- at most once
 
 
-def once(sequence: int, action: Action, client: str = "c") -> Once:
-    return Once(client=client, sequence=sequence, action=action)
+def once(sequence: int, action: Action, client: str = "c", asked_after: int = 0) -> Once:
+    return Once(client=client, sequence=sequence, action=action, asked_after=asked_after)
 
 
 def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
@@ -342,12 +371,67 @@ def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
     assert refused(machine, once(1, CreateDatabase(name="a", created_us=1))).code == "stale_request"
 
 
-def test_the_client_who_was_silent_longest_is_forgotten_first() -> None:
+def full_of_clients() -> ClusterFSM:
+    """As many clients as are remembered, c0 .. each with its first request, in the order of their names."""
     machine = ClusterFSM()
-    for number in range(CLIENTS_MAX + 1):
-        do(machine, once(1, CreateToken(name=f"t{number}", hash=f"h{number}", created_us=1), client=f"c{number}"))
-    assert "c0" not in machine.catalog.sessions
+    for number in range(CLIENTS_MAX):
+        do(machine, once(1, put(number), client=f"c{number}"))
+    return machine
+
+
+def put(number: int) -> PutPolicy:
+    return PutPolicy(kind="k", name=f"p{number % 9}", body=f"{number}", at_us=1)
+
+
+def test_the_client_who_was_silent_longest_is_forgotten_first() -> None:
+    machine = full_of_clients()
+    do(machine, once(2, put(1), client="c0"))
+    do(machine, once(1, put(2), client="new", asked_after=machine.catalog.index))
+    assert "c1" not in machine.catalog.sessions
+    assert {"c0", "c2", "new"} <= set(machine.catalog.sessions)
     assert len(machine.catalog.sessions) == CLIENTS_MAX
+    assert snapshot.decode(list(snapshot.encode(machine.catalog))).sessions == machine.catalog.sessions
+
+
+def test_a_retry_of_a_client_that_was_forgotten_is_refused_and_not_applied_twice() -> None:
+    """P-30: whether it took effect cannot be told any more, and that is what is said."""
+    machine = full_of_clients()
+    lost = once(1, CreateDatabase(name="a", created_us=1), client="lost", asked_after=machine.catalog.index)
+    do(machine, lost)
+    do(machine, DropDatabase(name="a"))
+    for number in range(CLIENTS_MAX):
+        do(machine, once(1, put(number), client=f"d{number}", asked_after=machine.catalog.index))
+    assert "lost" not in machine.catalog.sessions
+    again = refused(machine, lost)
+    assert again.code == "client_forgotten" and "a" not in machine.catalog.databases
+    with pytest.raises(OutcomeUnknown):
+        again.unwrap()
+
+
+@given(st.data())
+def test_nothing_is_accepted_twice_however_few_clients_are_remembered(data: st.DataObject) -> None:
+    """Three places, five clients who ask again, skip, and are late; every acceptance of one request has one index."""
+    state: sessions.Sessions = {}
+    accepted: dict[tuple[str, int], int] = {}
+    asked: dict[tuple[str, int], Once] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "CLIENTS_MAX", 3)
+        for index in range(1, 40):
+            client = data.draw(st.sampled_from("abcde"))
+            last = max((sequence for name, sequence in asked if name == client), default=0)
+            sequence = data.draw(st.integers(max(1, last - 2), last + 1))
+            new = once(sequence, put(1), client=client, asked_after=max(0, index - 1 - data.draw(st.integers(0, 5))))
+            request = asked.setdefault((client, sequence), new)
+            try:
+                first = sessions.first_result(state, request)
+            except Refusal:
+                continue
+            if first is None:
+                assert (client, sequence) not in accepted, "accepted twice"
+                accepted[client, sequence] = index
+                state = sessions.remember(state, request, Result(ok=True, index=index))
+            else:
+                assert first.index == accepted[client, sequence]
 
 
 def test_a_refusal_becomes_the_error_of_its_family() -> None:

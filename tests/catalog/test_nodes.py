@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc.catalog import snapshot
-from arc.catalog.commands import DescribeNode, ForgetNode
+from arc.catalog.commands import DescribeNode, ForgetNode, SetNodeState
 from arc.catalog.difference import difference
 from arc.catalog.events import NodeDescribed, NodeForgotten
 from arc.catalog.fsm import ClusterFSM
@@ -21,6 +21,10 @@ N1 = NodeId("n1")
 
 def describe(name: str = "n1", incarnation: int = 1, address: str = "h1:9000") -> DescribeNode:
     return DescribeNode(name=NodeId(name), incarnation=incarnation, address=address)
+
+
+def set_state(state: str, name: str = "n1", incarnation: int = 1) -> SetNodeState:
+    return SetNodeState(name=NodeId(name), incarnation=incarnation, state=state)
 
 
 def forget(name: str = "n1", incarnation: int = 1) -> ForgetNode:
@@ -87,7 +91,7 @@ def test_addresses(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "h", "h:", ":1", "h:0", "h:65536", "h:-1", "h:1a", "h h:1", "http://h:1", "h:1/", "h\0:1", "h" * 300 + ":1",
+    ["h", "h:", ":1", "h:0", "h:65536", "h:-1", "h:1a", "h h:1", "http://h:1", "h:1/", "h\0:1", "h" * 300 + ":1",
      "h:٣", "h:000001"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(address: str) -> None:
@@ -138,8 +142,46 @@ def test_a_snapshot_without_nodes_is_what_it_was_before_there_were_any() -> None
         "databases",
         "measurements",
         "leases",
+        "in_sync",
+        "history",
         "end",
     ]
     assert snapshot.decode(chunks).nodes == {}
     do(machine, describe())
     assert snapshot.decode(list(snapshot.encode(machine.catalog))).nodes == machine.catalog.nodes
+
+
+def test_a_node_that_listens_for_nobody_has_no_address() -> None:
+    do(ClusterFSM(), describe(address=""))
+
+
+@pytest.mark.parametrize("role", ["", "Writer", "wirter", "leader"])
+def test_a_role_that_is_none_is_refused_and_never_a_default(role: str) -> None:
+    """P-45."""
+    no = refused(ClusterFSM(), DescribeNode(name=N1, incarnation=1, address="h:1", role=role))
+    assert no.code in ("invalid", "invalid_role")
+    assert "standalone, writer, reader, compactor" in no.message
+
+
+def test_states_follow_the_table_and_survive_a_new_description() -> None:
+    machine = ClusterFSM()
+    do(machine, describe())
+    assert machine.catalog.nodes["n1"].state == "joining"
+    do(machine, set_state("healthy"))
+    do(machine, describe(address="elsewhere:1"))
+    assert machine.catalog.nodes["n1"].state == "healthy"
+    do(machine, set_state("leaving"))
+    assert refused(machine, set_state("dead")).code == "invalid"
+    assert refused(machine, set_state("healthy", incarnation=2)).code == "conflict"
+    assert refused(machine, set_state("healthy", "n9")).code == "not_found"
+    do(machine, set_state("healthy"))
+    before = machine.catalog
+    do(machine, set_state("healthy"))
+    assert machine.catalog.same_facts(before)
+
+
+def test_the_time_of_joining_is_that_of_the_first_description() -> None:
+    machine = ClusterFSM()
+    do(machine, DescribeNode(name=N1, incarnation=1, address="h:1", at_us=5))
+    do(machine, DescribeNode(name=N1, incarnation=1, address="h:2", at_us=9))
+    assert machine.catalog.nodes["n1"].joined_us == 5

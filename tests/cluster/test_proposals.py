@@ -419,7 +419,14 @@ async def test_the_writer_lease_is_never_taken_from_another_member_but_from_one_
         catalog = node.fsm.catalog
         assert bootstrap_commands(catalog, NodeId("n1"), 5, None, is_alone=False) == []
         assert bootstrap_commands(catalog, NodeId("n1"), 5, None, is_alone=True) == [
-            AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=catalog.lease_epoch("writer"))
+            AssignLease(
+                lease="writer",
+                node=NodeId("n1"),
+                expect_epoch=catalog.lease_epoch("writer"),
+                reason="an operator gave the other nodes up",
+                at_us=5,
+                accepts_data_loss=True,
+            )
         ]
 
 

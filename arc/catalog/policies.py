@@ -1,0 +1,58 @@
+"""Policies: named texts of a kind that operators set at run time, agreed on so that every node follows the same.
+
+What a text means is the matter of who follows it (retention, continuous queries, placement); here it has a name and a
+bound. Nothing an operator set lives on one node only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from arc.catalog.commands import DropPolicy, PutPolicy
+from arc.catalog.events import PoliciesChanged
+from arc.catalog.persistent import with_item, without_item
+from arc.catalog.results import Refusal, Step
+
+POLICIES_MAX = 10_000
+NAME_CHARS_MAX = 256
+BODY_CHARS_MAX = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy; ``body`` is JSON."""
+
+    kind: str
+    name: str
+    body: str
+    updated_us: int
+
+
+Policies = Mapping[tuple[str, str], Policy]
+"""By kind and name."""
+
+
+def apply(state: Policies, command: PutPolicy | DropPolicy) -> Step[Policies]:
+    """Set or drop one. Raises Refusal."""
+    key = (command.kind, command.name)
+    told = (PoliciesChanged((key,)),)
+    match command:
+        case PutPolicy():
+            for what, text, most in (
+                ("kind", command.kind, NAME_CHARS_MAX),
+                ("name", command.name, NAME_CHARS_MAX),
+                ("body", command.body, BODY_CHARS_MAX),
+            ):
+                if not 1 <= len(text) <= most:
+                    raise Refusal("invalid", f"a policy's {what} must have 1 to {most} characters")
+            policy = Policy(command.kind, command.name, command.body, command.at_us)
+            if state.get(key) == policy:
+                return Step(state=state)
+            if key not in state and len(state) >= POLICIES_MAX:
+                raise Refusal("too_many", f"there are {POLICIES_MAX} policies already, which is the limit")
+            return Step(state=with_item(state, key, policy), events=told)
+        case DropPolicy():
+            if key not in state:
+                raise Refusal("not_found", f"there is no {command.kind} policy {command.name!r}")
+            return Step(state=without_item(state, key), events=told)
