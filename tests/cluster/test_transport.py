@@ -198,7 +198,7 @@ async def test_a_message_without_a_place_is_dropped_and_counted(autojump_clock: 
 
 
 async def test_both_directions_share_one_session(autojump_clock: trio.testing.MockClock) -> None:
-    """P-37: one multiplexed session per pair."""
+    """Promise 37: one multiplexed session per pair."""
     async with two() as (first, second, _):
         first.transport.send(heartbeat(1))
         await settled()
@@ -349,7 +349,7 @@ async def test_whoever_knows_an_address_may_ask_without_a_session(autojump_clock
 async def test_a_peer_with_another_secret_or_cluster_hears_the_same_refusal_and_nothing_gets_through(
     autojump_clock: trio.testing.MockClock, of_second: dict[str, object], reason: str
 ) -> None:
-    """P-25, P-40: the reason is in the counters of the one who refuses."""
+    """Promises 25, 40: the reason is in the counters of the one who refuses."""
     async with two(**of_second) as (first, second, _):
         first.transport.send(heartbeat(1))
         await trio.sleep(0.5)
@@ -425,7 +425,7 @@ async def one() -> AsyncIterator[tuple[Node, Stranger, trio.Nursery]]:
 async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(
     autojump_clock: trio.testing.MockClock, payload: bytes
 ) -> None:
-    """N-04, P-34: and it speaks for nobody but itself."""
+    """N-04, promise 34: and it speaks for nobody but itself."""
     async with one() as (node, stranger, _):
         outbox = Outbox()
         assert outbox.put(Channel.RAFT, payload, is_bulk=False)
@@ -436,7 +436,7 @@ async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(
 
 
 async def test_a_node_that_has_our_name_is_refused(autojump_clock: trio.testing.MockClock) -> None:
-    """P-34."""
+    """Promise 34."""
     async with one() as (node, stranger, _):
         stranger.me = Peer("n2", 99)
         with pytest.raises(HandshakeRefused, match="refused this node"):
@@ -445,7 +445,7 @@ async def test_a_node_that_has_our_name_is_refused(autojump_clock: trio.testing.
 
 
 async def test_a_connection_that_says_nothing_is_cut_off_in_time(autojump_clock: trio.testing.MockClock) -> None:
-    """P-36: a slow handshake ends, and delays nobody meanwhile."""
+    """Promise 36: a slow handshake ends, and delays nobody meanwhile."""
     async with one() as (node, stranger, _):
         silent = await stranger.network.connect_tcp("h", 41002)
         begun = trio.current_time()
@@ -458,7 +458,7 @@ async def test_a_connection_that_says_nothing_is_cut_off_in_time(autojump_clock:
 
 
 async def test_connections_beyond_the_bound_are_closed_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """P-39."""
+    """Promise 39."""
     async with one() as (node, stranger, _):
         silent = [await stranger.network.connect_tcp("h", 41002) for _ in range(HANDSHAKES_PER_HOST_MAX + 3)]
         await trio.testing.wait_all_tasks_blocked(0.001)
@@ -508,7 +508,7 @@ async def test_a_channel_that_nobody_serves_ends_the_session(autojump_clock: tri
 async def test_two_that_dial_each_other_at_once_keep_what_the_smaller_one_dialled(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """P-37: and what both had to say arrives."""
+    """Promise 37: and what both had to say arrives."""
     async with two() as (first, second, _):
         first.transport.send(heartbeat(1))
         second.transport.send(back(2))
@@ -545,7 +545,7 @@ class Delayed(MemoryNetwork):
 async def test_whenever_two_dial_each_other_one_session_is_left_and_both_use_it(
     autojump_clock: trio.testing.MockClock, to_first: float, later: float
 ) -> None:
-    """P-37: in all overlaps of two handshakes of 0.03 s a message."""
+    """Promise 37: in all overlaps of two handshakes of 0.03 s a message."""
     network, book = Delayed({41001: to_first, 41002: 0.03}), {"n1": "h:41001", "n2": "h:41002"}
     first, second = Node(network, N1, book), Node(network, N2, book)
     async with trio.open_nursery() as nursery:

@@ -49,7 +49,7 @@ def test_a_peer_that_proves_itself_may_come_as_often_as_it_likes() -> None:
 
 
 def test_a_full_table_refuses_strangers_until_it_has_forgotten() -> None:
-    """P-39: fail closed, and what is kept is bounded."""
+    """Promise 39: fail closed, and what is kept is bounded."""
     clock = ManualClock()
     door = Doorkeeper(clock)
     for number in range(HOSTS_MAX):

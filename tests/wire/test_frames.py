@@ -90,7 +90,7 @@ def altered(place: int) -> bytes:
     ids=["two change places", "one is left out", "one comes twice", "the last comes twice", "the first comes again"],
 )
 def test_frames_open_in_their_place_and_nowhere_else(change: Callable[[], bytes], through: int) -> None:
-    """P-33: the counter is in no frame and in every seal."""
+    """Promise 33: the counter is in no frame and in every seal."""
     reader, found = FrameReader(KEY), []
     with pytest.raises(ValueError, match="did not send"):
         for message in reader.feed(change()):
@@ -161,7 +161,7 @@ def header(size: int, channel: int, flags: int) -> bytes:
     ],
 )
 def test_a_header_that_cannot_be_is_refused_before_anything_is_kept(head: bytes, told: str) -> None:
-    """P-39: limits per kind before allocation."""
+    """Promise 39: limits per kind before allocation."""
     with pytest.raises(ValueError, match=told):
         list(FrameReader(KEY).feed(head))
 

@@ -66,7 +66,7 @@ def reason(step: Callable[[], object]) -> str:
 
 
 def test_both_ends_know_each_other_and_hold_the_same_keys() -> None:
-    """P-33: one key for each direction, and a name for the session."""
+    """Promise 33: one key for each direction, and a name for the session."""
     one, other = dialler(), listener()
     challenge = other.challenge(one.hello)
     other.require_version()
@@ -78,7 +78,7 @@ def test_both_ends_know_each_other_and_hold_the_same_keys() -> None:
 
 
 def test_every_key_has_a_label_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P-33: a proof of one end is no proof of the other's, whatever else it holds."""
+    """Promise 33: a proof of one end is no proof of the other's, whatever else it holds."""
     labels = []
     original = signing.labelled_key
 
@@ -122,7 +122,7 @@ def test_a_listener_that_accepts_everybody_is_found_by_the_dialler() -> None:
 
 
 def test_a_recorded_proof_is_worth_nothing_in_another_conversation() -> None:
-    """P-33: replay. The same hello again meets another challenge."""
+    """Promise 33: replay. The same hello again meets another challenge."""
     one, other = dialler(), listener(2)
     proof = one.prove(other.challenge(one.hello), A)
     assert other.verify(proof) == A
@@ -132,7 +132,7 @@ def test_a_recorded_proof_is_worth_nothing_in_another_conversation() -> None:
 
 
 def test_a_recorded_answer_is_worth_nothing_in_another_conversation() -> None:
-    """P-33: replay, the other way."""
+    """Promise 33: replay, the other way."""
     one, other = dialler(1), listener()
     other.verify(one.prove(other.challenge(one.hello), A))
     answer = other.answer(B, Verdict.ACCEPTED)
@@ -167,7 +167,7 @@ def alter(message: bytes, place: int) -> bytes:
 
 @pytest.mark.parametrize("which", [Kind.HELLO, Kind.CHALLENGE, Kind.PROOF, Kind.ANSWER])
 def test_no_bit_of_any_message_can_be_changed_unnoticed(which: Kind) -> None:
-    """P-33: every byte is under a MAC; also the version range, so nobody talks the two down."""
+    """Promise 33: every byte is under a MAC; also the version range, so nobody talks the two down."""
 
     def converse(place: int) -> int:
         """Length of the message in question. Raises HandshakeRefused."""
@@ -214,7 +214,7 @@ def test_a_message_that_is_cut_is_refused(which: Kind) -> None:
 
 
 def test_the_highest_common_version_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older node and a newer one."""
+    """N-03: an older node and a newer one."""
     monkeypatch.setattr(handshake, "VERSION_MAX", 3)
     one = dialler()
     monkeypatch.setattr(handshake, "VERSION_MAX", 2)
@@ -226,7 +226,7 @@ def test_the_highest_common_version_is_taken(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_common_version_both_ends_say_which_they_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clear error at both ends, before anything is proven."""
+    """N-03: a clear error at both ends, before anything is proven."""
     one = dialler()
     monkeypatch.setattr(handshake, "VERSION_MIN", 2)
     monkeypatch.setattr(handshake, "VERSION_MAX", 4)
@@ -257,7 +257,7 @@ def test_without_a_common_version_both_ends_say_which_they_speak(monkeypatch: py
 def test_only_nodes_of_one_cluster_talk_and_a_newcomer_takes_any_of_its_name(
     theirs: tuple[str, str], ours: tuple[str, str], expected: str | None
 ) -> None:
-    """P-25."""
+    """Promise 25."""
     claims = replace(A, cluster=ClusterIdentity(*theirs))
     if expected is None:
         check_claims(claims, Peer("b"), ClusterIdentity(*ours))
@@ -272,7 +272,7 @@ def test_a_peer_with_our_own_name_is_refused(incarnation: int) -> None:
 
 
 def test_the_refusal_is_the_same_whatever_the_reason() -> None:
-    """P-40: and a dialler that is told so knows no more than that."""
+    """Promise 40: and a dialler that is told so knows no more than that."""
     assert len(REFUSED) == LENGTH_BYTES + 1
     one = dialler()
     assert reason(lambda: one.prove(REFUSED, A)) == "refused"
