@@ -31,7 +31,7 @@ HAND_OVER_SECONDS = 5.0
 """How long a holder that is alive may take to finish before the move is given up."""
 
 CLOSED_SECONDS = HAND_OVER_SECONDS + 2.0
-"""How long a holder stays closed that heard no more: a grant takes milliseconds, and is safe also when it comes late."""
+"""How long a holder stays closed that heard no more; a grant takes milliseconds, and a late one is safe."""
 
 HAND_OVERS_MAX = 3
 """So often a holder that is leaving is asked to finish first; then the lease goes without (nothing acknowledged is
