@@ -16,7 +16,7 @@ import cbor2
 from arc.catalog.commands import DescribeNode
 from arc.catalog.facts import Catalog
 from arc.cluster.gathering import Answerer
-from arc.cluster.identity import IdentityFile
+from arc.cluster.identityfile import IdentityFile
 from arc.cluster.membership import Membership, Raft
 from arc.errors import Conflict, Forbidden, InvalidRequest, Unavailable
 from arc.ids import NodeId

@@ -28,7 +28,8 @@ from arc.cluster.founding import (
     joinable,
     promised,
 )
-from arc.cluster.identity import Founder, Founding, Identity, IdentityFile, founded_alone, new_uuid
+from arc.cluster.identity import Founder, Founding, Identity, founded_alone, new_uuid
+from arc.cluster.identityfile import IdentityFile
 from arc.errors import ArcError, Conflict, InvalidRequest
 from arc.ports import Clock, Rng
 from arc.raft.types import Peer

@@ -4,22 +4,19 @@ A name belongs to a folder, and so does an *incarnation*, drawn when the folder 
 back as a stranger. Besides, the folder holds what founding a cluster takes (see `founding`): the plan that this node
 promised to follow, the founding that it began with, and the UUID of the cluster that it belongs to.
 
-Every change is written down before anybody sees it. What a change may be is decided by whoever asks for it.
+Here is what it means and how it is spelled; `identityfile` keeps it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import trio
-
 from arc.catalog.nodes import check_address
-from arc.errors import ArcError, Corrupt, DiskFailed, InvalidRequest
+from arc.errors import InvalidRequest
 from arc.ids import NodeId
-from arc.ports import Disk, Rng, Workers
+from arc.ports import Rng
 from arc.raft.types import Configuration, Peer
 
 IDENTITY = "node.json"
@@ -126,68 +123,6 @@ class Identity:
         return {each.name: each.address for each in founders if each.address and each.name != self.node}
 
 
-class IdentityFile:
-    """The identity on disk; ``current`` is what stands there for certain."""
-
-    def __init__(self, disk: Disk, workers: Workers, current: Identity) -> None:
-        self._disk = disk
-        self._workers = workers
-        self._current = current
-        self._lock = trio.Lock()
-
-    def __repr__(self) -> str:
-        return f"<IdentityFile {self._current.peer} of {self._current.cluster_uuid or 'no cluster'}>"
-
-    @property
-    def current(self) -> Identity:
-        """As it was last written."""
-        return self._current
-
-    async def change(self, edit: Callable[[Identity], Identity]) -> Identity:
-        """Write what ``edit`` makes of it; one change at a time. What ``edit`` raises leaves all as it was.
-
-        Raises DiskFailed.
-        """
-        async with self._lock:
-            changed = edit(self._current)
-            if changed != self._current:
-                await self._workers.run(_write, self._disk, changed)
-                self._current = changed
-            return changed
-
-
-def open_identity(
-    disk: Disk, workers: Workers, rng: Rng, *, now_us: int, chosen: str, is_alone: bool, address: str = ""
-) -> IdentityFile:
-    """The identity in the folder, or a new one, written; blocking.
-
-    ``chosen`` is the configured name, empty to have one made up. ``is_alone``: a new folder founds a cluster of its
-    own at once; no node that is configured as a member does (P-45).
-
-    Raises InvalidRequest when another name is configured than the one the data was written under, Corrupt, DiskFailed.
-    """
-    if disk.exists(IDENTITY):
-        kept = _read(disk)
-        if chosen and chosen != kept.node:
-            raise InvalidRequest(
-                f'node.id = "{chosen}", but this data directory belongs to node "{kept.node}"; '
-                "remove node.id from the configuration, or point node.data_dir to an empty folder"
-            )
-        identity = _named_cluster(kept, rng)
-        if identity != kept:
-            _write(disk, identity)
-        return IdentityFile(disk, workers, identity)
-    identity = Identity(
-        node=NodeId(chosen or f"arc-{rng.bytes(4).hex()}"),
-        incarnation=FIRST_INCARNATION + int.from_bytes(rng.bytes(6), "big"),
-        created_us=now_us,
-    )
-    if is_alone:
-        identity = founded_alone(identity, rng, address)
-    _write(disk, identity)
-    return IdentityFile(disk, workers, identity)
-
-
 def founded_alone(identity: Identity, rng: Rng, address: str) -> Identity:
     """The founder and only voter of a new cluster."""
     founding = Founding(new_uuid(rng), identity.peer, 0, (Founder(identity.node, identity.incarnation, address),))
@@ -251,23 +186,9 @@ def show_identity(identity: Identity) -> bytes:
     return json.dumps(facts).encode()
 
 
-def _named_cluster(kept: Identity, rng: Rng) -> Identity:
+def with_uuid(kept: Identity, rng: Rng) -> Identity:
     """A founder from before clusters had UUIDs draws one now."""
     if kept.founding is None or kept.founding.uuid:
         return kept
     uuid = new_uuid(rng)
     return replace(kept, founding=kept.founding._replace(uuid=uuid), cluster_uuid=uuid)
-
-
-def _read(disk: Disk) -> Identity:
-    try:
-        return read_identity(disk.read(IDENTITY))
-    except (ValueError, KeyError, AttributeError, TypeError, ArcError) as error:
-        raise Corrupt("the node's identity cannot be read", path=IDENTITY, offset=0) from error
-
-
-def _write(disk: Disk, identity: Identity) -> None:
-    try:
-        disk.write_durable(IDENTITY, show_identity(identity))
-    except OSError as error:
-        raise DiskFailed(f"the node's identity cannot be written: {error}") from error

@@ -20,7 +20,8 @@ from arc.catalog.facts import Catalog
 from arc.catalog.roles import NodeState
 from arc.cluster.admission import JOIN, Application, Standing
 from arc.cluster.gathering import AskAddress
-from arc.cluster.identity import Identity, IdentityFile, adopted
+from arc.cluster.identity import Identity, adopted
+from arc.cluster.identityfile import IdentityFile
 from arc.errors import ArcError, OutcomeUnknown, Unavailable
 from arc.ports import Rng
 from arc.raft.membership import members

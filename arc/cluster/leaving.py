@@ -19,7 +19,7 @@ from arc.catalog.commands import SetNodeState
 from arc.catalog.facts import Catalog
 from arc.catalog.roles import NodeState
 from arc.cluster.admission import LEAVE, CallPeer
-from arc.cluster.identity import IdentityFile
+from arc.cluster.identityfile import IdentityFile
 from arc.cluster.registrar import Propose
 from arc.errors import ArcError, Conflict, NotFound, OutcomeUnknown, Unavailable
 from arc.raft.membership import members

@@ -154,7 +154,7 @@ class Membership:
             forgotten = await self._propose.propose(ForgetNode(name=record.name, incarnation=record.incarnation))
             if forgotten.code != "not_found":  # Else somebody else was quicker to clean up.
                 forgotten.unwrap()
-            index = max(index, forgotten.index)
+                index = forgotten.index
         return index
 
     def _described(self, peer: Peer, address: str) -> DescribeNode:
