@@ -20,6 +20,7 @@ from arc.api.config import AuthConfig, ServerConfig
 from arc.cluster.config import ClusterConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
+from arc.license import LicenseConfig
 from arc.query.config import QueryConfig
 from arc.settings import expected, read_value, show_value
 from arc.storage.config import StorageConfig, WalConfig
@@ -34,8 +35,8 @@ class NodeConfig:
     """Folder of everything the node keeps. Two nodes never share one; a lock refuses the second."""
     id: str = ""
     """Name of the node. Empty: chosen at the first start and kept in the data folder."""
-    role: Literal["standalone"] = "standalone"
-    """What the node may do. A standalone node does everything: it is a cluster of one."""
+    role: Literal["standalone", "writer", "reader", "compactor"] = "standalone"
+    """What the node may do. A standalone node does everything, alone or in a cluster; the others need a cluster."""
 
     def __post_init__(self) -> None:
         if len(self.id) > 128 or not self.id.isprintable() or self.id != self.id.strip() or {"#", "/"} & {*self.id}:
@@ -55,6 +56,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    license: LicenseConfig = field(default_factory=LicenseConfig)
 
 
 SECTIONS: Mapping[str, type] = get_type_hints(Config)

@@ -20,7 +20,7 @@ from typing import TypeVar
 import trio
 import trio.testing
 
-from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, LogFile, Network, Ports, Rng, Workers
+from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, Load, LogFile, Network, Ports, Rng, Workers
 
 T = TypeVar("T")
 
@@ -283,6 +283,10 @@ class InlineWorkers:
         self.calls = 0
         self.waiting = 0
         self._gate: trio.Event | None = None
+
+    def load(self) -> Load:
+        """An idle machine."""
+        return Load(cpu_seconds=0.0, memory_bytes=1 << 27, memory_total_bytes=1 << 33, cores=2)
 
     async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
         await trio.lowlevel.checkpoint()
