@@ -168,7 +168,7 @@ class Receiver:
             session=self._session,
             first=self._log.first_sequence,
             next=self._log.next_sequence,
-            spans=self._log.history.spans(),
+            spans=self._log.spans(),
             is_memory=self._is_memory,
         )
         if not self._post(self._holder, encode(hello), is_bulk=False):

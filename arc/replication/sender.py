@@ -220,7 +220,7 @@ class Sender:
 
     async def _begin(self, follower: _Follower, hello: Hello) -> None:
         """Tell the follower where our logs part, or where to begin."""
-        common = common_end(self._log.history.spans(), hello.spans)
+        common = common_end(self._log.spans(), hello.spans)
         is_fresh = hello.first == hello.next == self._log.first_sequence == 1
         if common is not None or is_fresh:
             follower.next = common if common is not None else hello.next

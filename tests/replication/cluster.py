@@ -288,9 +288,9 @@ class Cluster:
         self.nodes[name] = Node(node.name, node.disk.copy(), node.role)
         self.spread()
 
-    def copy_files(self, a: str, b: str) -> None:
-        """Bring every file of one node to another."""
-        for path in self[a].disk.walk(DATA):
+    def copy_files(self, a: str, b: str, count: int | None = None) -> None:
+        """Bring every file of one node to another, or the first of them."""
+        for path in self[a].disk.walk(DATA)[:count]:
             self[b].disk.make_dirs(path.rsplit("/", 1)[0])
             self[b].disk.write_durable(path, self[a].disk.read(path))
 
