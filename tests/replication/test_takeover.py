@@ -208,6 +208,29 @@ async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwh
         assert cluster["n2"].duty.closed_because is None, "a hand-over that was given up takes writes again"
 
 
+async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower() -> None:
+    async with open_cluster() as cluster:
+        for number in range(5):
+            await cluster["n1"].write([number])
+        await cluster["n2"].duty.finish()
+        await cluster.kill("n2")
+        await cluster["n1"].write([5])
+        cluster["n1"].duty.close("the node is stopping")
+        with pytest.raises(Unavailable, match="stopping"):
+            await cluster["n1"].write([99])
+        await cluster["n1"].duty.finish()
+        assert sum(file.rows for file in cluster["n1"].catalog.all_files()) == 6
+        await cluster.kill("n1")
+        cluster.copy_files("n1", "n3")
+        cluster.copy_files("n1", "n2")
+        await takes_over(cluster, "n3")
+        await cluster.start("n1")
+        await cluster.start("n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await cluster["n3"].write([6])
+        await until(lambda: everywhere(cluster, range(7)))
+
+
 async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging() -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
