@@ -327,6 +327,11 @@ class Autopilot:
             await self.step()
             await trio.sleep(TICK_SECONDS)
 
+    def look(self) -> list[Action]:
+        """What would be done next; nothing is."""
+        status = self._raft.status()
+        return plan(status, self._catalog(), self._listen(status))
+
     async def step(self) -> Action | None:
         """Look once and do what is next; what could not be done is tried again at the next look."""
         status = self._raft.status()
