@@ -567,6 +567,25 @@ async def test_whenever_two_dial_each_other_one_session_is_left_and_both_use_it(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_wrong_address_does_not_touch_the_session_of_who_listens_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The book says that n3 is where n2 listens."""
+    network, book = MemoryNetwork(), {"n2": "h:41002", "n3": "h:41002"}
+    first, second = Node(network, N1, book), Node(network, N2, {})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await settled()
+        first.transport.post("n3", Channel.WAL, b"rows")
+        await settled()
+        assert first.lost == [Peer("n3")]
+        assert first.story == ["connected", "unreachable"] and second.story == ["connected"]
+        assert second.posts == []
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("name", ["a", "z"])
 async def test_a_peer_that_lost_its_end_of_a_session_gets_a_new_one_at_once(
     autojump_clock: trio.testing.MockClock, name: str
