@@ -322,6 +322,14 @@ async def test_dial_tells_who_listens_somewhere(autojump_clock: trio.testing.Moc
                 await first.transport.dial(address)
 
 
+async def test_a_peer_may_shake_hands_as_often_as_it_likes(autojump_clock: trio.testing.MockClock) -> None:
+    """Promise 39: the rate bounds strangers."""
+    async with two() as (first, second, _):
+        for _number in range(100):
+            await first.transport.dial("h:41002")
+        assert second.transport.statistics().handshakes.refused_total == {}
+
+
 async def test_whoever_knows_an_address_may_ask_without_a_session(autojump_clock: trio.testing.MockClock) -> None:
     """A joining node asks a seed."""
     async with two() as (first, second, _):
