@@ -145,6 +145,8 @@ def _leases(look: Look) -> Iterator[Reason]:
         if decision.verdict is Verdict.STUCK:
             next_command = "arc cluster nodes"
         if held is None:
+            if look.consensus.leader is None:
+                continue  # Nobody could be given it: that there is no leader is told already.
             yield Reason(
                 code=f"{name}_unheld",
                 severity=severity,

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from arc.api.cluster_outlook import Outlook
+from arc.api.cluster_outlook import failures_tolerated as outlooks_tolerated
+from arc.api.cluster_troubles import troubles
 from arc.cluster.reasons import Look, Reason, Severity, degraded, failures_tolerated
 from arc.license import CLUSTERING, License
 from arc.raft.status import Status
@@ -142,3 +145,43 @@ def test_the_worst_comes_first() -> None:
     order = list(Severity)[::-1]
     ranks = [order.index(reason.severity) for reason in found]
     assert ranks == sorted(ranks) and found[0].severity is Severity.UNAVAILABLE
+
+
+OURS = {
+    "not_founded", "no_leader", "writer_unheld", "writer_down", "compactor_unheld", "compactor_down", "node_dead",
+    "node_unhealthy", "no_failure_tolerated", "log_damaged", "disk_full", "license_grace", "license_expired",
+    "cores_exceeded",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("leader", ["n1", None])
+@pytest.mark.parametrize("active", ["n2 n3", "n2", ""])
+@pytest.mark.parametrize("n2", ["healthy", "unhealthy", "dead", "leaving", "joining"])
+@pytest.mark.parametrize("n3", ["healthy", "dead", "unknown"])
+@pytest.mark.parametrize("in_sync", [("n1", "n2"), ("n1",)])
+def test_the_pages_of_the_api_and_the_status_of_the_coordinator_judge_alike(
+    leader: str | None, active: str, n2: str, n3: str, in_sync: tuple[str, ...]
+) -> None:
+    """P-49. The pages tell more (how far who is behind), and nothing else about the same."""
+    members = trio_of_nodes()
+    members.in_sync(*in_sync)
+    found = look(members, status=raft_status("n1", "n1 n2 n3", leader=leader, active=active), n2=n2, n3=n3)
+    catalog = found.catalog
+    outlook = Outlook(
+        me=found.me,
+        now_us=found.now_us,
+        identity=catalog.cluster,
+        nodes=found.nodes,
+        consensus=found.consensus,
+        leader_since_us=None,
+        leases=catalog.leases,
+        history=catalog.history,
+        in_sync=catalog.in_sync,
+        lags={},
+        plans=found.decisions,
+        licence=found.licence,
+        behind=None,
+    )
+    told = [trouble.code for trouble in troubles(outlook)]
+    assert sorted(code for code in told if code in OURS) == sorted(codes(found))
+    assert outlooks_tolerated(outlook) == failures_tolerated(found)
