@@ -14,22 +14,10 @@ import cbor2
 import trio
 
 from arc.catalog.roles import NodeRole
-from arc.cluster.founding import (
-    AskPromises,
-    Begin,
-    Bootstrap,
-    DrawUp,
-    Gathering,
-    Join,
-    Sight,
-    Wait,
-    begun,
-    drawn_up,
-    joinable,
-    promised,
-)
+from arc.cluster.founding import AskPromises, Begin, DrawUp, Gathering, Join, Wait, begun, drawn_up, joinable, promised
 from arc.cluster.identity import Founder, Founding, Identity, founded_alone, new_uuid
 from arc.cluster.identityfile import IdentityFile
+from arc.cluster.sights import Bootstrap, Sight
 from arc.errors import ArcError, Conflict, InvalidRequest
 from arc.ports import Clock, Rng
 from arc.raft.types import Peer

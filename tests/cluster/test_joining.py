@@ -15,13 +15,13 @@ from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.catalog.roles import NodeRole, NodeState
 from arc.cluster.admission import FORWARDED, JOIN, LEAVE, Admission, Application, Standing
-from arc.cluster.founding import Bootstrap
 from arc.cluster.gathering import LOOK, Assembly
 from arc.cluster.identity import Identity, founded_alone
 from arc.cluster.identityfile import IdentityFile, open_identity
 from arc.cluster.joining import Joiner, announcements
 from arc.cluster.leaving import Leaving, Left, set_state
 from arc.cluster.membership import Membership
+from arc.cluster.sights import Bootstrap
 from arc.errors import ArcError, Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.raft.events import Change
