@@ -21,14 +21,15 @@ from arc.api.server import serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.cells import FileStats
 from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.cluster.calls import CallsStatistics
 from arc.cluster.config import consensus_config
-from arc.cluster.consensus import running_consensus
+from arc.cluster.consensus import Neighbours, running_consensus
 from arc.cluster.feed import Feed, FeedStatistics
 from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.config import Config
-from arc.duties import WriterDuty
+from arc.duties import ReplicationStatistics, WriterDuty
 from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ids import NodeId, Position
 from arc.ingest.buffer import Buffer, BufferStatistics
@@ -43,10 +44,14 @@ from arc.query.registry import QueryStatistics
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
 from arc.raft.types import Peer
+from arc.replication.crossing import Replication
+from arc.replication.keeper import InSyncStatistics
+from arc.replication.sender import SenderStatistics
 from arc.security import tokens
 from arc.storage.keeper import DATA, Drift, FileKeeper, KeeperStatistics
 from arc.storage.wal.log import WalStatistics
 from arc.telemetry import Log, LogStatistics, RingSink
+from arc.wire.facts import PeerFacts
 
 IDENTITY = "node.json"
 
@@ -77,9 +82,13 @@ class NodeStatistics:
     wal: WalStatistics | None
     flush: FlushStatistics | None
     registrar: RegistrarStatistics | None
+    replication: ReplicationStatistics | None
+    sender: SenderStatistics | None
+    in_sync: InSyncStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
     peers: TransportStatistics | None
+    calls: CallsStatistics | None
     feed: FeedStatistics
     manifest: FileStats
     storage: KeeperStatistics
@@ -153,6 +162,9 @@ async def run_node(
     def catalog() -> Catalog:
         return fsm.catalog
 
+    def describe() -> PeerFacts:
+        return PeerFacts(role=config.node.role, version=version)
+
     async with (
         running_consensus(
             ports,
@@ -163,6 +175,7 @@ async def run_node(
             fsm=fsm,
             feed=feed,
             log=log,
+            neighbours=Neighbours(describe=describe),
         ) as consensus,
         trio.open_nursery() as nursery,
     ):
@@ -176,8 +189,14 @@ async def run_node(
             ports=ports,
             node=node,
             catalog=catalog,
+            feed=feed,
             propose=proposals,
             buffer=buffer,
+            replication=Replication(),
+            post=None,
+            is_readable=keeper.is_here,
+            stored=keeper.came,
+            leader_heard=lambda: 0.0,
             log=log,
         )
         engine = Engine(
@@ -196,16 +215,21 @@ async def run_node(
 
         def statistics() -> NodeStatistics:
             path = writer.statistics()
+            reign = path.reign if path is not None else None
             return NodeStatistics(
-                ingest=path.ingest if path is not None else None,
+                ingest=reign.ingest if reign is not None else None,
                 buffer=path.buffer if path is not None else None,
                 memory=path.memory if path is not None else None,
                 wal=path.wal if path is not None else None,
-                flush=path.flush if path is not None else None,
-                registrar=path.registrar if path is not None else None,
+                flush=reign.flush if reign is not None else None,
+                registrar=reign.registrar if reign is not None else None,
+                replication=path.replication if path is not None else None,
+                sender=reign.sender if reign is not None else None,
+                in_sync=reign.in_sync if reign is not None else None,
                 query=queries.statistics(),
                 catalog=proposals.statistics(),
                 peers=consensus.transport.statistics() if consensus.transport is not None else None,
+                calls=consensus.calls.statistics() if consensus.calls is not None else None,
                 feed=feed.statistics(),
                 manifest=catalog().totals(),
                 storage=keeper.statistics(),
@@ -238,7 +262,7 @@ async def run_node(
         http_stopped = trio.Event()
 
         async def http(*, task_status: trio.TaskStatus[int]) -> None:
-            await serve(api, config.server, network=ports.network, log=log, stopping=http_stop, task_status=task_status)
+            await serve(api, config.server, ports=ports, log=log, stopping=http_stop, task_status=task_status)
             http_stopped.set()
 
         port = await nursery.start(http)
@@ -274,13 +298,11 @@ async def run_node(
             return
         state.starting = "the node is starting"
         lease = catalog().leases["writer"]
-        recovered = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
         if lease.holder == node:
             _tell_drift(log, await keeper.look(catalog().all_files()))
-            recovered = await nursery.start(writer.run, lease.epoch, on_progress)
         else:
             state.elsewhere = f"the rows are on {lease.holder}, which holds the writer lease; ask it"
-            writer.stand_aside(state.elsewhere)
+        recovered = await nursery.start(writer.run, on_progress)
         state.starting = None
         log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=lease.epoch)
         on_started(

@@ -95,6 +95,10 @@ class Disk(Protocol):
         """The whole file."""
         ...
 
+    def read_outside(self, path: str) -> bytes:
+        """A file of the operator's that is not below the data directory, by the path he gave: certificates."""
+        ...
+
     def map(self, path: str) -> memoryview:
         """The whole file, read-only, without copying it where the system can. Valid until the last reference goes."""
         ...
@@ -149,8 +153,22 @@ class Network(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the process has used of its machine. ``cores`` and ``memory_total_bytes`` are what it may use."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    memory_total_bytes: int
+    cores: int
+
+
 class Workers(Protocol):
     """Threads in production; in simulation the call runs in place after a simulated delay."""
+
+    def load(self) -> Load:
+        """Processor and memory, as of now; cheap."""
+        ...
 
     async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
         """Run a blocking function elsewhere and return its result.

@@ -22,7 +22,7 @@ from typing import TypeVar
 import trio
 
 from arc.errors import InvalidRequest
-from arc.ports import BLOCK_BYTES, Buffer, LogFile, Ports
+from arc.ports import BLOCK_BYTES, Buffer, Load, LogFile, Ports
 
 T = TypeVar("T")
 
@@ -158,6 +158,10 @@ class SystemDisk:
         """The whole file."""
         return self._path(path).read_bytes()
 
+    def read_outside(self, path: str) -> bytes:
+        """A file anywhere."""
+        return Path(path).read_bytes()
+
     def map(self, path: str) -> memoryview:
         """The whole file, mapped read-only."""
         fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
@@ -260,6 +264,19 @@ class SystemWorkers:
 
     def __init__(self, threads: int) -> None:
         self._limiter = trio.CapacityLimiter(threads)
+
+    def load(self) -> Load:
+        """Processor and memory of this process."""
+        spent = os.times()
+        page = os.sysconf("SC_PAGE_SIZE")
+        with open("/proc/self/statm", "rb") as statm:  # Linux, proc(5): size, resident, … in pages
+            resident = int(statm.read().split()[1])
+        return Load(
+            cpu_seconds=spent.user + spent.system,
+            memory_bytes=resident * page,
+            memory_total_bytes=os.sysconf("SC_PHYS_PAGES") * page,
+            cores=len(os.sched_getaffinity(0)),
+        )
 
     async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
         """Run ``fn(*args)`` in a thread."""

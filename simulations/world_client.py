@@ -31,6 +31,9 @@ WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/wri
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
 
+LEADERS_MAX = 3
+"""Who asks for the leader is sent on so often, then waits a while."""
+
 
 class Where(Protocol):
     """Which server to speak to."""
@@ -153,9 +156,19 @@ class Client:
         return [each["name"] for each in json.loads(answer.body)["databases"]]
 
     async def add_member(self, address: str) -> bool | None:
-        """Have the node at this address taken in; None when that did not work."""
-        answer = await self._post("/api/v1/raft/members", json.dumps({"address": address}).encode())
-        return True if answer is not None and answer.status == 200 else None
+        """Have the node at this address taken in; None when that failed. Whom an answer names is asked at once."""
+        headers, body = {"content-type": "application/json"}, json.dumps({"address": address}).encode()
+        server = ""
+        for _ in range(LEADERS_MAX):
+            answer = await self._ask("POST", "/api/v1/raft/members", headers, body, server=server)
+            if answer is None:
+                return None
+            if answer.status == 200:
+                return True
+            server = (json.loads(answer.body).get("leader") or {"name": ""})["name"]
+            if not server:
+                return None
+        return None
 
     async def order(self, server: str, path: str) -> None:
         """What an operator asks of one node; whether it worked is his own affair."""
@@ -180,9 +193,11 @@ class Client:
         except Lost:
             return Known.OPEN
         if answer.status == 204:
+            self._history.stored_at(answer.headers["x-arc-position"])
             return Known.DONE
         code = json.loads(answer.body).get("code", "")
         if answer.status == 400 and code == "partial_write":
+            self._history.stored_at(answer.headers["x-arc-position"])
             return Known.DONE
         if answer.status == 503 and code != "outcome_unknown":
             self._where.elsewhere(self._name, answer.headers.get("x-arc-leader", ""))
@@ -193,7 +208,9 @@ class Client:
         return Known.OPEN
 
     async def _sql(self, sql: str) -> list[list[int]] | None:
-        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode())
+        epoch, sequence = self._history.position
+        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
+        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen)
         if answer is None:
             return None
         document = json.loads(answer.body)
@@ -204,16 +221,26 @@ class Client:
             return []
         return None
 
-    async def _post(self, path: str, body: bytes, *, anywhere: bool = False) -> Answer | None:
-        return await self._ask("POST", path, {"content-type": "application/json"}, body, anywhere=anywhere)
+    async def _post(
+        self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None, anywhere: bool = False
+    ) -> Answer | None:
+        dressed = {"content-type": "application/json", **(headers or {})}
+        return await self._ask("POST", path, dressed, body, anywhere=anywhere)
 
     async def _ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, anywhere: bool = False
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        anywhere: bool = False,
+        server: str = "",
     ) -> Answer | None:
         if anywhere:
             self._where.elsewhere(self._name, "")
         try:
-            return await self._send(method, path, headers, body)
+            return await self._send(method, path, headers, body, server)
         except NotSent:
             self._where.elsewhere(self._name, "")
             return None

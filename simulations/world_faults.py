@@ -32,6 +32,10 @@ class World(Protocol):
         """Who leads; None when nobody does."""
         ...
 
+    def writer(self) -> Machine | None:
+        """Who holds the writer lease, as far as anybody has applied; None when nobody ever did."""
+        ...
+
     def later(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
         """Do something after a while, unless the faults have ended by then."""
         ...
@@ -45,11 +49,11 @@ def happen(world: World, fault: Fault) -> None:
 
 
 def pick(world: World, fault: Fault, chance: Stream) -> Machine:
-    """Who is meant: a name, ``leader``, or anybody."""
+    """Who is meant: a name, ``leader``, ``writer``, or anybody."""
     word = fault.targets[0] if fault.targets else "random"
-    leader = world.leader()
-    if word == "leader" and leader is not None:
-        return leader
+    meant = world.leader() if word == "leader" else world.writer() if word == "writer" else None
+    if meant is not None:
+        return meant
     named = [machine for machine in world.machines if machine.name == word]
     return named[0] if named else world.machines[chance.randrange(len(world.machines))]
 

@@ -44,6 +44,8 @@ class History:
         self.databases: dict[str, Known] = {}
         self.sent: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
         self.done: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.position = (0, 0)
+        """The furthest place in the WAL (epoch, sequence) that was told: who saw it saw all acknowledged rows."""
         self.rows = 0
         self.completed = 0
         self.under_way = 0
@@ -58,6 +60,11 @@ class History:
         write = Write(len(self.writes), key, rows)
         self.writes.append(write)
         return write
+
+    def stored_at(self, position: str) -> None:
+        """A write was answered with its place."""
+        epoch, _, sequence = position.partition(".")
+        self.position = max(self.position, (int(epoch), int(sequence)))
 
     def settle(self, write: Write, known: Known) -> None:
         """The client has its answer."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import trio
 
-from arc.ports import Ports
+from arc.ports import Load, Ports
 from simulations.chance import Stream, stream
 from simulations.world_disk import Dead, Session
 from simulations.world_network import Fabric, Handler
@@ -68,6 +68,10 @@ class Workers:
         self._stalled_until = 0.0
         self.slow = 1.0
         self.is_dead = False
+
+    def load(self) -> Load:
+        """An idle machine."""
+        return Load(cpu_seconds=0.0, memory_bytes=1 << 27, memory_total_bytes=1 << 33, cores=2)
 
     def stall(self, seconds: float) -> None:
         """No function begins or returns for so long."""

@@ -14,12 +14,13 @@ import errno
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import trio
 import trio.testing
 
-from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, LogFile, Network, Ports, Rng, Workers
+from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, Load, LogFile, Network, Ports, Rng, Workers
 
 T = TypeVar("T")
 
@@ -118,6 +119,9 @@ class MemoryDisk:
 
     def read(self, path: str) -> bytes:
         return bytes(self._file(path))
+
+    def read_outside(self, path: str) -> bytes:
+        return Path(path).read_bytes()
 
     def map(self, path: str) -> memoryview:
         return memoryview(self._file(path)).toreadonly()
@@ -279,6 +283,10 @@ class InlineWorkers:
         self.calls = 0
         self.waiting = 0
         self._gate: trio.Event | None = None
+
+    def load(self) -> Load:
+        """An idle machine."""
+        return Load(cpu_seconds=0.0, memory_bytes=1 << 27, memory_total_bytes=1 << 33, cores=2)
 
     async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
         await trio.lowlevel.checkpoint()

@@ -327,6 +327,15 @@ def test_tree_becomes_samples() -> None:
     assert spread.count == 4
 
 
+def test_a_mapping_of_mappings_has_a_label_for_each() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Tree:
+        nodes: Mapping[str, Mapping[str, int]] = field(metadata={"label": "role,state"})
+
+    (sample,) = flatten(Tree(nodes={"writer": {"healthy": 3}}))
+    assert (sample.name, sample.labels, sample.value) == ("arc_nodes", {"role": "writer", "state": "healthy"}, 3)
+
+
 def test_statistic_that_nobody_can_see_is_a_mistake() -> None:
     @dataclass
     class Wrong:

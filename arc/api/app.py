@@ -38,6 +38,8 @@ class Api:
         self._gate = Gate(deps.auth, deps.catalog, deps.clock, deps.log, deps.node.behind)
         self._slots = Slots(deps.server.max_concurrent_requests)
         self._counts = HttpCounts()
+        self._forward = deps.forward
+        self._served_by: Headers = () if deps.forward is None else ((b"x-arc-served-by", deps.forward.node.encode()),)
         table = build_table(deps, gate=self._gate, api_statistics=self.statistics)
         self.routes = table.routes
         self._formats = table.formats
@@ -74,9 +76,10 @@ class Api:
         if len(path) > 1 and path.endswith("/"):
             # Clients disagree about the slash at the end of a collection (ecosystem 2); to us both are one route.
             scope["path"] = path = path.rstrip("/") or "/"
-        head = Head.scan(cast(Scope, scope))
+        typed = cast(Scope, scope)
+        head = Head.scan(typed)
         started = self._deps.clock.now()
-        exchange = Exchange(head, ANONYMOUS, self._body(head, receive), send, self._dress)
+        exchange = Exchange(head, ANONYMOUS, self._body(head, receive), send, self._dress, typed)
         self._counts.in_flight += 1
         try:
             await self._serve(scope, exchange, receive, send)
@@ -117,7 +120,10 @@ class Api:
                 return
             assert route.stream is not None
             exchange.principal = self._gate.admit(head, route.permission)
-            reply = await route.stream(exchange)
+            if self._forward is not None and route.routed is not None:
+                reply = await self._forward.serve(exchange, route.routed, route.stream)
+            else:
+                reply = await route.stream(exchange)
             if reply is not None:
                 await exchange.reply(reply)
 
@@ -192,7 +198,8 @@ class Api:
 
     def _dress(self, head: Head, empty: bool) -> Headers:
         server = self._deps.server
-        return common_headers(head, cors_origin=server.cors_origin, tls=server.tls_enabled, empty=empty)
+        found = common_headers(head, cors_origin=server.cors_origin, tls=server.tls_enabled, empty=empty)
+        return found + self._served_by if self._served_by else found
 
     def _body(self, head: Head, receive: Receive) -> Body:
         return Body(head, receive, stall_seconds=self._deps.server.body_stall_seconds)

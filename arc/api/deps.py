@@ -5,17 +5,21 @@ The API decides nothing about data: it reads a request, asks one of these, and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from arc.api.config import AuthConfig, ServerConfig
+    from arc.api.forward import Forwarder
     from arc.api.principal import Principal
+    from arc.catalog.cluster import ClusterFacts
     from arc.catalog.commands import Command
     from arc.catalog.fsm import Catalog
+    from arc.catalog.leases import Lease
     from arc.catalog.results import Result
+    from arc.cluster.views import NodeView
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -138,6 +142,209 @@ class Members(Protocol):
         ...
 
 
+class FollowerLag(Protocol):
+    """How far one node's copy of the rows is behind the writer's log; known to the writer."""
+
+    @property
+    def name(self) -> str:
+        """The node."""
+        ...
+
+    @property
+    def records(self) -> int:
+        """Records that the writer has on disk and the node has not."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest of them; 0 when it lacks none."""
+        ...
+
+
+class Candidate(Protocol):
+    """A node that could be given a lease, or why not: `arc.cluster.candidates.Candidate`."""
+
+    @property
+    def name(self) -> str:
+        """The node."""
+        ...
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether it could be given the lease now."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why or why not; reads after the name."""
+        ...
+
+
+class LeasePlan(Protocol):
+    """What the leader would do about a lease now: `arc.cluster.failover.Decision`."""
+
+    @property
+    def verdict(self) -> str:
+        """``keep``, ``wait``, ``move`` or ``stuck``."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        ...
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Every node, those who can take the lease first, best first."""
+        ...
+
+    @property
+    def look_again_seconds(self) -> float | None:
+        """When time alone will change the verdict; None when it will not."""
+        ...
+
+
+class Observation(Protocol):
+    """Something that this node saw of another one. Never agreed on."""
+
+    @property
+    def sequence(self) -> int:
+        """Grows by one with each observation since the start of this process, from 1."""
+        ...
+
+    @property
+    def at_us(self) -> int:
+        """By the wall clock of this node."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """Who was seen."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """A stable name, as `node_unhealthy`."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        ...
+
+
+class License(Protocol):
+    """What is allowed: `arc.license.License`."""
+
+    @property
+    def holder(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def tier(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def features(self) -> Sequence[str]:
+        """What it opens."""
+        ...
+
+    @property
+    def max_cores(self) -> int:
+        """Cores of all nodes together; 0 or less is no limit."""
+        ...
+
+    def state(self, now_us: int, /) -> str:
+        """``valid``, ``grace`` or ``expired`` at this wall clock time."""
+        ...
+
+
+class ClusterView(Protocol):
+    """The cluster as this node sees it, and what its operator can ask of it: `arc.cluster.coordinator.Coordinator`.
+
+    Looking never waits and never fails. Every order raises NotLeading or Unavailable where it cannot be carried out
+    here and now, Conflict where it contradicts what stands, NotFound for a node that is not known, and OutcomeUnknown.
+    """
+
+    def nodes(self) -> Sequence[NodeView]:
+        """Every node that is known, this one included, by name."""
+        ...
+
+    def leader_since_us(self) -> int | None:
+        """When this node learnt of the present leader, by its wall clock; None while it knows none."""
+        ...
+
+    def lags(self) -> Sequence[FollowerLag]:
+        """Followers of the rows; empty on a node that is not the writer."""
+        ...
+
+    def plan(self, lease: str) -> LeasePlan | None:
+        """What would be done about the lease; None where nothing manages it."""
+        ...
+
+    def observed(self) -> Sequence[Observation]:
+        """What was seen of other nodes: the last ones, oldest first, bounded."""
+        ...
+
+    def license(self) -> License:
+        """The licence in force."""
+        ...
+
+    def health_checker(self) -> Mapping[str, object]:
+        """Its settings: running, check_interval_ms, check_timeout_ms, unhealthy_threshold."""
+        ...
+
+    def router(self) -> Mapping[str, object] | None:
+        """What is routed, how; None where nothing is."""
+        ...
+
+    def catch_up(self) -> Mapping[str, object] | None:
+        """How far this node is with files that it lacks; None where it fetches none."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Let go of a node, dead or alive."""
+        ...
+
+    async def drain(self, name: str) -> None:
+        """Give the node nothing new and take its leases and leadership; it stays a member."""
+        ...
+
+    async def undrain(self, name: str) -> None:
+        """Give the node work again."""
+        ...
+
+    async def failover(self, lease: str, target: str | None, *, reason: str) -> Lease:
+        """Hand a lease over in order, to ``target`` or to the best candidate; nothing acknowledged is lost."""
+        ...
+
+    async def promote(self, name: str, *, reason: str) -> Lease:
+        """Make a node the writer though it may lack acknowledged rows. The catalog remembers it."""
+        ...
+
+    async def assign_compactor(self, name: str) -> tuple[Lease, float]:
+        """Give the compactor's lease to a node; how many seconds it is then kept from being taken away again."""
+        ...
+
+    async def converge_voters(self, *, dry_run: bool, allow_single_voter: bool) -> Mapping[str, object]:
+        """Make the voters those that the rule of roles wants; what was or would be done, for JSON."""
+        ...
+
+    async def transfer_leadership(self, target: str | None) -> Peer:
+        """Hand leadership to ``target``, or to whoever holds most; who got it."""
+        ...
+
+    async def found(self) -> ClusterFacts:
+        """Found the cluster with this node as its first member."""
+        ...
+
+    async def leave(self) -> None:
+        """Hand over what this node holds, and be no member any more."""
+        ...
+
+
 class NodeState(Protocol):
     """What this node may do now."""
 
@@ -211,5 +418,13 @@ class Deps:
     raft: Consensus | None = None
     members: Members | None = None
     """None on a node that listens for no others."""
+    cluster: ClusterView | None = None
+    """None on a node alone."""
+    forward: Forwarder | None = None
+    """Finds the node for writes and queries; None on a node alone, where everything is answered."""
+    read_index: Callable[[], Awaitable[int]] | None = None
+    """For strong reads: the index of the catalog that this node holds once it has all that was agreed on before the
+    call. Raises Unavailable. None where this node is all there is.
+    """
     decode_threads: int = 2
     materialised_bytes_max: int = 512 << 20

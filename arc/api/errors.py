@@ -120,6 +120,8 @@ def _known(error: ArcError, head: Head) -> Reply:
     if isinstance(error, (Unavailable, OutcomeUnknown)) and not isinstance(error, TimedOut):
         seconds = error.retry_after_seconds if isinstance(error, Unavailable) else 1
         headers.append((b"retry-after", str(seconds).encode()))
+        # For a node that passes requests on: whether another one is worth asking, without reading the body.
+        headers.append((b"x-arc-code", error.code.encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="arc"'))
     status = 503 if error.status == 429 and head.path in DROPS_ON_4XX else error.status

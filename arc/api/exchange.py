@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from arc.api.heads import Head
+from arc.api.heads import Head, Scope
 from arc.api.limits import Body
 from arc.api.principal import Principal
 from arc.api.replies import Headers, Reply
@@ -22,14 +22,24 @@ LINGER_SECONDS = 5.0
 
 
 class Exchange:
-    """A request being answered. ``dress`` gives the headers that every answer wears."""
+    """A request being answered. ``scope`` is the request as it came, with headers that are repeated.
 
-    __slots__ = ("_dress", "_send", "body", "finished", "head", "principal", "started", "status")
+    ``dress`` gives the headers that every answer wears.
+    """
+
+    __slots__ = ("_dress", "_send", "body", "finished", "head", "principal", "scope", "started", "status")
 
     def __init__(
-        self, head: Head, principal: Principal, body: Body, send: Send, dress: Callable[[Head, bool], Headers]
+        self,
+        head: Head,
+        principal: Principal,
+        body: Body,
+        send: Send,
+        dress: Callable[[Head, bool], Headers],
+        scope: Scope,
     ) -> None:
         self.head = head
+        self.scope = scope
         self.principal = principal
         self.body = body
         self.started = False
@@ -61,6 +71,16 @@ class Exchange:
 
     async def end(self) -> None:
         """Say that the answer is complete."""
+        await self._finish(b"")
+
+    async def relay(self, status: int, headers: Headers) -> None:
+        """Start an answer that another node dressed; `piece` and `end_relayed` follow."""
+        await self._start(status, list(headers))
+
+    async def end_relayed(self) -> None:
+        """Say that it is complete. It may have come before the request was: then the rest of that is thrown away."""
+        if not self.body.complete:
+            await self.body.drain(LINGER_BYTES, LINGER_SECONDS)
         await self._finish(b"")
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -20,6 +20,7 @@ class Scope(TypedDict, total=False):
     method: str
     scheme: str
     path: str
+    raw_path: bytes
     query_string: bytes
     headers: Iterable[tuple[bytes, bytes]]
     client: tuple[str, int] | None

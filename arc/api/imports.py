@@ -209,17 +209,20 @@ class Imports:
         return (
             Route(
                 method="POST", path="/api/v1/import/csv", name="import_csv", tag="import", permission=admin,
-                stream=self.csv, summary="Import a CSV file", body=body("text/csv"),
+                stream=self.csv, routed="import", summary="Import a CSV file",
+                body=body("text/csv"),
                 parameters=(*common, *table, *csv), answers=done | unreadable,
             ),
             Route(
                 method="POST", path="/api/v1/import/parquet", name="import_parquet", tag="import", permission=admin,
-                stream=self.parquet, summary="Import a Parquet file", body=body("application/vnd.apache.parquet"),
+                stream=self.parquet, routed="import", summary="Import a Parquet file",
+                body=body("application/vnd.apache.parquet"),
                 parameters=(*common, *table), answers=done | unreadable,
             ),
             Route(
                 method="POST", path="/api/v1/import/lp", name="import_lines", tag="import", permission=admin,
-                stream=self.lines, summary="Import a file of line protocol", body=body("text/plain"),
+                stream=self.lines, routed="import", summary="Import a file of line protocol",
+                body=body("text/plain"),
                 parameters=(
                     *common,
                     _query("measurement", "Keep only this one.", STRING),

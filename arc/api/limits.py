@@ -84,8 +84,28 @@ class Body:
                 chunks.append(chunk)
                 stall.deadline = trio.current_time() + self._stall_seconds
         if stall.cancelled_caught:
-            raise BodyStalled(f"no byte of the request body came for {self._stall_seconds:g} seconds")
+            raise self._stalled()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def take(self) -> bytes:
+        """The next piece, as it came; empty when the body is complete. Raises BodyStalled, ClientGone."""
+        with trio.move_on_after(self._stall_seconds):
+            while not self.complete:
+                if chunk := await self._next():
+                    return chunk
+            return b""
+        raise self._stalled()
+
+    def with_beginning(self, head: Head, taken: bytes) -> Body:
+        """The same body with what was taken of it put back, for a request with that head."""
+        was_complete, pending = self.complete, [taken]
+
+        async def receive() -> Mapping[str, object]:
+            if pending:
+                return {"type": "http.request", "body": pending.pop(), "more_body": not was_complete}
+            return await self._receive()
+
+        return Body(head, receive, stall_seconds=self._stall_seconds)
 
     async def drain(self, limit_bytes: int, seconds: float) -> None:
         """Throw the rest away, up to a bound, so that a client still sending gets to read our answer."""
@@ -101,6 +121,9 @@ class Body:
         assert self.complete
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    def _stalled(self) -> BodyStalled:
+        return BodyStalled(f"no byte of the request body came for {self._stall_seconds:g} seconds")
 
     async def _next(self) -> bytes:
         message = await self._receive()

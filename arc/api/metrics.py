@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from arc.api.bodies import whole_number
+from arc.api.cluster_metrics import ClusterMetrics
 from arc.api.deps import Deps
 from arc.api.observed import ApiStatistics
 from arc.api.principal import Permission
@@ -24,7 +25,10 @@ from arc.telemetry import LEVELS, Distribution, Event, Level, Sample, flatten, r
 
 LOGS_LIMIT_MAX = 1000
 MINUTES_MAX = 1440
-GROUPS = ("http", "auth", "lineprotocol", "msgpack", "arrow", "ingest", "query", "buffer", "storage", "wal", "catalog")
+GROUPS = (
+    "http", "auth", "lineprotocol", "msgpack", "arrow", "ingest", "query", "buffer", "storage", "wal", "catalog",
+    "raft", "cluster", "replication",
+)  # fmt: skip
 """First words of metric names that `/api/v1/metrics/endpoints` sorts by."""
 
 
@@ -34,6 +38,7 @@ class Metrics:
     def __init__(self, deps: Deps, api_statistics: Callable[[], ApiStatistics]) -> None:
         self._deps = deps
         self._api_statistics = api_statistics
+        self._cluster = ClusterMetrics(deps)
         self._started = deps.clock.now()
 
     def routes(self) -> tuple[Route, ...]:
@@ -125,7 +130,12 @@ class Metrics:
         uptime = Sample(
             name="arc_uptime_seconds", value=self._deps.clock.now() - self._started, labels={}, kind="gauge"
         )
-        return [uptime, *flatten(self._api_statistics()), *flatten(self._deps.statistics())]
+        return [
+            uptime,
+            *flatten(self._api_statistics()),
+            *flatten(self._deps.statistics()),
+            *self._cluster.samples(),
+        ]
 
     def _time(self) -> str:
         return rfc3339_ms(self._deps.clock.wall_us())

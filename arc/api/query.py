@@ -16,7 +16,7 @@ from arc.api.heads import Head
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.results import choose_encoder, send_result, wants_csv
-from arc.api.routes import Answer, Call, Parameter, RequestBody, Route
+from arc.api.routes import Answer, Parameter, RequestBody, Route, Schema
 from arc.api.schemas import (
     ANYTHING,
     BOOLEAN,
@@ -85,17 +85,20 @@ class Queries:
         )
         await self._run(exchange, sql, "csv" if wants_csv(head) else "json")
 
-    async def estimate(self, call: Call) -> Reply:
+    async def estimate(self, exchange: Exchange) -> Reply:
         """How many rows a statement would return."""
-        await self._require_ready(call.head)
+        head = exchange.head
+        with ExitStack() as held:
+            body = await exchange.body.read(self._deps.server.max_json_bytes, _unreserved, held)
+        await self._require_ready(head)
         started = self._deps.clock.now()
-        database = call.head.header(b"x-arc-database") or None
+        database = head.header(b"x-arc-database") or None
         rows = await self._deps.queries.estimate(
-            text(json_object(call.body), "sql", chars_max=self._deps.server.max_json_bytes),
+            text(json_object(body), "sql", chars_max=self._deps.server.max_json_bytes),
             database=database,
             database_explicit=database is not None,
-            principal=call.principal,
-            remote_addr=call.head.client or None,
+            principal=exchange.principal,
+            remote_addr=head.client or None,
         )
         level = next((name for bound, name in WARNINGS if rows > bound), "none")
         document: dict[str, object] = {
@@ -140,8 +143,23 @@ class Queries:
         if reason is not None:
             raise Unavailable(f"queries are not answered now: {reason}", retry_after_seconds=RETRY_SECONDS)
         position, index = least_seen(head)
+        if wants_strong(head):
+            agreed = await self._confirm()
+            index = agreed if index is None else max(agreed, index)
         if position is not None or index is not None:
             await self._deps.node.wait_seen(position, index)
+
+    async def _confirm(self) -> int:
+        """The index of everything agreed on before now. Raises Unavailable: also where rows may be missing that were
+        acknowledged elsewhere.
+        """
+        agreed = 0 if self._deps.read_index is None else await self._deps.read_index()
+        # Asked after the confirmation: who was replaced before the query came has heard of it by now.
+        if self._deps.forward is not None and not self._deps.forward.holds_lease():
+            raise Unavailable(
+                "this node does not hold the writer lease; a strong read is for the one that does", code="not_holder"
+            )
+        return agreed
 
     def routes(self) -> tuple[Route, ...]:
         """The rows of this resource."""
@@ -166,11 +184,15 @@ class Queries:
             Parameter(name="x-arc-arrow-dictionary", place="header", about="Dictionary-encode text.",
                       schema={"type": "string", "enum": ["true", "false", "1", "0"]}),
         )  # fmt: skip
+        consistency: Schema = {"type": "string", "enum": ["eventual", "strong"]}
         seen = (
             Parameter(name="x-arc-min-position", place="header", about="Wait for the write that was answered with it.",
                       schema={"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}$"}),
             Parameter(name="x-arc-min-index", place="header", about="Wait for this entry of the catalog.",
                       schema={"type": "string", "pattern": "^[0-9]{1,18}$"}),
+            Parameter(name="x-arc-consistency", place="header", schema=consistency,
+                      about="`strong`: see every write that was acknowledged before the query was sent."),
+            Parameter(name="consistency", place="query", about="The same in the URL.", schema=consistency),
         )  # fmt: skip
         common = (DATABASE_HEADER, profile, *seen)
 
@@ -180,31 +202,33 @@ class Queries:
         return (
             Route(
                 method="POST", path="/api/v1/query", name="query_json", tag="query", permission=read,
-                stream=self.json, summary="Run SQL", body=sql, parameters=common, answers={200: rows},
+                stream=self.json, routed="query", summary="Run SQL", body=sql, parameters=common, answers={200: rows},
             ),
             Route(
                 method="POST", path="/api/v1/query/msgpack", name="query_msgpack", tag="query", permission=read,
-                stream=self.msgpack, summary="Run SQL, columns in MessagePack", body=sql, parameters=common,
-                answers=binary("application/msgpack"),
+                stream=self.msgpack, routed="query", summary="Run SQL, columns in MessagePack", body=sql,
+                parameters=common, answers=binary("application/msgpack"),
             ),
             Route(
                 method="POST", path="/api/v1/query/arrow", name="query_arrow", tag="query", permission=read,
-                stream=self.arrow, summary="Run SQL, an Arrow IPC stream", body=sql,
+                stream=self.arrow, routed="query", summary="Run SQL, an Arrow IPC stream", body=sql,
                 parameters=(DATABASE_HEADER, *arrow, *seen), answers=binary("application/vnd.apache.arrow.stream"),
             ),
             Route(
                 method="POST", path="/api/v1/query/csv", name="query_csv", tag="query", permission=read,
-                stream=self.csv, summary="Run SQL, CSV", body=sql, parameters=(DATABASE_HEADER, *seen),
+                stream=self.csv, routed="query", summary="Run SQL, CSV", body=sql,
+                parameters=(DATABASE_HEADER, *seen),
                 answers={200: Answer(about="The rows.", content={"text/csv": STRING})},
             ),
             Route(
                 method="POST", path="/api/v1/query/estimate", name="query_estimate", tag="query", permission=read,
-                view=self.estimate, summary="How many rows a statement would return", body=sql,
+                stream=self.estimate, routed="query", summary="How many rows a statement would return", body=sql,
                 parameters=(DATABASE_HEADER, *seen), answers={200: json_answer("Counted.", estimate)},
             ),
             Route(
                 method="GET", path="/api/v1/query/{measurement}", name="query_measurement", tag="query",
-                permission=read, stream=self.measurement, summary="Rows of one measurement, newest first",
+                permission=read, stream=self.measurement, routed="query",
+                summary="Rows of one measurement, newest first",
                 parameters=(
                     Parameter(name="measurement", place="path", about="Measurement.",
                               schema={"type": "string", "minLength": 1, "maxLength": 128}, required=True),
@@ -234,6 +258,18 @@ def least_seen(head: Head) -> tuple[Position | None, int | None]:
     if index and _INDEX.fullmatch(index) is None:
         raise InvalidRequest(f"X-Arc-Min-Index is a number, not {index[:40]!r}")
     return Position.parse(position) if position else None, int(index) if index else None
+
+
+def wants_strong(head: Head) -> bool:
+    """Whether the query must see everything acknowledged before it: ``consistency=strong`` in the URL, or
+    ``X-Arc-Consistency``. Raises InvalidRequest for a word that is not known.
+    """
+    wish = head.header(b"x-arc-consistency")
+    if not wish and b"consistency" in head.query_string:
+        wish = head.query().get("consistency", "")
+    if wish.lower() not in ("", "eventual", "strong"):
+        raise InvalidRequest(f"consistency is eventual or strong, not {wish[:40]!r}")
+    return wish.lower() == "strong"
 
 
 def measurement_sql(*, database: str, measurement: str, where: str, order_by: str, limit: int, offset: int) -> str:

@@ -29,7 +29,7 @@ CORS_HEADERS = (
     b"Origin, Content-Type, Accept, Authorization, x-api-key, x-arc-database, x-arc-measurement, "
     b"x-arc-arrow-compression, x-arc-arrow-dictionary, Content-Encoding, Idempotency-Key"
 )
-CORS_EXPOSED = b"X-Arc-Position, X-Arc-Query-ID, Retry-After"
+CORS_EXPOSED = b"X-Arc-Position, X-Arc-Query-ID, X-Arc-Served-By, X-Arc-Code, Retry-After"
 
 
 @dataclass(frozen=True, slots=True)

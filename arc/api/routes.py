@@ -32,6 +32,9 @@ class Call:
     body: bytes
 
 
+Routed = Literal["write", "import", "query"]
+"""Kinds of requests that find their node by themselves: an import is a write that takes as long as a query may."""
+
 View = Callable[[Call], Awaitable[Reply]]
 Stream = Callable[["Exchange"], Awaitable[Reply | None]]
 """Returns the answer, or None when it has sent one itself."""
@@ -69,6 +72,7 @@ class Route:
     """One endpoint. ``path`` writes parameters as ``{name}``; exactly one of ``view`` and ``stream`` is given.
 
     ``unlimited`` routes are answered even when all request slots are taken: an operator must be able to look.
+    ``routed`` stream routes may be answered by another node of the cluster, chosen as for that kind of request.
     """
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -83,7 +87,9 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     body: RequestBody | None = None
     unlimited: bool = False
+    routed: Routed | None = None
 
     def __post_init__(self) -> None:
+        assert self.routed is None or self.stream is not None, self.path
         assert (self.view is None) != (self.stream is None), self.path
         assert self.stream is None or self.path.count("{") <= 1, self.path

@@ -11,18 +11,21 @@ closed after a number of requests.
 
 from __future__ import annotations
 
+import ssl
 import sys
+from functools import partial
 from typing import Any, cast
 
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio.worker_context import WorkerContext
 
-from arc.api.app import Api
 from arc.api.config import ServerConfig
-from arc.api.connection import INBOX_MESSAGES_MAX, Connection
-from arc.ports import Network
+from arc.api.connection import INBOX_MESSAGES_MAX, Application, Connection
+from arc.ports import Ports
+from arc.security.tls import Certificates, TlsFiles
 from arc.telemetry import Log
+from arc.wire.certificates import keep_fresh
 
 TLS_HANDSHAKE_SECONDS = 30.0
 
@@ -37,36 +40,51 @@ def hypercorn_config(config: ServerConfig, log: Log) -> HypercornConfig:
     found.errorlog = None
     found.logger_class = cast(Any, _bridge(log))
     found.include_server_header = False
-    found.alpn_protocols = ["http/1.1"]
     found.h11_max_incomplete_size = config.max_header_bytes
     found.keep_alive_timeout = config.keep_alive_seconds
     found.keep_alive_max_requests = sys.maxsize
     found.max_app_queue_size = INBOX_MESSAGES_MAX
     found.graceful_timeout = config.shutdown_seconds
     found.ssl_handshake_timeout = TLS_HANDSHAKE_SECONDS
-    if config.tls_enabled:
-        found.certfile = config.tls_cert_file
-        found.keyfile = config.tls_key_file
     return found
 
 
+def http_certificates(config: ServerConfig, ports: Ports) -> Certificates | None:
+    """For connections of clients, whose TLS is not ours to choose: 1.2 is spoken as well. None without TLS."""
+    if not config.tls_enabled:
+        return None
+    files = TlsFiles(
+        cert=config.tls_cert_file,
+        key=config.tls_key_file,
+        minimum=ssl.TLSVersion.TLSv1_2,
+        alpn=("http/1.1",),
+    )
+    return Certificates(files, ports.disk.read_outside)
+
+
 async def serve(
-    app: Api,
+    app: Application,
     config: ServerConfig,
     *,
-    network: Network,
+    ports: Ports,
     log: Log,
     stopping: trio.Event | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``stopping`` is set, then let requests under way finish within ``config.shutdown_seconds``.
 
-    Reports the bound port. Cancelling stops at once. Raises OSError when the address cannot be had.
+    New connections use the certificate that is in the files by then. Reports the bound port. Cancelling stops at once.
+    Raises OSError when the address cannot be had, InvalidRequest when the certificate cannot be used.
     """
-    server = _Server(app, config, log)
+    certificates = http_certificates(config, ports)
+    if certificates is not None:
+        await ports.workers.run(certificates.load)
+    server = _Server(app, config, log, certificates)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_application)
-        port = await nursery.start(network.serve_tcp, server.connection, config.host, config.port)
+        if certificates is not None:
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
+        port = await nursery.start(ports.network.serve_tcp, server.connection, config.host, config.port)
         log.info("http_listening", host=config.host, port=port, tls=config.tls_enabled)
         task_status.started(port)
         try:
@@ -81,13 +99,13 @@ async def serve(
 class _Server:
     """The connections of one listener."""
 
-    def __init__(self, app: Api, config: ServerConfig, log: Log) -> None:
+    def __init__(self, app: Application, config: ServerConfig, log: Log, certificates: Certificates | None) -> None:
         self._app = app
         self._config = config
         self._log = log
         self._hypercorn = hypercorn_config(config, log)
         self._context = WorkerContext(None)
-        self._tls = self._hypercorn.create_ssl_context()
+        self._certificates = certificates
         self._open: set[trio.CancelScope] = set()
         self._changed = trio.Event()
 
@@ -132,9 +150,9 @@ class _Server:
             stall_ms = int(self._config.response_stall_seconds * 1000)
             stream.setsockopt(trio.socket.IPPROTO_TCP, TCP_USER_TIMEOUT, stall_ms)
         spoken: Any = stream
-        if self._tls is not None:
-            spoken = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
-        await Connection(cast(Any, self._app), self._hypercorn, self._context, spoken, self._report).run()
+        if self._certificates is not None:
+            spoken = trio.SSLStream(stream, self._certificates.server, server_side=True, https_compatible=True)
+        await Connection(self._app, self._hypercorn, self._context, spoken, self._report).run()
 
     def _report(self, error: BaseException) -> None:
         self._log.error("http_server_error", reason=error)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from arc.api.auth import Gate
-from arc.api.cluster_status import ClusterStatus
+from arc.api.cluster import Cluster
+from arc.api.cluster_events import ClusterEvents
+from arc.api.cluster_orders import ClusterOrders
 from arc.api.databases import Databases
 from arc.api.deps import Deps
 from arc.api.health import Health
@@ -48,7 +50,9 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Measurements(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
-        *ClusterStatus(deps).routes(),
+        *Cluster(deps).routes(),
+        *ClusterEvents(deps).routes(),
+        *ClusterOrders(deps).routes(),
         *Raft(deps).routes(),
     )
     assert len({(row.method, row.path) for row in routes}) == len(routes), "two rows for one endpoint"

@@ -143,8 +143,8 @@ class Writes:
             raise PartialWrite(written=written.rows, refused=written.refused, position=position)
         return Reply(204, headers=((b"x-arc-position", position.encode()),))
 
-    async def flush(self, call: Call) -> Reply:
-        """Every buffered row of this node into files, now."""
+    async def flush(self, exchange: Exchange) -> Reply:
+        """Every buffered row of the writer into files, now."""
         await self._deps.node.flush_all()
         return json_reply(200, {"status": "success", "message": "All buffers flushed"})
 
@@ -170,32 +170,33 @@ class Writes:
         return (
             Route(
                 method="POST", path="/write", name="write_influx1", tag="write", permission=write, stream=self.influx1,
-                summary="Line protocol as InfluxDB 1.x clients send it", answers=stored, body=lines,
+                routed="write", summary="Line protocol as InfluxDB 1.x clients send it", answers=stored, body=lines,
                 parameters=(db, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v2/write", name="write_influx2", tag="write", permission=write,
-                stream=self.influx2, summary="Line protocol as InfluxDB 2.x clients send it", answers=stored,
-                body=lines, parameters=(bucket, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
+                stream=self.influx2, routed="write", summary="Line protocol as InfluxDB 2.x clients send it",
+                answers=stored, body=lines, parameters=(bucket, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/line-protocol", name="write_lines", tag="write", permission=write,
-                stream=self.lines, summary="Line protocol", answers=stored, body=lines,
+                stream=self.lines, routed="write", summary="Line protocol", answers=stored, body=lines,
                 parameters=(db, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/msgpack", name="write_msgpack", tag="write", permission=write,
-                stream=self.msgpack, summary="MessagePack: columnar, rows, arrays, batches", answers=stored,
-                body=msgpack, parameters=(db, _STRICT, _KEY, DATABASE_HEADER),
+                stream=self.msgpack, routed="write", summary="MessagePack: columnar, rows, arrays, batches",
+                answers=stored, body=msgpack, parameters=(db, _STRICT, _KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/arrow", name="write_arrow", tag="write", permission=write,
-                stream=self.arrow, summary="One Arrow IPC stream", answers=stored, body=arrow,
+                stream=self.arrow, routed="write", summary="One Arrow IPC stream", answers=stored, body=arrow,
                 parameters=(db, _STRICT, _KEY, DATABASE_HEADER, _MEASUREMENT, _TAGS),
             ),
             Route(
                 method="POST", path="/api/v1/write/line-protocol/flush", name="flush", tag="write",
-                permission=Permission.ADMIN, summary="Write all buffered rows to files now", view=self.flush,
+                permission=Permission.ADMIN, summary="Write all buffered rows to files now", stream=self.flush,
+                routed="import",
                 answers={200: json_answer("Done.", obj({"status": STRING, "message": STRING}))},
             ),
             Route(

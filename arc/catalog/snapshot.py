@@ -16,7 +16,7 @@ from typing import cast
 
 import cbor2
 
-from arc.catalog import access, manifest
+from arc.catalog import access, manifest, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.codec import file_to_row, row_to_file
@@ -96,10 +96,9 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
         case "tokens":
             yield from (_fields(token) for _, token in sorted(catalog.tokens.items()))
         case "sessions":
-            # In the order of insertion, which is the same on every node: a later eviction must not depend on it being
-            # another.
+            # In the order of their indexes, in which they are forgotten (`arc.catalog.sessions`).
             for client, (sequence, result) in catalog.sessions.items():
-                yield [client, sequence, result.value, result.index]
+                yield [client, sequence, result.value, result.index, result.code, result.message]
         case "nodes":
             yield from (_fields(node) for _, node in sorted(catalog.nodes.items()))
         case "in_sync" if catalog.in_sync is not None:
@@ -159,7 +158,7 @@ def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Ca
         ),
         leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
         access=access.make(map(_token, parts["tokens"]), next_id),
-        sessions=frozen(dict(map(_session, parts["sessions"]))),
+        sessions=sessions.in_order(map(_session, parts["sessions"])),
         nodes=frozen({node.name: node for node in map(_node, parts["nodes"])}),
         in_sync=next(map(_in_sync, parts["in_sync"]), None),
         history=tuple(map(_change, parts["history"])),
@@ -189,8 +188,9 @@ def _token(row: Row) -> TokenRecord:
 
 
 def _session(row: Row) -> tuple[str, tuple[int, Result]]:
-    client, sequence, value, index = cast("tuple[str, int, int | str | None, int]", row)
-    return client, (sequence, Result(ok=True, value=value, index=index))
+    client, sequence, value, index, *refusal = cast("tuple[str, int, int | str | None, int, str, str]", row)
+    code, message = refusal or ("", "")  # Earlier versions remembered no refusals.
+    return client, (sequence, Result(ok=not code, code=code, message=message, value=value, index=index))
 
 
 def _node(row: Row) -> NodeRecord:

@@ -3,21 +3,17 @@
 A node of its own on a temporary folder and a free port takes this machine's live metrics as line protocol. In the
 middle it is killed with SIGKILL, as by a power cut, and started again; every row that was acknowledged before must be
 there after. Then a few queries show what came in, and everything is removed.
+
+With ``--nodes 3`` it is a cluster: see `demo_cluster`.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +22,9 @@ import typer
 
 from arc.cli.asking import Answer, ask
 from arc.cli.connect import open_client
-from arc.cli.exits import ERROR, Failure
+from arc.cli.demo_cluster import run_cluster
+from arc.cli.demo_node import START_SECONDS, Node, ended, free_ports
+from arc.cli.exits import ERROR, USAGE, Failure
 from arc.cli.options import Json, screen_of
 from arc.cli.screen import Screen
 from arc.cli.sending import Sender
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
 
 DATABASE = "demo"
 EVERY_SECONDS = 0.5
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
-LOG_LINES_SHOWN = 30
 
 QUERIES = (
     ("rows per measurement", "counts"),
@@ -63,86 +58,6 @@ QUERIES = (
 """Title → statement, shown at the end."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Node:
-    """A node in a process of its own, which may be killed and started again on the same folder and port."""
-
-    folder: Path
-    port: int
-    token: str
-    process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-
-    @property
-    def endpoint(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """What it printed, all starts together."""
-        return self.folder / "node.log"
-
-    def start(self) -> float:
-        """Start it and wait until it is ready; the seconds that took. Raises Failure."""
-        command = [sys.executable, "-m", "arc", "serve", "--data-dir", str(self.folder / "data")]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--log-format", "json"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ARC_")}
-        started = time.monotonic()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**environment, "ARC_AUTH_BOOTSTRAP_TOKEN": self.token, "PYTHONPATH": _python_path()},
-                cwd=self.folder,  # an arc.toml of the reader's own folder is not for this node
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends its node in order
-            )
-        self.starts += 1
-        self._wait_ready(started + START_SECONDS)
-        return time.monotonic() - started
-
-    def _wait_ready(self, deadline: float) -> None:
-        import httpx
-
-        assert self.process is not None
-        with open_client(self.endpoint, self.token, answer_seconds=5.0) as client:
-            while time.monotonic() < deadline:
-                if self.process.poll() is not None:
-                    raise self._trouble(f"the node ended with exit code {self.process.returncode}")
-                try:
-                    if client.get("/ready").status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pass  # not listening yet
-                time.sleep(0.05)
-        raise self._trouble(f"the node was not ready after {START_SECONDS:.0f} s")
-
-    def kill(self) -> None:
-        """End it as a power cut would: no handler runs, nothing is flushed."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        """Ask it to end; also when it already has. Raises Failure when it ends badly."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            code = self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise self._trouble(f"the node did not stop within {STOP_SECONDS:.0f} s") from None
-        if code != 0:
-            raise self._trouble(f"the node stopped with exit code {code}")
-
-    def _trouble(self, cause: str) -> Failure:
-        lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
-        return Failure("\n".join((cause, *lines)), next_step="The lines above are the end of its log.")
-
-
 @dataclass(slots=True)
 class Acknowledged:
     """What the node promised to keep: rows per measurement."""
@@ -158,22 +73,42 @@ class Acknowledged:
 
 def demo(
     context: typer.Context,
-    port: Annotated[int, typer.Option(help="Port of the node; 0: a free one.", min=0, max=65535)] = 0,
-    seconds: Annotated[float, typer.Option(help="How long to stream metrics.", min=1, max=3600)] = 10.0,
+    port: Annotated[int, typer.Option(help="Port of a single node; 0: a free one.", min=0, max=65535)] = 0,
+    seconds: Annotated[float, typer.Option(help="How long to stream rows.", min=1, max=3600)] = 10.0,
+    nodes: Annotated[int, typer.Option(help="Nodes; more than one are a cluster.", min=1, max=7)] = 1,
+    kill_leader: Annotated[
+        bool, typer.Option("--kill-leader", help="Kill -9 the node that writes, under load; measure the gap.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running afterwards, until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
-    """Stream this machine's own metrics into a node of its own, kill it in the middle, and query what came in.
+    """Stream this machine's own metrics into nodes of its own, and see that no kill -9 loses or doubles a row.
 
-    Exit code 0 when every acknowledged row was found after the kill and at the end, 1 otherwise.
+    One node is killed in the middle and started again. With --nodes 3 it is a cluster on this machine; --kill-leader
+    kills the node that writes while rows stream in, shows who takes over, and measures how long no row was accepted.
+    Exit code 0 when every acknowledged row was found exactly once, 1 otherwise.
     """
     screen = screen_of(context)
+    if nodes == 1 and (kill_leader or keep):
+        raise Failure("--kill-leader and --keep are for a cluster", next_step="Add --nodes 3.", exit_code=USAGE)
     folder = Path(tempfile.mkdtemp(prefix="arc-demo-"))
-    node = Node(folder=folder, port=port or _free_port(), token=f"demo-{secrets.token_hex(20)}")
+    is_evidence = False
     try:
-        with _ended(node):
-            whole = _run(screen, node, seconds)
+        if nodes > 1:
+            whole = run_cluster(screen, folder, count=nodes, seconds=seconds, kills=kill_leader, keeps=keep)
+            is_evidence = not whole
+        else:
+            node = Node(folder=folder, port=port or free_ports(1)[0], token=f"demo-{secrets.token_hex(20)}")
+            with ended([node]):
+                whole = _run(screen, node, seconds)
+    except Failure:
+        is_evidence = nodes > 1
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if is_evidence:
+            screen.note(f"what the nodes wrote and stored is kept in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
     if not whole:
         raise typer.Exit(ERROR)
 
@@ -281,28 +216,3 @@ def _show(screen: Screen, title: str, columns: object, rows: object, statement: 
     if statement:
         screen.note(statement)
     screen.table(columns, rows)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _ended(node: Node) -> Iterator[None]:
-    """However the demo ends, its node ends too: SIGTERM is made to unwind as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if node.process is not None and node.process.poll() is None:
-            node.kill()
-
-
-def _python_path() -> str:
-    """The node must be this program also when it runs from a source folder that is not installed."""
-    here = str(Path(__file__).resolve().parent.parent.parent)
-    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -84,7 +84,7 @@ class Screen:
     def table(self, columns: Sequence[str], rows: Iterable[Row], *, plain: bool = False) -> None:
         """Rows under their column names: a box with right-aligned numbers on a terminal, else tab-separated lines."""
         if self.out_is_terminal and not plain:
-            self.console(self.out).print(_boxed(columns, list(rows)))
+            self.console(self.out).print(boxed(columns, list(rows)))
             return
         self.out.write("\t".join(map(shown, columns)) + "\n")
         for row in rows:
@@ -193,7 +193,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _boxed(columns: Sequence[str], rows: Sequence[Row]) -> RenderableType:
+def boxed(columns: Sequence[str], rows: Sequence[Row]) -> RenderableType:
+    """Rows as a box with right-aligned numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -11,6 +11,7 @@ from arc.errors import InvalidRequest
 from arc.quorum import majority
 from arc.raft.config import Config as RaftConfig
 from arc.raft.membership import MEMBERS_MAX
+from arc.security.signing import INSECURE_SECRET, SECRET_CHARS_MIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +67,21 @@ class ClusterConfig:
     dead_voter_seconds: float = 600.0
     """How long a voter must be silent before its vote goes to another node. It stays a member, and may vote again."""
 
+    shared_secret: str = field(default="", repr=False)  # out of the repr means secret, see arc/config.py
+    """What the nodes of a cluster know and nobody else: at least 16 characters, the same on every node."""
+
     insecure_dev: bool = False
-    """Must be set: streams between nodes are not authenticated in this version, so keep the port to yourself."""
+    """Instead of a secret, one that everybody knows: whoever reaches the peer port commands the cluster. For demos."""
+
+    tls_cert_file: str = ""
+    """PEM file with this node's certificate chain. TLS 1.3 between nodes is on when certificate and key are given."""
+
+    tls_key_file: str = ""
+    """PEM file with the private key."""
+
+    tls_ca_file: str = ""
+    """PEM file with the authority that signs nodes: certificates of both ends are checked against it. Empty: the
+    system's authorities, and only the node that is dialled shows one."""
 
     election_timeout_seconds: float = 1.0
     """How long a silent leader is waited for; the next one is there within about twice this time."""
@@ -76,11 +90,19 @@ class ClusterConfig:
     """How often a leader says that it is there."""
 
     def __post_init__(self) -> None:
-        if self.enabled and not self.insecure_dev:
+        if self.shared_secret and len(self.shared_secret) < SECRET_CHARS_MIN:
+            raise ValueError(f"shared_secret must have at least {SECRET_CHARS_MIN} characters")
+        if self.shared_secret and self.insecure_dev:
+            raise ValueError("shared_secret and insecure_dev exclude each other; remove insecure_dev")
+        if self.enabled and not self.shared_secret and not self.insecure_dev:
             raise ValueError(
-                "enabled = true needs insecure_dev = true: streams between nodes are not authenticated yet, "
-                "and whoever reaches the peer port could command this node"
+                "enabled = true needs a shared_secret, the same on every node: without it whoever reaches the peer "
+                "port could command this node (for a demo on one machine: insecure_dev = true)"
             )
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file must be given together")
+        if self.tls_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_ca_file needs tls_cert_file and tls_key_file")
         if not 0 < self.heartbeat_seconds < self.election_timeout_seconds:
             raise ValueError("heartbeat_seconds must be shorter than election_timeout_seconds")
         self._check_membership()
@@ -125,6 +147,11 @@ def check_role(role: str, cluster: ClusterConfig) -> NodeRole:
             code="invalid_role",
         )
     return parsed
+
+
+def peer_secret(cluster: ClusterConfig) -> bytes:
+    """What this node proves itself with to the others."""
+    return (cluster.shared_secret or INSECURE_SECRET).encode()
 
 
 def consensus_config(cluster: ClusterConfig) -> ConsensusConfig:

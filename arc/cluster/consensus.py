@@ -5,9 +5,10 @@ A node alone has no transport: whatever it would send has no addressee, and that
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -15,10 +16,11 @@ from arc.catalog import codec
 from arc.catalog.commands import DescribeNode
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.calls import Calls
-from arc.cluster.config import ClusterConfig, ConsensusConfig
+from arc.cluster.config import ClusterConfig, ConsensusConfig, peer_secret
 from arc.cluster.feed import Feed
 from arc.cluster.machine import CatalogMachine
 from arc.cluster.membership import Membership
+from arc.cluster.proposals import KIND as PROPOSE
 from arc.cluster.proposals import Proposals
 from arc.cluster.transport import PeerTransport
 from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
@@ -28,7 +30,12 @@ from arc.raft.messages import Message
 from arc.raft.node import RaftNode
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Configuration, Entry, EntryKind, Peer
+from arc.security.tls import Certificates, TlsFiles
 from arc.telemetry import Log
+from arc.wire.certificates import keep_fresh
+from arc.wire.channels import Channel
+from arc.wire.door import PeerSecurity
+from arc.wire.facts import ClusterIdentity, PeerFacts
 
 AGAIN_SECONDS = 0.1
 READ_BYTES = 1 << 20
@@ -38,12 +45,13 @@ HAND_OVER_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consensus:
-    """The running parts; ``transport`` is None on a node alone."""
+    """The running parts; ``transport`` and ``calls`` are None on a node alone."""
 
     raft: RaftNode
     proposals: Proposals
     members: Membership
     transport: PeerTransport | None
+    calls: Calls | None
 
     async def catch_up(self) -> None:
         """Return when the catalog here holds all that was agreed on before this call, however long that takes."""
@@ -68,6 +76,24 @@ class Consensus:
                 await self.raft.transfer()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """What the rest of the node has to do with other nodes, given when consensus starts.
+
+    ``uuid`` is the cluster's identity as known now, empty before there is one; ``describe`` what others are told of
+    this node; ``channels`` take what comes in channels besides Raft's and the calls'; ``answerers`` answer questions by
+    their kind (`Calls`); ``connected`` hears of every session that begins, ``unreachable`` of every end and every dial
+    that failed.
+    """
+
+    uuid: Callable[[], str] = lambda: ""
+    describe: Callable[[], PeerFacts] = PeerFacts
+    channels: Mapping[Channel, Callable[[Peer, bytes], None]] = field(default_factory=dict)
+    answerers: Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]] = field(default_factory=dict)
+    connected: Callable[[Peer, PeerFacts], None] = lambda peer, facts: None
+    unreachable: Callable[[Peer], None] = lambda peer: None
+
+
 @asynccontextmanager
 async def running_consensus(
     ports: Ports,
@@ -79,6 +105,7 @@ async def running_consensus(
     fsm: ClusterFSM,
     feed: Feed,
     log: Log,
+    neighbours: Neighbours = Neighbours(),  # frozen, and of one who has none
 ) -> AsyncIterator[Consensus]:
     """Open the log and take part until the body ends; then a snapshot and a closed log are left.
 
@@ -105,21 +132,41 @@ async def running_consensus(
     )
     if not cluster.enabled:
         _require_alone(raft)
-        proposals = Proposals(raft, fsm, feed, ports.clock, None)
+        proposals = Proposals(raft, fsm, feed, ports.clock, None, rng=ports.rng)
         members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
         async with trio.open_nursery() as nursery:
             await nursery.start(raft.run, _to_nobody)
-            yield Consensus(raft=raft, proposals=proposals, members=members, transport=None)
+            yield Consensus(raft=raft, proposals=proposals, members=members, transport=None, calls=None)
             nursery.cancel_scope.cancel()
         return
     told = await ports.workers.run(_addresses, storage)
-    parts = _connected(ports, cluster, me, raft=raft, fsm=fsm, feed=feed, told=told, log=log)
+    certificates = _certificates(ports, cluster)
+    if certificates is not None:
+        await ports.workers.run(certificates.load)
+    if not cluster.shared_secret:
+        log.warning(
+            "peer_port_insecure",
+            reason="cluster.insecure_dev: everybody knows the secret of this cluster",
+            next_step="set cluster.shared_secret on every node and remove insecure_dev",
+        )
+    security = PeerSecurity(secret=peer_secret(cluster), tls=certificates)
+    parts = _connected(
+        ports, cluster, me, security, neighbours=neighbours, raft=raft, fsm=fsm, feed=feed, told=told, log=log
+    )
     async with trio.open_nursery() as nursery:
+        if certificates is not None:
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
         port = await nursery.start(parts.transport.run, cluster.peer_host, cluster.peer_port, cluster.advertise)
-        await nursery.start(parts.calls.run, parts.transport.post)
+        await nursery.start(parts.calls.run, parts.transport)
         await nursery.start(raft.run, parts.transport.send)
         log.info("peer_port_open", host=cluster.peer_host, port=port, advertised=str(parts.transport.address))
-        yield Consensus(raft=raft, proposals=parts.proposals, members=parts.members, transport=parts.transport)
+        yield Consensus(
+            raft=raft,
+            proposals=parts.proposals,
+            members=parts.members,
+            transport=parts.transport,
+            calls=parts.calls,
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -135,41 +182,57 @@ def _connected(
     ports: Ports,
     cluster: ClusterConfig,
     me: Peer,
+    security: PeerSecurity,
     *,
+    neighbours: Neighbours,
     raft: RaftNode,
     fsm: ClusterFSM,
     feed: Feed,
     told: Mapping[str, str],
     log: Log,
 ) -> _Parts:
-    async def answer(peer: str, question: bytes) -> bytes:
+    async def answer(peer: Peer, question: bytes) -> bytes:
         return await proposals.answer(peer, question)
 
     def unreachable(peer: Peer) -> None:
         raft.unreachable(peer)
-        calls.unreachable(peer.name)
+        calls.unreachable(peer)
+        neighbours.unreachable(peer)
 
     async def greet(address: str) -> Peer:
-        return (await transport.greet(address)).peer
+        return (await transport.dial(address)).peer
 
     def address_of(name: str) -> str | None:
         node = fsm.catalog.nodes.get(name)
         return node.address if node is not None else told.get(name)
 
-    calls = Calls(answer, log)
-    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call)
+    assert PROPOSE not in neighbours.answerers
+    calls = Calls({**neighbours.answerers, PROPOSE: answer}, log)
+    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call, rng=ports.rng)
     transport = PeerTransport(
         me,
         network=ports.network,
         rng=ports.rng,
+        clock=ports.clock,
         log=log,
-        cluster=lambda: cluster.name,
+        security=security,
+        identity=lambda: ClusterIdentity(cluster.name, neighbours.uuid()),
         address_of=address_of,
-        receive=raft.receive,
-        receive_call=calls.receive,
+        describe=neighbours.describe,
+        channels={**neighbours.channels, Channel.CALL: calls.receive},
+        connected=neighbours.connected,
         unreachable=unreachable,
+        receive=raft.receive,
+        answer=calls.answer,
     )
     return _Parts(transport, calls, proposals, Membership(raft, proposals, lambda: fsm.catalog, greet))
+
+
+def _certificates(ports: Ports, cluster: ClusterConfig) -> Certificates | None:
+    if not cluster.tls_cert_file:
+        return None
+    files = TlsFiles(cert=cluster.tls_cert_file, key=cluster.tls_key_file, ca=cluster.tls_ca_file)
+    return Certificates(files, ports.disk.read_outside)
 
 
 def _addresses(storage: RaftStorage) -> dict[str, str]:

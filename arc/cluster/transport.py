@@ -1,83 +1,44 @@
-"""Raft's messages between nodes: one stream to each peer, dialled by whoever has something to say.
+"""The peer port: one authenticated session to every node that this one has something to say to, or that said so first.
 
-`send` queues and returns at once. What is small and urgent (votes, heartbeats, every answer) overtakes what is large
-(entries, pieces of snapshots): a megabyte on its way never delays a heartbeat by more than one frame. Queues are
-bounded; a message that finds no place, or no connection, is dropped and counted, which consensus allows for.
+`send` and `post` queue and return at once. A link dials when something waits and there is no session; whoever dialled,
+both directions go over the one stream (`arc.wire.session`). What waits while nobody answers is dropped and counted, and
+``unreachable`` is told; ``connected`` is told when a session stands. Between these two a message that was taken in is
+sent, in the order of its lane, unless the session breaks.
 
-Both ends begin with a greeting: who speaks, which incarnation, of which cluster, and where he can be reached. Until
-there are authenticated sessions this port believes what it is told: `cluster.insecure_dev` says that one knows.
+A node that is known by nothing but an address is dialled for the moment (`dial`, `ask`), beside all sessions.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from typing import NamedTuple
 
-import cbor2
 import trio
 
-from arc.errors import Unavailable
-from arc.ports import Network, Rng
+from arc.ports import Clock, Network, Rng
 from arc.raft import codec
 from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Peer
 from arc.telemetry import Log
-from arc.wire.framing import FrameReader, encode_frame
-
-VERSION = 1
-CONTROL_MAX = 4096
-BULK_MAX = 256
-"""Messages that wait for one peer; Raft's own windows keep what is in flight well below."""
-
-BURST_BYTES = 256 << 10
-"""How much is encoded and handed to the socket at once."""
-
-CONNECT_SECONDS = 2.0
-STALL_SECONDS = 10.0
-"""A peer that takes nothing for so long is dialled anew."""
+from arc.wire.asking import Asking
+from arc.wire.channels import Channel
+from arc.wire.door import Door, DoorStatistics, PeerSecurity
+from arc.wire.facts import Address, ClusterIdentity, Met, PeerFacts, SessionFacts
+from arc.wire.handshake import ID_BYTES, Claims, HandshakeRefused, Purpose, Verdict, check_claims
+from arc.wire.link import Link
+from arc.wire.session import BROKEN, Session, Shaken, close
+from arc.wire.settlement import settle
 
 BACKOFF_SECONDS = (0.02, 0.3)
 """First and longest pause before dialling again; it ends early when the peer itself dials."""
 
-RECEIVE_BYTES = 256 << 10
+SETTLED_SECONDS = 0.1
+"""How long the session that was preferred to ours may take until it stands here."""
 
-_BROKEN = (OSError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""How a connection ends."""
-
-
-_RAFT, _CALL = b"\x00", b"\x01"
-"""First byte of every frame but the greeting: whom it is for."""
-
-
-class Address(NamedTuple):
-    """Where a node listens for its peers."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``host:port``. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{text!r} is not host:port")
-        return cls(host.strip("[]"), int(port))
-
-
-class Greeting(NamedTuple):
-    """The first frame of each direction. ``cluster`` is empty for a node that belongs to none yet."""
-
-    version: int
-    cluster: str
-    peer: Peer
-    address: Address
+LINKS_MAX = 1024
+"""Nodes of which anything is kept; sessions with more are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,51 +46,24 @@ class TransportStatistics:
     """Counters since the start."""
 
     links: int
-    connected: int
+    sessions: int
+    sessions_total: int
+    handshakes: DoorStatistics
     sent_total: int
     received_total: int
-    dropped_total: int
-    connects_total: int
+    dropped_total: Mapping[str, int] = field(metadata={"label": "channel"})
     sent_bytes_total: int
     received_bytes_total: int
 
 
-class _Link:
-    """What waits for one peer."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.control: deque[Message | bytes] = deque()
-        self.bulk: deque[Message | bytes] = deque()
-        self.wake = trio.Event()
-        self.heard = trio.Event()
-        self.backoff = BACKOFF_SECONDS[0]
-        self.is_connected = False
-
-    def put(self, message: Message | bytes) -> bool:
-        """Whether there was a place for it."""
-        is_bulk = type(message) is InstallSnapshot or (type(message) is Append and bool(message.entries))
-        queue, most = (self.bulk, BULK_MAX) if is_bulk else (self.control, CONTROL_MAX)
-        if len(queue) >= most:
-            return False
-        queue.append(message)
-        self.wake.set()
-        return True
-
-    def take(self) -> bytes:
-        """The next burst, empty when nothing waits."""
-        frames: list[bytes] = []
-        size = 0
-        while size < BURST_BYTES and (self.control or self.bulk):
-            message = self.control.popleft() if self.control else self.bulk.popleft()
-            payload = _CALL + message if isinstance(message, bytes) else _RAFT + codec.encode(message)
-            frames.append(encode_frame(payload))
-            size += len(frames[-1])
-        return b"".join(frames)
-
-
 class PeerTransport:
-    """Streams to and from all peers. ``address_of`` tells where a node listens, if the cluster knows."""
+    """Sessions with all peers.
+
+    ``identity`` is the cluster as known now, ``describe`` what others are told of this node, ``address_of`` where a
+    node listens, if the cluster knows. ``receive`` takes Raft's messages, ``channels`` whatever else comes, in the
+    order of its arrival; a handler that raises ValueError ends the session. ``answer`` answers those who ask without a
+    session.
+    """
 
     def __init__(
         self,
@@ -137,32 +71,46 @@ class PeerTransport:
         *,
         network: Network,
         rng: Rng,
+        clock: Clock,
         log: Log,
-        cluster: Callable[[], str],
+        security: PeerSecurity,
+        identity: Callable[[], ClusterIdentity],
         address_of: Callable[[str], str | None],
-        receive: Callable[[Message], None],
-        receive_call: Callable[[str, bytes], None],
+        describe: Callable[[], PeerFacts],
+        channels: Mapping[Channel, Callable[[Peer, bytes], None]],
+        connected: Callable[[Peer, PeerFacts], None],
         unreachable: Callable[[Peer], None],
+        receive: Callable[[Message], None],
+        answer: Callable[[Peer, bytes], Awaitable[bytes]],
     ) -> None:
+        assert Channel.RAFT not in channels, "Raft has its own: receive"
         self.me = me
         self._network = network
         self._rng = rng
+        self._clock = clock
         self._log = log.bind(component="transport")
-        self._cluster = cluster
+        self._identity = identity
         self._address_of = address_of
-        self._receive = receive
-        self._receive_call = receive_call
+        self._describe = describe
+        self._channels = channels
+        self._connected = connected
         self._unreachable = unreachable
-        self._links: dict[str, _Link] = {}
+        self._receive = receive
+        self._boot = rng.bytes(ID_BYTES)
+        self._links: dict[str, Link] = {}
         self._heard: dict[str, Address] = {}
         """Where peers said they listen: what a newcomer knows before it has the catalog."""
+        self._door = Door(network=network, rng=rng, clock=clock, log=self._log, security=security)
+        self._asking = Asking(
+            self._door, clock, claims=partial(self._claims, purpose=Purpose.ASK), check=self._check, answer=answer
+        )
         self._address: Address | None = None
         self._nursery: trio.Nursery | None = None
-        self._sent = self._received = self._dropped = self._connects = 0
-        self._sent_bytes = self._received_bytes = 0
+        self._sessions = self._sent = self._received = self._sent_bytes = self._received_bytes = 0
+        self._dropped = Counter(dict.fromkeys(Channel, 0))
 
     def __repr__(self) -> str:
-        return f"<PeerTransport {self.me} at {self._address} links={','.join(self._links)}>"
+        return f"<PeerTransport {self.me} at {self._address} sessions={','.join(self.sessions())}>"
 
     @property
     def address(self) -> Address:
@@ -171,15 +119,20 @@ class PeerTransport:
         return self._address
 
     def send(self, message: Message) -> None:
-        """Queue a message for its addressee; never waits, may lose it."""
-        link = self._link(message.to)
-        if link is None or not link.put(message):
-            self._dropped += 1
+        """Queue a message of Raft for its addressee; never waits, may lose it."""
+        is_bulk = type(message) is InstallSnapshot or (type(message) is Append and bool(message.entries))
+        self._put(message.to, Channel.RAFT, codec.encode(message), is_bulk=is_bulk)
 
-    def post(self, name: str, call: bytes) -> bool:
-        """Queue the bytes of a call for a node; says whether they found a place."""
-        link = self._link(Peer(name))
-        return link is not None and link.put(call)
+    def post(self, name: str, channel: Channel, payload: bytes, *, is_bulk: bool = False) -> bool:
+        """Queue a message for a node; False: there is no place, or nobody knows where it is.
+
+        In order within a channel and its lane. A message of more than `URGENT_BYTES_MAX` is bulk.
+        """
+        return self._put(Peer(name), channel, payload, is_bulk=is_bulk)
+
+    def sessions(self) -> Mapping[str, SessionFacts]:
+        """The sessions that stand, by the name of the node."""
+        return {name: link.session.look() for name, link in self._links.items() if link.session is not None}
 
     async def run(
         self, host: str, port: int, advertise: str = "", *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
@@ -195,177 +148,213 @@ class PeerTransport:
             finally:
                 self._nursery = None
 
-    async def greet(self, address: str) -> Greeting:
-        """Ask who listens at ``host:port``. Raises Unavailable."""
-        try:
-            where = Address.parse(address)
-            with trio.fail_after(CONNECT_SECONDS):
-                stream = await self._network.connect_tcp(where.host, where.port)
-                async with stream:
-                    return await self._exchange(stream, FrameReader())
-        except (*_BROKEN, ValueError) as error:
-            raise Unavailable(f"no node answers at {address}: {str(error) or type(error).__name__}") from error
+    async def dial(self, address: str) -> Met:
+        """Find out who listens at ``host:port``, proven by the secret. Raises Unavailable."""
+        return await self._asking.meet(address)
+
+    async def ask(self, address: str, question: bytes, *, timeout_seconds: float) -> bytes:
+        """The answer of whoever listens at ``host:port``. Raises Unavailable (never left), OutcomeUnknown."""
+        return await self._asking.ask(address, question, timeout_seconds=timeout_seconds)
 
     def statistics(self) -> TransportStatistics:
         """Counters since the start."""
+        standing = [link.session for link in self._links.values() if link.session is not None]
         return TransportStatistics(
             links=len(self._links),
-            connected=sum(link.is_connected for link in self._links.values()),
+            sessions=len(standing),
+            sessions_total=self._sessions,
+            handshakes=self._door.statistics(),
             sent_total=self._sent,
             received_total=self._received,
-            dropped_total=self._dropped,
-            connects_total=self._connects,
-            sent_bytes_total=self._sent_bytes,
-            received_bytes_total=self._received_bytes,
+            dropped_total={channel.name.lower(): count for channel, count in self._dropped.items()},
+            sent_bytes_total=self._sent_bytes + sum(session.sent_bytes for session in standing),
+            received_bytes_total=self._received_bytes + sum(session.received_bytes for session in standing),
         )
 
-    # --------------------------------------------------------------------------------------------------------- dialling
+    # --------------------------------------------------------------------------------------------------------- sending
 
-    def _link(self, peer: Peer) -> _Link | None:
+    def _put(self, peer: Peer, channel: Channel, payload: bytes, *, is_bulk: bool) -> bool:
+        link = self._link(peer)
+        if link is None or not link.outbox.put(channel, payload, is_bulk=is_bulk):
+            self._dropped[channel] += 1
+            return False
+        self._sent += 1
+        link.bell.ring()
+        return True
+
+    def _link(self, peer: Peer) -> Link | None:
         link = self._links.get(peer.name)
-        if link is None and self._nursery is not None and self._where(peer.name) is not None:
-            link = self._links[peer.name] = _Link(peer)
-            self._nursery.start_soon(self._serve_link, link)
+        if link is None and self._where(peer.name) is not None:
+            link = self._new_link(peer)
+        return link
+
+    def _new_link(self, peer: Peer) -> Link | None:
+        if self._nursery is None or peer.name == self.me.name or len(self._links) >= LINKS_MAX:
+            return None
+        link = self._links[peer.name] = Link(peer, BACKOFF_SECONDS[0])
+        self._nursery.start_soon(self._serve_link, link)
         return link
 
     def _where(self, name: str) -> Address | None:
         told = self._address_of(name)
         return Address.parse(told) if told else self._heard.get(name)
 
-    async def _serve_link(self, link: _Link) -> None:
-        """Dial, send, dial again; what waited while nobody answered is old news and goes."""
-        while True:
-            while not (link.control or link.bulk):
-                link.wake = trio.Event()
-                await link.wake.wait()
-            try:
-                await self._dial(link)
-            except (*_BROKEN, ValueError) as error:
-                self._log.debug("peer_unreachable", peer=str(link.peer), reason=str(error) or type(error).__name__)
-                self._dropped += len(link.control) + len(link.bulk)
-                link.control.clear()
-                link.bulk.clear()
-                self._unreachable(link.peer)
-                link.heard = trio.Event()
-                with trio.move_on_after(self._rng.uniform(link.backoff / 2, link.backoff)):
-                    await link.heard.wait()
-                link.backoff = min(2 * link.backoff, BACKOFF_SECONDS[1])
+    # --------------------------------------------------------------------------------------------------------- dialling
 
-    async def _dial(self, link: _Link) -> None:
+    async def _serve_link(self, link: Link) -> None:
+        """Dial when something waits and no session stands; what waited while nobody answered goes."""
+        while True:
+            while link.session is not None or not link.outbox:
+                await link.bell.wait()
+            try:
+                pause = await self._dial_session(link)
+            except _Crossed:
+                continue
+            except (*BROKEN, ValueError) as error:
+                self._log.debug("peer_unreachable", peer=str(link.peer), reason=str(error) or type(error).__name__)
+                if link.session is None:
+                    self._lost(link)
+                pause = self._rng.uniform(link.backoff / 2, link.backoff)
+                link.backoff = min(2 * link.backoff, BACKOFF_SECONDS[1])
+            with trio.move_on_after(pause):
+                while link.session is None:
+                    await link.bell.wait()
+
+    async def _dial_session(self, link: Link) -> float:
+        """Dial and work until the session ends; returns how long to wait before the next try."""
         where = self._where(link.peer.name)
         if where is None:
             raise OSError(f"nobody knows where {link.peer} listens")
-        with trio.fail_after(CONNECT_SECONDS):
-            stream = await self._network.connect_tcp(where.host, where.port)
-        async with stream:
-            with trio.fail_after(CONNECT_SECONDS):
-                found = await self._exchange(stream, FrameReader())
-            if found.peer.name != link.peer.name:
-                raise OSError(f"{found.peer} listens at {where}, not {link.peer}")
-            link.peer = found.peer  # Perhaps another incarnation than the one this link was made for.
-            self._connects += 1
-            link.is_connected = True
+
+        def claims() -> Claims:
+            if link.session is not None:
+                raise _Crossed
+            link.is_proving = True
+            return self._claims(known=link.known)
+
+        def check(theirs: Claims) -> None:
+            self._check(theirs)
+            if theirs.peer.name != link.peer.name:
+                raise HandshakeRefused("stranger", f"{theirs.peer} listens at {where}, not {link.peer}")
+
+        try:
+            stream, shaken = await self._door.dial(where, claims, check)
+        finally:
+            link.is_proving = False
+        try:
+            if shaken.verdict is Verdict.SETTLED or link.session is not None:
+                return SETTLED_SECONDS
             link.backoff = BACKOFF_SECONDS[0]
-            ends: list[str] = []
-            try:
-                async with trio.open_nursery() as nursery:
-                    for part in (self._pump, self._watch_end):
-                        nursery.start_soon(_until_broken, partial(part, link, stream), nursery.cancel_scope, ends)
-            finally:
-                link.is_connected = False
-            raise OSError("; ".join(ends))
-
-    async def _pump(self, link: _Link, stream: trio.abc.Stream) -> None:
-        while True:
-            waiting = len(link.control) + len(link.bulk)
-            burst = link.take()
-            if not burst:
-                link.wake = trio.Event()
-                await link.wake.wait()
-                continue
-            self._sent += waiting - len(link.control) - len(link.bulk)
-            self._sent_bytes += len(burst)
-            with trio.fail_after(STALL_SECONDS):
-                await stream.send_all(burst)
-
-    async def _watch_end(self, _: _Link, stream: trio.abc.Stream) -> None:
-        """The other end never speaks after its greeting; when it closes, an idle link must notice, too."""
-        await stream.receive_some(1)
-        raise OSError("the peer closed the connection")
+            await self._work(link, stream, shaken, is_dialled_here=True)
+            return self._rng.uniform(link.backoff / 2, link.backoff)
+        finally:
+            await close(stream)
 
     # -------------------------------------------------------------------------------------------------------- listening
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
         """One incoming connection. Whatever is wrong with it ends this connection and nothing else."""
-        async with stream:
-            try:
-                await self._listen(stream)
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # The peer went, or the network did.
-            except (trio.TooSlowError, ValueError) as error:
-                self._log.warning("peer_connection_refused", reason=str(error) or "no greeting in time")
-
-    async def _listen(self, stream: trio.abc.Stream) -> None:
-        reader = FrameReader()
-        with trio.fail_after(CONNECT_SECONDS):
-            speaker = await self._exchange(stream, reader)
-        if speaker.cluster and self._cluster() and speaker.cluster != self._cluster():
-            raise ValueError(f"{speaker.peer} belongs to cluster {speaker.cluster}, this node to {self._cluster()}")
-        self._heard[speaker.peer.name] = speaker.address
-        if speaker.peer.name in self._links:
-            self._links[speaker.peer.name].heard.set()
-        for payload in reader.feed(b""):
-            self._take(payload, speaker)
-        while True:
-            data = await stream.receive_some(RECEIVE_BYTES)
-            if not data:
-                return
-            self._received_bytes += len(data)
-            for payload in reader.feed(data):
-                self._take(payload, speaker)
-
-    def _take(self, payload: bytes, speaker: Greeting) -> None:
-        if payload[:1] == _CALL:
-            self._received += 1
-            self._receive_call(speaker.peer.name, payload[1:])
+        admitted = await self._door.admit(stream, self._decide)
+        if admitted is None:
             return
-        if payload[:1] != _RAFT:
-            raise ValueError(f"a frame for nobody: {payload[:16]!r}")
-        message = codec.decode(memoryview(payload)[1:])
-        if message.sender != speaker.peer:
-            raise ValueError(f"{speaker.peer} speaks for {message.sender}")  # P-34: a peer acts only for itself
+        stream, shaken = admitted
+        try:
+            if shaken.theirs.purpose is Purpose.ASK:
+                await self._asking.serve(stream, shaken)
+            else:
+                await self._work(self._links[shaken.theirs.peer.name], stream, shaken, is_dialled_here=False)
+        finally:
+            await close(stream)
+
+    def _decide(self, theirs: Claims) -> tuple[Claims, Verdict]:
+        """What becomes of a peer that has dialled and proven who it is. Raises HandshakeRefused."""
+        self._check(theirs)
+        name = theirs.peer.name
+        if theirs.purpose is Purpose.ASK:
+            self._asking.require_place(theirs.peer)
+            return self._claims(), Verdict.ACCEPTED
+        self._heard[name] = Address.parse(theirs.address)
+        link = self._links.get(name) or self._new_link(theirs.peer)
+        if link is None:
+            raise HandshakeRefused("too_many", f"no place for a session with {theirs.peer}")
+        verdict = settle(self.me, theirs, link.standing, is_proving=link.is_proving)
+        return self._claims(known=link.known), verdict
+
+    # --------------------------------------------------------------------------------------------------------- sessions
+
+    async def _work(self, link: Link, stream: trio.abc.Stream, shaken: Shaken, *, is_dialled_here: bool) -> None:
+        """A session from its beginning, which is at once, to its end. It takes the place of the one that stands."""
+        peer = shaken.theirs.peer
+        session = Session(
+            stream,
+            shaken,
+            is_dialled_here=is_dialled_here,
+            outbox=link.outbox,
+            bell=link.bell,
+            clock=self._clock,
+            deliver=partial(self._take, peer),
+        )
+        if link.session is not None:
+            self._over(link, "another session took its place")
+        link.peer, link.session, link.known = peer, session, session.name
+        self._sessions += 1
+        self._log.debug("session_open", peer=str(peer), is_dialled_here=is_dialled_here)
+        link.bell.ring()
+        self._connected(peer, session.facts)
+        try:
+            await session.run()
+        finally:
+            if link.session is session:
+                self._over(link, session.ended_because)
+
+    def _over(self, link: Link, reason: str) -> None:
+        session = link.session
+        assert session is not None
+        session.end(reason)
+        link.session = None
+        self._sent_bytes += session.sent_bytes
+        self._received_bytes += session.received_bytes
+        self._log.debug("session_over", peer=str(link.peer), reason=session.ended_because)
+        self._lost(link)
+        link.bell.ring()
+
+    def _lost(self, link: Link) -> None:
+        """Nobody hears what waits here."""
+        for channel, count in link.outbox.clear().items():
+            self._dropped[channel] += count
+            self._sent -= count
+        self._unreachable(link.peer)
+
+    def _take(self, speaker: Peer, channel: Channel, payload: bytes) -> None:
+        """One message. Raises ValueError: the session must end."""
+        if channel is not Channel.RAFT:
+            handler = self._channels.get(channel)
+            if handler is None:
+                raise ValueError(f"a message for nobody: {channel.name}")
+            handler(speaker, payload)
+        else:
+            message = codec.decode(payload)
+            if message.sender != speaker:
+                raise ValueError(f"{speaker} speaks for {message.sender}")  # P-34: a peer acts only for itself
+            self._receive(message)
         self._received += 1
-        self._receive(message)
 
-    async def _exchange(self, stream: trio.abc.Stream, reader: FrameReader) -> Greeting:
-        """Greet and be greeted. Raises ValueError. What came behind the greeting stays in the reader."""
-        here = [VERSION, self._cluster(), *self.me, *self.address]
-        await stream.send_all(encode_frame(cbor2.dumps(here)))
-        while True:
-            data = await stream.receive_some(RECEIVE_BYTES)
-            if not data:
-                raise ValueError("the peer closed before its greeting")
-            for payload in islice(reader.feed(data), 1):
-                return _greeting(payload)
+    # ------------------------------------------------------------------------------------------------------------- ours
 
+    def _claims(self, *, known: bytes = b"", purpose: Purpose = Purpose.SESSION) -> Claims:
+        return Claims(
+            peer=self.me,
+            cluster=self._identity(),
+            address=str(self.address),
+            facts=self._describe(),
+            boot=self._boot,
+            known=known,
+            purpose=purpose,
+        )
 
-async def _until_broken(part: Callable[[], Awaitable[None]], scope: trio.CancelScope, ends: list[str]) -> None:
-    """Run one half of a connection; when it ends, say why and end the other half."""
-    try:
-        await part()
-    except _BROKEN as error:
-        ends.append(str(error) or type(error).__name__)
-        scope.cancel()
+    def _check(self, theirs: Claims) -> None:
+        check_claims(theirs, self.me, self._identity())
 
 
-def _greeting(payload: bytes) -> Greeting:
-    try:
-        version, cluster, name, incarnation, host, port = cbor2.loads(payload)
-    except (cbor2.CBORDecodeError, TypeError) as error:
-        raise ValueError(f"not a greeting: {error}") from error
-    if version != VERSION:
-        raise ValueError(f"the peer speaks version {version!r} of this protocol, this node {VERSION}")
-    texts = all(isinstance(each, str) for each in (cluster, name, host))
-    if not texts or type(incarnation) is not int or type(port) is not int or not 0 < port < 65536:
-        raise ValueError("not a greeting: wrong types")
-    return Greeting(version, cluster, Peer(name, incarnation), Address(host, port))
+class _Crossed(Exception):
+    """A session came while we dialled: ours is not needed."""

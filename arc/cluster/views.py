@@ -63,6 +63,8 @@ class NodeView:
     failed_checks: int = 0
     started_us: int = 0
     stats: NodeStats = field(default_factory=NodeStats)
+    state_seconds: float = 0.0
+    """How long this node has seen it in this state, by its own clock."""
 
     @property
     def capabilities(self) -> RoleCapabilities:

@@ -68,6 +68,7 @@ class FileKeeper:
         self._clock = clock
         self._config = config
         self._pins: Counter[str] = Counter()
+        self._here: set[str] = set()
         self._missing: tuple[str, ...] = ()
         self._quarantined = self._removed = 0
 
@@ -75,6 +76,14 @@ class FileKeeper:
     def missing(self) -> tuple[str, ...]:
         """Files of the manifest that were absent or damaged in length at the last look."""
         return self._missing
+
+    def is_here(self, path: str) -> bool:
+        """Whether the whole file is on this disk, as far as was looked and told."""
+        return path in self._here
+
+    def came(self, path: str) -> None:
+        """A file was written whole: by a flush of this node, or brought from another."""
+        self._here.add(path)
 
     def pin(self, paths: Sequence[str]) -> None:
         """Keep files on disk while a query reads them."""
@@ -93,6 +102,7 @@ class FileKeeper:
         found = await self._workers.run(self._measure)
         difference = drift(manifest, found)
         self._missing = tuple(sorted((*difference.missing, *difference.wrong_size)))
+        self._here = found.keys() - {*difference.wrong_size, *difference.unknown}
         await self._workers.run(self._quarantine, difference.unknown)
         return difference
 

@@ -73,7 +73,8 @@ def flatten(tree: object, *, prefix: str = "arc") -> list[Sample]:
 
     - a number is a gauge, or a counter when its field ends in ``_total``; a bool is 0 or 1; None is left out
     - a nested dataclass adds its field name to the path
-    - a mapping adds a label, named by the field's ``metadata["label"]`` (else ``name``), over numbers or dataclasses
+    - a mapping adds a label, named by the field's ``metadata["label"]`` (else ``name``), over numbers or dataclasses;
+      a mapping of mappings adds two, named ``"outer,inner"``
     - text or an enum is ``<name>_info`` with the value as label and 1 as number
     - a `Distribution` is a histogram
     - lists and tuples are for status pages and have no sample
@@ -97,8 +98,9 @@ def _samples(name: str, value: object, labels: Mapping[str, str], label: str) ->
             kind: Kind = "counter" if name.endswith("_total") else "gauge"
             yield Sample(name=name, value=int(value) if isinstance(value, bool) else value, labels=labels, kind=kind)
         case Mapping():
+            outer, _, inner = label.partition(",")
             for key, item in value.items():
-                yield from _samples(name, item, {**labels, label: str(key)}, label)
+                yield from _samples(name, item, {**labels, outer: str(key)}, inner or outer)
         case _ if is_dataclass(value) and not isinstance(value, type):
             for part in fields(value):
                 path = f"{name}_{part.name}"

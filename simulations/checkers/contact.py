@@ -21,13 +21,26 @@ if TYPE_CHECKING:
 REPLIES = (AppendReply, HeartbeatReply, InstallSnapshotReply)
 INFINITY = float("inf")
 ALONE = 1 << 60
-"""The round that a leader without others has confirmed."""
+"""What a leader that is a quorum by itself has reached."""
+UNASKED = -1
+"""Instead of a round: the read needs none, for its leader was a quorum by itself after it came."""
 
 
 class Contact:
     """One leadership, seen from outside. Times are the leader's own."""
 
-    __slots__ = ("answered", "begun", "configuration", "confirmed", "heard_at", "reads", "round", "since", "term")
+    __slots__ = (
+        "alone_at",
+        "answered",
+        "begun",
+        "configuration",
+        "confirmed",
+        "heard_at",
+        "reads",
+        "round",
+        "since",
+        "term",
+    )
 
     def __init__(self, term: int, now: float) -> None:
         self.term = term
@@ -39,6 +52,8 @@ class Contact:
         self.heard_at: dict[Peer, float] = {}
         self.confirmed = 0
         """The newest round that a quorum answered."""
+        self.alone_at = -INFINITY
+        """When the leader was last a quorum by itself, of those times that are over."""
         self.configuration: Configuration | None = None
         self.reads: dict[object, list[int]] = {}
         """Request, or (follower, token) -> the newest round that had begun when it came, for each copy of it."""
@@ -72,6 +87,9 @@ def of(host: Host) -> Contact:
         contact = host.memory.contact = Contact(state.term, state.now)
     newest = host.disk.issued.configurations[-1][1]
     if contact.configuration is not newest:  # Newcomers are given time, and this is no place to be exact about whom.
+        if contact.configuration is not None and _is_alone(host, contact.configuration):
+            contact.alone_at = state.now
+            contact.reads = {read: [UNASKED] * len(copies) for read, copies in contact.reads.items()}
         contact.configuration, contact.since = newest, state.now
     return contact
 
@@ -94,7 +112,13 @@ def _answered(host: Host, contact: Contact, peer: Peer, number: int) -> None:
 
 def _recount(host: Host, contact: Contact) -> None:
     assert contact.configuration is not None
-    contact.confirmed = max(contact.confirmed, int(_reached(host, contact.configuration, contact.answered)))
+    if not _is_alone(host, contact.configuration):
+        contact.confirmed = max(contact.confirmed, int(_reached(host, contact.configuration, contact.answered)))
+
+
+def _is_alone(host: Host, configuration: Configuration) -> bool:
+    """Whether the leader is a quorum by itself: nobody is elected without it, now and without any round."""
+    return _reached(host, configuration, {}) == ALONE
 
 
 def _reached(host: Host, configuration: Configuration, values: dict[Peer, int] | dict[Peer, float]) -> float:
@@ -108,13 +132,20 @@ def _reached(host: Host, configuration: Configuration, values: dict[Peer, int] |
 
 
 def i20_lease_from_the_round(host: Host) -> None:
-    """I-20 (6.4.1): a lease read within the lease of a round that a quorum answered, from when it was sent (K-88)."""
+    """I-20 (6.4.1): a lease read within the lease of the newest confirmation, from when its round was sent (K-88).
+
+    A configuration takes no lease away. Whoever is elected in a later one has it in its log, and so is one of those
+    that were reached after it was appended, or overlaps with them: a quorum that confirmed the leader before shields
+    it in an adjacent configuration, and each further one is appended only after a quorum took in the one before, hence
+    heard the leader later still. The same holds for a leader that was a quorum by itself until others were added.
+    """
     contact, state = of(host), host.state
+    assert contact.configuration is not None
     _recount(host, contact)
-    began = contact.begun.get(contact.confirmed)
-    if contact.confirmed == ALONE or contact.since >= state.now:
+    if _is_alone(host, contact.configuration) or contact.since >= state.now:
         return
-    if began is None or state.now >= began + host.config.lease_seconds:
+    began = max(contact.begun.get(contact.confirmed, -INFINITY), contact.alone_at)
+    if state.now >= began + host.config.lease_seconds:
         raise Violation("I-20", "a lease read beyond the lease", host, contact.confirmed, began)
 
 
@@ -138,6 +169,9 @@ def _confirmed(host: Host, read: object) -> None:
     if not copies:
         return
     came = copies.pop(0)
+    assert contact.configuration is not None
+    if _is_alone(host, contact.configuration):
+        return
     if contact.confirmed <= came and contact.since < host.state.now:
         raise Violation("I-21", "a read that no later round confirmed", host, read, came, contact.confirmed)
 

@@ -69,7 +69,7 @@ def after(host: Host, event: Event, effects: Effects, was: Before | None) -> Non
             raise Violation("T-02", "a message of an old term changes something", host, message, was)
     elif message.term > was.term and kind is not PreVote and kind is not Vote and state.term < message.term:
         raise Violation("T-01", "a higher term is not followed", host, message)
-    elif message.term == state.term and kind in LEADER_SAYS:
+    elif kind in LEADER_SAYS:  # Perhaps in a newer term by now: an order to campaign is obeyed at once.
         host.memory.leader_heard = message.sender
         i15_as_far_as_covered(host, message, effects, was)
     granted = _votes(host, effects, message)

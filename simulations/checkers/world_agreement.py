@@ -156,6 +156,10 @@ class Ghost:
 
     # ---- asked by the world
 
+    def is_level(self, machines: Sequence[str]) -> bool:
+        """Whether every node has applied as much as every other."""
+        return len({self.catalogs[name].index for name in machines}) == 1
+
     def check_equal(self, machines: Sequence[str]) -> None:
         """V-03: at rest every node has applied everything, and the same."""
         found = {name: self.catalogs[name] for name in machines}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -18,7 +19,11 @@ from arc.api.config import ServerConfig
 from arc.api.exchange import Exchange
 from arc.api.server import serve
 from arc.system import SystemNetwork
+from arc.telemetry import Log
+from arc.telemetry.events import Event
+from arc.wire import certificates
 from tests.api.fakes import READER, WRITER, FakeAnswers, World
+from tests.fakes import make_ports
 
 Serving = Callable[[World], AbstractAsyncContextManager[int]]
 
@@ -31,7 +36,7 @@ async def serving(world: World, stopping: trio.Event | None = None) -> AsyncIter
             serve,
             world.api,
             world.deps.server,
-            network=SystemNetwork(),
+            ports=make_ports(network=SystemNetwork()),
             log=world.log,
             stopping=stopping or trio.Event(),
         )
@@ -162,7 +167,8 @@ async def test_a_stop_lets_a_request_finish_and_closes_idle_connections() -> Non
     world.ingest.wait = trio.Event()
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
-        start = partial(serve, world.api, world.deps.server, network=SystemNetwork(), log=world.log, stopping=stopping)
+        ports = make_ports(network=SystemNetwork())
+        start = partial(serve, world.api, world.deps.server, ports=ports, log=world.log, stopping=stopping)
         port = await nursery.start(start)
         idle = await trio.open_tcp_stream("127.0.0.1", port)
         async with http(port) as client, trio.open_nursery() as writers:
@@ -188,7 +194,8 @@ async def test_a_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
     world.replace(queries=FakeAnswers(rows=100_000, batches=10_000))
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
-        start = partial(serve, world.api, world.deps.server, network=SystemNetwork(), log=world.log, stopping=stopping)
+        ports = make_ports(network=SystemNetwork())
+        start = partial(serve, world.api, world.deps.server, ports=ports, log=world.log, stopping=stopping)
         port = await nursery.start(start)
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(QUERY)
@@ -265,3 +272,59 @@ async def test_tls_speaks_http_1_with_the_given_certificate(tmp_path: Path) -> N
         async with await trio.open_tcp_stream("127.0.0.1", port) as plain:
             await plain.send_all(b"GET / HTTP/1.1\r\n\r\n")
             await read_all(plain)
+
+
+class Told:
+    """A sink that wakes who waits for an event."""
+
+    def __init__(self) -> None:
+        self.events: defaultdict[str, trio.Event] = defaultdict(trio.Event)
+
+    def write(self, event: Event) -> None:
+        self.events[event.message].set()
+
+
+async def test_a_new_certificate_is_taken_up_without_a_restart_and_a_broken_one_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that are open go on with the former one."""
+    monkeypatch.setattr(certificates, "LOOK_SECONDS", 0.01)
+    files = {"tls_cert_file": str(tmp_path / "cert.pem"), "tls_key_file": str(tmp_path / "key.pem")}
+    context = ssl.create_default_context()
+
+    def install(authority: trustme.CA) -> bytes:
+        issued = authority.issue_cert("localhost")
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        return ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+
+    async def shown(port: int) -> bytes:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as raw:
+            spoken = trio.SSLStream(raw, context, server_hostname="localhost", https_compatible=True)
+            await spoken.do_handshake()
+            return spoken.getpeercert(binary_form=True) or b""
+
+    async def until(event: str) -> None:
+        with trio.fail_after(10):
+            await told.events[event].wait()
+
+    former, latter = trustme.CA(), trustme.CA()
+    for authority in (former, latter):
+        authority.configure_trust(context)
+    first = install(former)
+    told, world = Told(), World(server=local(**files))
+    world.log = Log([told], lambda: 0)
+    async with serving(world) as port:
+        assert await shown(port) == first
+        kept = await trio.open_tcp_stream("127.0.0.1", port)
+        open_one = trio.SSLStream(kept, context, server_hostname="localhost", https_compatible=True)
+        await open_one.do_handshake()
+        (tmp_path / "cert.pem").write_bytes(b"half of a file")
+        await until("certificate_refused")
+        assert await shown(port) == first
+        second = install(latter)
+        await until("certificate_reloaded")
+        assert await shown(port) == second != first
+        await open_one.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await open_one.receive_some()).startswith(b"HTTP/1.1 200")
+        await kept.aclose()

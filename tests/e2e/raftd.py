@@ -21,7 +21,8 @@ from pathlib import Path
 import cbor2
 import trio
 
-from arc.cluster.transport import Address, PeerTransport
+from arc.cluster.calls import Calls
+from arc.cluster.transport import PeerTransport
 from arc.errors import ArcError
 from arc.raft.config import Config
 from arc.raft.node import RaftNode
@@ -31,6 +32,8 @@ from arc.raft.types import Configuration, Entry, EntryKind, Peer
 from arc.system import system_ports
 from arc.telemetry import Log
 from arc.telemetry.sinks import JsonSink
+from arc.wire.door import PeerSecurity
+from arc.wire.facts import Address, ClusterIdentity, PeerFacts
 from tests.e2e.framed import DONE, GET, NO_SUCH_KEY, OPS, ORDER, PUT, REFUSED, reply, take_requests
 
 RECEIVE_BYTES = 1 << 18
@@ -213,12 +216,17 @@ async def serve(arguments: argparse.Namespace) -> None:
         me,
         network=ports.network,
         rng=ports.rng,
+        clock=ports.clock,
         log=log,
-        cluster=lambda: "raftd",
+        security=PeerSecurity(secret=b"of members for tests"),
+        identity=lambda: ClusterIdentity("raftd"),
         address_of=members.get,
-        receive=node.receive,
-        receive_call=lambda sender, call: None,
+        describe=PeerFacts,
+        channels={},
+        connected=lambda peer, facts: None,
         unreachable=node.unreachable,
+        receive=node.receive,
+        answer=Calls({}, log).answer,
     )
 
     async def serve_client(stream: trio.SocketStream) -> None:

@@ -29,7 +29,7 @@ class Trio:
         for name, port in self.ports.items():
             settings = {
                 "cluster.enabled": "true",
-                "cluster.insecure_dev": "true",
+                "cluster.shared_secret": "what three nodes on loopback share",
                 "cluster.peer_port": port,
                 "cluster.join": "true" if name != "n1" else "false",
                 "node.id": name,

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from arc.catalog.schemas import ColumnSchema, MeasurementSchema
-from arc.ports import Ports
+from arc.ports import Load, Ports
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.service import QueryService
@@ -199,6 +199,9 @@ class TestRng:
 
 class TestWorkers:
     __test__ = False
+
+    def load(self) -> Load:
+        return Load(cpu_seconds=0.0, memory_bytes=0, memory_total_bytes=1, cores=1)
 
     async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
         return await trio.to_thread.run_sync(fn, *args, abandon_on_cancel=abandon_on_cancel)

@@ -32,6 +32,18 @@ def test_a_late_answer_gives_what_is_left_of_the_lease() -> None:
     assert talk.core("n1").status().lease_until == pytest.approx(1.5)
 
 
+def test_a_lease_outlives_a_change_of_configuration_and_ends_in_time() -> None:
+    """X-02, I-20 (4.1, 6.4.1): nobody is elected without the leader until others took the change from it."""
+    talk = cluster(1, is_lease_read=True, clock_drift_max=0.1)
+    beat(talk)
+    until = talk.core("n1").status().lease_until
+    talk.do("change n1 +n2 +n3 now", "read n1 r1")
+    assert talk.core("n1").status().configuration.outgoing and talk.answers["r1"] == Readable(1)
+    assert talk.core("n1").status().lease_until == until
+    talk.do("time 0.92", "tick n1", "read n1 r2")
+    assert "r2" not in talk.answers, "1/1.1 of a second, and neither n2 nor n3 was heard"
+
+
 def test_a_transfer_voids_the_lease_for_the_term() -> None:
     """X-02, K-89: the order to campaign may arrive any time later."""
     talk = cluster(is_lease_read=True)

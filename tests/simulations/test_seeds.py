@@ -48,7 +48,25 @@ ONCE_RED = (
         "a clock set back behind the back of a stopped process is beyond any bound, and was no fault of ours",
     ),
     ("swarm", 406_859, "a full disk refused entries that a snapshot had replaced meanwhile, and the core stopped"),
+    (
+        "swarm",
+        503_129,
+        "I-20 forgot the lease of a leader that had been a quorum by itself, and was blind once it had seen it alone",
+    ),
+    (
+        "swarm",
+        512_725,
+        "E-22 did not count an order to campaign, obeyed at once in a newer term, as the word of the leader it was",
+    ),
     ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
+    ("world", 70_116, "a row of a request that its client had given up came between a query and count(*)"),
+    ("world", 70_124, "at rest, a slow network cost the leader its quorum, and the entry of the next was under way"),
+    ("world", 70_165, "who was to take in a node went on asking the node that had led before, and named the next one"),
+    (
+        "world",
+        70_369,
+        "who was to take in a node heard who led and asked that one six seconds later, when it led no more",
+    ),
     ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
 )
 

@@ -1,0 +1,226 @@
+"""Files find their replicas: proven bytes only, every holder asked, what fails is asked for again (DURABILITY 7)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import cbor2
+import pytest
+import trio
+import trio.testing
+
+from arc.catalog.commands import FlushMark, RegisterFiles, ReplaceFiles
+from arc.cluster.feed import Feed
+from arc.errors import InvalidRequest, NotFound, Unavailable
+from arc.replication.fetch import PIECE_BYTES, FileServer, Spoilt, fetch
+from arc.replication.puller import Puller, holders
+from arc.storage.config import StorageConfig
+from arc.storage.files import FileEntry
+from arc.storage.keeper import DATA, FileKeeper
+from arc.telemetry import Log, RingSink
+from tests.catalog.facts import file, ready
+from tests.fakes import InlineWorkers, ManualClock, MemoryDisk, SeededRng
+
+BODY = bytes(range(256)) * 1000
+
+
+def entry_of(name: str, body: bytes = BODY, *, hour: int = 0, first: int = 1, last: int = 1) -> FileEntry:
+    sized = file(name, hour=hour, first=first, last=last, sha256=hashlib.sha256(body).hexdigest())
+    return replace(sized, size_bytes=len(body))
+
+
+class Cluster:
+    """Holders n1 and n3 with disks; n2 pulls from them."""
+
+    def __init__(self) -> None:
+        self.machine = ready()
+        self.feed = Feed(self.machine.catalog)
+        self.disks = {name: MemoryDisk() for name in ("n1", "n2", "n3")}
+        workers = InlineWorkers()
+        self.servers = {
+            name: FileServer(disk, workers, lambda: self.machine.catalog) for name, disk in self.disks.items()
+        }
+        self.keeper = FileKeeper(self.disks["n2"], workers, ManualClock(), StorageConfig())
+        self.asked: list[str] = []
+        self.down: set[str] = set()
+        self.answered: Callable[[str, bytes], bytes] = lambda holder, piece: piece
+        self.puller = Puller(
+            me="n2",
+            ask=self.ask,
+            others=lambda: [name for name in ("n1", "n2", "n3") if name not in self.down],
+            catalog=lambda: self.machine.catalog,
+            files=self.keeper,
+            disk=self.disks["n2"],
+            workers=workers,
+            clock=TrioClock(),
+            rng=SeededRng(),
+            log=Log([RingSink(50)], lambda: 0),
+        )
+
+    async def ask(self, peer: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
+        assert kind == "file"
+        await trio.lowlevel.checkpoint()
+        self.asked.append(peer)
+        if peer in self.down:
+            raise Unavailable("down")
+        return self.answered(peer, await self.servers[peer].answer(question))
+
+    def store(self, name: str, entry: FileEntry, body: bytes = BODY) -> None:
+        self.disks[name].make_dirs(f"{DATA}/{entry.path}".rpartition("/")[0])
+        self.disks[name].write_durable(f"{DATA}/{entry.path}", body)
+
+    def register(self, *entries: FileEntry) -> None:
+        mark = max(entry.last_sequence for entry in entries)
+        self.do(RegisterFiles(files=entries, flushed=(FlushMark("metrics", "cpu", mark),), epoch=1))
+
+    def do(self, command: RegisterFiles | ReplaceFiles) -> None:
+        applied = self.machine.apply(self.machine.catalog.index + 1, command)
+        assert applied.result.ok, applied.result
+        self.feed.publish(self.machine.catalog, applied.events)
+
+    def body(self, entry: FileEntry) -> bytes:
+        return self.disks["n2"].read(f"{DATA}/{entry.path}")
+
+    @asynccontextmanager
+    async def pulling(self) -> AsyncIterator[None]:
+        with self.feed.subscribe() as changes:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.puller.run, changes)
+                yield
+                nursery.cancel_scope.cancel()
+
+    async def until_here(self, *entries: FileEntry) -> None:
+        with trio.fail_after(60):
+            while not all(self.keeper.is_here(entry.path) for entry in entries):
+                await trio.testing.wait_all_tasks_blocked()
+                await trio.sleep(0.05)
+
+
+class TrioClock(ManualClock):
+    def now(self) -> float:
+        return trio.current_time()
+
+
+async def test_what_stands_in_the_manifest_and_what_comes_later_is_brought(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cluster, old, new = Cluster(), entry_of("a"), entry_of("b", first=2, last=2)
+    cluster.store("n1", old)
+    cluster.register(old)
+    async with cluster.pulling():
+        await cluster.until_here(old)
+        cluster.store("n1", new)
+        cluster.register(new)
+        await cluster.until_here(old, new)
+    assert cluster.body(old) == cluster.body(new) == BODY
+    found = cluster.puller.statistics()
+    assert (found.pulled_files_total, found.missing_files, found.failed_attempts_total) == (2, 0, 0)
+
+
+async def test_the_writer_is_asked_first_and_every_other_holder_after_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n3", entry)
+    cluster.register(entry)
+    async with cluster.pulling():
+        await cluster.until_here(entry)
+    assert cluster.asked[0] == "n1"
+    assert set(cluster.asked[1:]) == {"n3"}
+
+
+async def test_bytes_that_are_not_the_file_are_never_installed(autojump_clock: trio.testing.MockClock) -> None:
+    """P-13: a copy is believed by its hash, not by its name and size."""
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry, BODY[:-1] + b"?")
+    cluster.store("n3", entry)
+    cluster.register(entry)
+    async with cluster.pulling():
+        await cluster.until_here(entry)
+    assert cluster.body(entry) == BODY
+    assert cluster.puller.statistics().spoilt_total == 1
+
+
+async def test_what_nobody_can_give_stays_wanted_until_somebody_can(autojump_clock: trio.testing.MockClock) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry)
+    cluster.register(entry)
+    cluster.down = {"n1"}
+    async with cluster.pulling():
+        await trio.sleep(60)
+        assert cluster.puller.statistics().missing_files == 1
+        assert 10 < cluster.puller.statistics().failed_attempts_total < 60, "with pauses that grow to some seconds"
+        cluster.down = set()
+        await cluster.until_here(entry)
+    assert cluster.puller.statistics().missing_files == 0
+
+
+async def test_a_file_that_left_the_manifest_is_wanted_no_more(autojump_clock: trio.testing.MockClock) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.register(entry)
+    async with cluster.pulling():
+        await trio.sleep(1)
+        cluster.do(ReplaceFiles(remove=((entry.path, entry.sha256),), lease="writer", epoch=1))
+        await trio.sleep(0.1)
+        assert cluster.puller.statistics().missing_files == 0
+
+
+async def test_a_full_disk_postpones_a_file(autojump_clock: trio.testing.MockClock) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry)
+    cluster.register(entry)
+    cluster.disks["n2"].fail_next_write(OSError(errno.ENOSPC, "full"))
+    async with cluster.pulling():
+        await cluster.until_here(entry)
+    assert cluster.body(entry) == BODY
+    assert cluster.puller.statistics().failed_attempts_total == 1
+
+
+async def test_a_holder_that_gives_less_than_it_was_asked_for_is_not_believed() -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry)
+    cluster.register(entry)
+    cluster.answered = lambda holder, piece: piece[:-1]
+    with pytest.raises(Spoilt, match="where"):
+        await fetch(cluster.ask, "n1", entry, InlineWorkers())
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"path": "metrics/cpu/../../node.json"}, NotFound),
+        ({"path": "node.json"}, NotFound),
+        ({"path": 7}, InvalidRequest),
+        ({"sha256": "0" * 64}, NotFound),
+        ({"offset": -1}, InvalidRequest),
+        ({"offset": len(BODY)}, InvalidRequest),
+        ({"size": 0}, InvalidRequest),
+        ({"size": PIECE_BYTES + 1}, InvalidRequest),
+        ({"offset": len(BODY) - 1, "size": 2}, InvalidRequest),
+    ],
+)
+async def test_only_pieces_of_files_in_the_manifest_are_given(
+    change: dict[str, object], error: type[Exception]
+) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry)
+    cluster.register(entry)
+    asked = {"path": entry.path, "sha256": entry.sha256, "offset": 0, "size": 10, **change}
+    with pytest.raises(error):
+        await cluster.servers["n1"].answer(cbor2.dumps(list(asked.values())))
+    assert cluster.servers["n1"].refused_total == 1
+
+
+@pytest.mark.parametrize("question", [b"", b"\xff", cbor2.dumps([1]), cbor2.dumps("text")])
+async def test_nonsense_is_refused(question: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        await Cluster().servers["n1"].answer(question)
+
+
+def test_whom_to_ask() -> None:
+    assert holders(entry_of("a"), "n2", ["n0", "n1", "n2", "n3"]) == ["n1", "n0", "n3"]
+    assert holders(entry_of("a"), "n1", ["n0", "n1"]) == ["n0"]

@@ -1,0 +1,73 @@
+"""What the judge of a world takes for wrong: not a row that came between two questions, but a count that stays off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from simulations.runner import FAILED, PASSED
+from simulations.world import LOOKS_MAX, World, run_world
+from simulations.world_client import Client
+from simulations.world_plan import WorldPlan
+
+CALM = WorldPlan(seconds=3.0, clients=1)
+
+
+def off_by_one(patch: pytest.MonkeyPatch, is_off: Callable[[int], bool]) -> None:
+    """Count one row more than there are, in those of the answers that are chosen by their number."""
+    count = Client.count
+    asked = 0
+
+    async def wrong(self: Client, measurement: str) -> int | None:
+        nonlocal asked
+        told = await count(self, measurement)
+        asked += 1
+        return told + 1 if told is not None and is_off(asked) else told
+
+    patch.setattr(Client, "count", wrong)
+
+
+def test_a_count_that_differs_from_rows_that_stay_the_same_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-11: even if it is right the next time, for nothing came meanwhile."""
+    off_by_one(monkeypatch, lambda asked: asked == 1)
+    outcome = run_world(CALM)
+    assert (outcome.verdict, outcome.killer) == (FAILED, "W-11")
+
+
+def test_rows_that_come_while_they_are_judged_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client wrote a row between the query and count(*), and gave up before it was told so (world seed 70116)."""
+    look = World._look
+    looks = 0
+
+    async def late(self: World, judge: Client) -> object:
+        nonlocal looks
+        looks += 1
+        rows, counts = await look(self, judge)
+        if looks == 1:
+            await judge.write()
+            counts = (await look(self, judge))[1]
+        return rows, counts
+
+    monkeypatch.setattr(World, "_look", late)
+    outcome = run_world(CALM)
+    assert outcome.verdict == PASSED, outcome.violation
+    assert outcome.probes["rows_came_while_judged"] == 1
+
+
+def test_rows_that_never_stop_coming_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-11: nobody writes any more, and each request comes once."""
+    off_by_one(monkeypatch, lambda asked: True)
+    look = World._look
+    looks = 0
+
+    async def growing(self: World, judge: Client) -> object:
+        nonlocal looks
+        looks += 1
+        await judge.write()
+        return await look(self, judge)
+
+    monkeypatch.setattr(World, "_look", growing)
+    outcome = run_world(CALM)
+    assert (outcome.verdict, outcome.killer) == (FAILED, "W-11")
+    assert looks == LOOKS_MAX + 1
