@@ -20,6 +20,7 @@ from arc.api.config import AuthConfig, ServerConfig
 from arc.cluster.config import ClusterConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
+from arc.license import LicenseConfig
 from arc.query.config import QueryConfig
 from arc.settings import expected, read_value, show_value
 from arc.storage.config import StorageConfig, WalConfig
@@ -55,6 +56,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    license: LicenseConfig = field(default_factory=LicenseConfig)
 
 
 SECTIONS: Mapping[str, type] = get_type_hints(Config)

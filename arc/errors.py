@@ -3,6 +3,9 @@
 Five families, nothing else: fix the request, try again later, find out whether it happened, ask for rights,
 stop and repair. An assertion failure is none of these: it means our own code is wrong, and the node stops.
 Every error carries a stable ``code`` for programs and a sentence for people that names the place and the rule.
+
+Below the families stand the names of what can go wrong in a cluster, each a member of its family: several floors
+raise them, so they live where all can see them.
 """
 
 from __future__ import annotations
@@ -109,3 +112,106 @@ class DiskFailed(ArcError):
     """A write or fsync failed. What the kernel kept of it is unknown, so it is never retried: the node stops."""
 
     code = "disk_failed"
+
+
+# -------------------------------------------------------------------------------------------------- a cluster: licence
+
+
+class LicenseRequired(Forbidden):
+    """Clustering was asked for without a licence that is in force."""
+
+    code = "license_required"
+
+
+class ClusteringFeatureRequired(Forbidden):
+    """The licence is in force and does not include what was asked for."""
+
+    code = "clustering_feature_required"
+
+
+class CoreLimitExceeded(Forbidden):
+    """With this node the cluster would have more cores than the licence allows."""
+
+    code = "core_limit_exceeded"
+
+
+# ---------------------------------------------------------------------------------------------------- a cluster: nodes
+
+
+class InvalidRole(InvalidRequest):
+    """There is no such role."""
+
+    code = "invalid_role"
+
+
+class AlreadyRunning(Conflict):
+    """It runs already; a second start would be two of it."""
+
+    code = "already_running"
+
+
+class NotRunning(Unavailable):
+    """It has not started yet, or has stopped."""
+
+    code = "not_running"
+
+
+class ClusterNotEnabled(Conflict):
+    """Only a node with ``cluster.enabled`` can do that."""
+
+    code = "cluster_disabled"
+
+
+class NodeNotFound(NotFound):
+    """There is no node of this name in the cluster."""
+
+    code = "node_not_found"
+
+
+class NodeAlreadyExists(Conflict):
+    """The name belongs to another incarnation, or another address, of a node."""
+
+    code = "node_already_exists"
+
+
+class TooManyNodes(TooLarge):
+    """There is no place for another node."""
+
+    code = "too_many"
+
+
+class IngestNotAllowed(Unavailable):
+    """The role of this node does not take writes; another node does."""
+
+    code = "ingest_not_allowed"
+
+
+class QueryNotAllowed(Unavailable):
+    """The role of this node does not answer queries; another node does."""
+
+    code = "query_not_allowed"
+
+
+class CompactionNotAllowed(Unavailable):
+    """This node may not compact: it does not hold the compactor lease."""
+
+    code = "compaction_not_allowed"
+
+
+# --------------------------------------------------------------------------------------------------- a cluster: leaders
+
+
+class NotCoordinator(Unavailable):
+    """Only the leader does that, and this node is not it."""
+
+    code = "not_leader"
+
+
+class NoLeaderKnown(NotCoordinator):
+    """Nobody is known to lead: an election, or a start before the first heartbeat. Nothing happened."""
+
+
+class LeaderUnreachable(NotCoordinator):
+    """The leader is known and could not be asked. Nothing happened."""
+
+    code = "leader_unreachable"

@@ -250,12 +250,15 @@ Action = (
 class Once:
     """An action that takes effect at most once: a retry with the same (client, sequence) gets the first result (P-30).
 
-    ``sequence`` grows with every new action of a client, who waits for one before asking the next.
+    ``sequence`` grows with every new action of a client, who waits for one before asking the next. ``asked_after`` is
+    the index of the catalog that the client knew when it asked for this action first, and stays the same in its
+    retries: a first result that was forgotten meanwhile can so be told from one that never was.
     """
 
     client: str
     sequence: int
     action: Action
+    asked_after: int = 0
 
 
 Command = Action | Once

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from arc.catalog.events import Event
-from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, TooLarge
+from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, OutcomeUnknown, TooLarge
 
 FAMILIES: dict[str, type[ArcError]] = {
     "invalid": InvalidRequest,
@@ -20,6 +20,7 @@ FAMILIES: dict[str, type[ArcError]] = {
     "schema_conflict": Conflict,
     "stale_epoch": Conflict,
     "stale_request": Conflict,
+    "client_forgotten": OutcomeUnknown,
     "stale_members": Conflict,
     "not_in_sync": Conflict,
     "backward_mark": Conflict,
@@ -45,7 +46,7 @@ class Result:
     def unwrap(self) -> Value:
         """Return the value of an accepted command.
 
-        Raises Conflict, InvalidRequest, NotFound or TooLarge for a refused one.
+        Raises Conflict, InvalidRequest, NotFound, TooLarge or OutcomeUnknown for a refused one.
         """
         if self.ok:
             return self.value

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from arc.errors import InvalidRequest
+from arc.errors import InvalidRole
 
 
 class NodeRole(StrEnum):
@@ -80,11 +80,11 @@ def valid_role(text: str) -> bool:
 
 
 def parse_role(text: str) -> NodeRole:
-    """The role of this name. Raises InvalidRequest: a typing error must never make a node that does everything
+    """The role of this name. Raises InvalidRole: a typing error must never make a node that does everything
     (P-45).
     """
     if not valid_role(text):
-        raise InvalidRequest(f"role {text!r} is none of {', '.join(NodeRole)}", code="invalid_role")
+        raise InvalidRole(f"role {text!r} is none of {', '.join(NodeRole)}")
     return NodeRole(text)
 
 

@@ -16,7 +16,7 @@ from typing import cast
 
 import cbor2
 
-from arc.catalog import access, manifest
+from arc.catalog import access, manifest, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.codec import file_to_row, row_to_file
@@ -96,8 +96,7 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
         case "tokens":
             yield from (_fields(token) for _, token in sorted(catalog.tokens.items()))
         case "sessions":
-            # In the order of insertion, which is the same on every node: a later eviction must not depend on it being
-            # another.
+            # In the order of their indexes, in which they are forgotten (`arc.catalog.sessions`).
             for client, (sequence, result) in catalog.sessions.items():
                 yield [client, sequence, result.value, result.index]
         case "nodes":
@@ -159,7 +158,7 @@ def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Ca
         ),
         leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
         access=access.make(map(_token, parts["tokens"]), next_id),
-        sessions=frozen(dict(map(_session, parts["sessions"]))),
+        sessions=sessions.in_order(map(_session, parts["sessions"])),
         nodes=frozen({node.name: node for node in map(_node, parts["nodes"])}),
         in_sync=next(map(_in_sync, parts["in_sync"]), None),
         history=tuple(map(_change, parts["history"])),

@@ -132,7 +132,7 @@ async def running_consensus(
     )
     if not cluster.enabled:
         _require_alone(raft)
-        proposals = Proposals(raft, fsm, feed, ports.clock, None)
+        proposals = Proposals(raft, fsm, feed, ports.clock, None, rng=ports.rng)
         members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
         async with trio.open_nursery() as nursery:
             await nursery.start(raft.run, _to_nobody)
@@ -208,7 +208,7 @@ def _connected(
 
     assert PROPOSE not in neighbours.answerers
     calls = Calls({**neighbours.answerers, PROPOSE: answer}, log)
-    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call)
+    proposals = Proposals(raft, fsm, feed, ports.clock, calls.call, rng=ports.rng)
     transport = PeerTransport(
         me,
         network=ports.network,

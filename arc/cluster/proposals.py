@@ -10,20 +10,31 @@ A proposer who is cancelled loses his answer and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Protocol
 
 import cbor2
 import trio
 
 from arc.catalog import codec, fsm
-from arc.catalog.commands import Command
+from arc.catalog.commands import Command, Once
 from arc.catalog.facts import Catalog
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.cluster.feed import Feed
-from arc.errors import InvalidRequest, OutcomeUnknown
-from arc.ports import Clock
+from arc.cluster.lanes import Lanes
+from arc.errors import (
+    ArcError,
+    InvalidRequest,
+    LeaderUnreachable,
+    NotCoordinator,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+)
+from arc.ports import Clock, Rng
 from arc.raft.node import RaftNode
 from arc.raft.requests import NotLeading
 from arc.raft.types import Peer
@@ -31,6 +42,18 @@ from arc.raft.types import Peer
 FORWARD_SECONDS = 10.0
 """How long the leader's answer is waited for; an election and a slow disk fit in."""
 
+
+PATIENCE_SECONDS = 10.0
+"""How long a command is asked for again while nobody leads or answers are lost."""
+
+ATTEMPT_SECONDS = 3.0
+"""How long one attempt may take: a leader that was paused has a successor by then, who can be asked."""
+
+PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5)
+"""Between attempts, if no change of leaders comes sooner; the last one repeats."""
+
+RUN_BYTES = 8
+"""Of chance, in the name of a run: two runs of one node never share a name."""
 
 KIND = "propose"
 """Kind of the questions that `Proposals.answer` answers."""
@@ -55,6 +78,7 @@ class ProposalsStatistics:
     unchanged_total: int
     refused_total: int
     forwarded_total: int
+    retried_total: int
     batches_total: int
     commit_seconds_total: float
     snapshots_total: int
@@ -73,18 +97,32 @@ class ProposalsStatistics:
     messages_sent_total: int
     messages_received_total: int
     messages_dropped_total: int
+    lanes_busy: int
+    lanes_waiting: int
 
 
 class Proposals:
-    """Changes the catalog. ``ask`` is None on a node without peers."""
+    """Changes the catalog. ``ask`` is None on a node without peers; ``rng`` names this run."""
 
-    def __init__(self, raft: RaftNode, machine: ClusterFSM, feed: Feed, clock: Clock, ask: Ask | None) -> None:
+    def __init__(
+        self,
+        raft: RaftNode,
+        machine: ClusterFSM,
+        feed: Feed,
+        clock: Clock,
+        ask: Ask | None,
+        *,
+        rng: Rng,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._raft = raft
         self._fsm = machine
         self._feed = feed
         self._clock = clock
         self._ask = ask
-        self._accepted = self._unchanged = self._refused = self._forwarded = 0
+        self._patience_seconds = patience_seconds
+        self._lanes = Lanes(f"{raft.me.name}#{raft.me.incarnation}.{rng.bytes(RUN_BYTES).hex()}")
+        self._accepted = self._unchanged = self._refused = self._forwarded = self._retried = 0
         self._seconds = 0.0
 
     def __repr__(self) -> str:
@@ -93,23 +131,21 @@ class Proposals:
     async def propose(self, command: Command) -> Result:
         """Return the result of the command once it is agreed on and applied here; a refusal is a result too.
 
-        Raises Unavailable when it was not stored (no leader, stopping), Overloaded when too much waits or the disk is
-        full (not stored either), OutcomeUnknown when it may have been.
+        A command that is a `Once` keeps its number, whoever gave it. Raises Unavailable when it was not stored
+        (stopping; `NoLeaderKnown` or `LeaderUnreachable` when that lasted), Overloaded when too much waits or the disk
+        is full (not stored either), OutcomeUnknown when it may have been.
         """
-        judged = self._judge(command)
-        if judged is not None:
-            await self._raft.read()
-            judged = self._judge(command)
-        if judged is not None:
-            self._unchanged += judged.ok
-            self._refused += not judged.ok
-            return judged
-        begun = self._clock.now()
-        result = await self._agree(codec.encode(command))
-        self._accepted += result.ok
-        self._refused += not result.ok
-        self._seconds += self._clock.now() - begun
-        return result
+        if self._ask is None:
+            return await self._decide(command, _Flight(), self._here)
+        if self._raft.is_leader:
+            try:
+                return await self._decide(command, _Flight(), self._here)
+            except NotCoordinator:
+                pass  # Nothing happened, and another one leads now.
+        if isinstance(command, Once):
+            return await self._until_known(command)
+        async with self._lanes.open_lane() as lane:
+            return await self._until_known(lane.next(command, asked_after=self._fsm.catalog.index))
 
     async def answer(self, peer: Peer, question: bytes) -> bytes:
         """Propose what another node passes on; its result, as bytes. Raises as `propose`, and InvalidRequest."""
@@ -130,6 +166,7 @@ class Proposals:
             unchanged_total=self._unchanged,
             refused_total=self._refused,
             forwarded_total=self._forwarded,
+            retried_total=self._retried,
             batches_total=counts.disk_groups,
             commit_seconds_total=self._seconds,
             snapshots_total=counts.snapshots,
@@ -148,6 +185,8 @@ class Proposals:
             messages_sent_total=counts.messages_sent,
             messages_received_total=counts.messages_received,
             messages_dropped_total=counts.messages_dropped,
+            lanes_busy=self._lanes.busy,
+            lanes_waiting=self._lanes.waiting,
         )
 
     def _judge(self, command: Command) -> Result | None:
@@ -161,15 +200,71 @@ class Proposals:
         stood = applied.result.index
         return applied.result if stood <= catalog.index else replace(applied.result, index=catalog.index)
 
-    async def _agree(self, payload: bytes) -> Result:
-        try:
-            proposed = await self._raft.propose(payload)
-        except NotLeading as elsewhere:
-            if self._ask is None:
-                raise
-            return await self._forward(self._ask, elsewhere.leader, payload)
+    async def _decide(self, command: Command, flight: _Flight, agree: Agree) -> Result:
+        """Judge, and have it agreed on if it would change something."""
+        judged = self._judge(command)
+        if judged is not None:
+            await self._raft.read()
+            judged = self._judge(command)
+        if judged is not None:
+            self._unchanged += judged.ok
+            self._refused += not judged.ok
+            return judged
+        begun = self._clock.now()
+        flight.is_out = True
+        result = await agree(codec.encode(command))
+        self._accepted += result.ok
+        self._refused += not result.ok
+        self._seconds += self._clock.now() - begun
+        return result
+
+    async def _until_known(self, command: Once) -> Result:
+        """Ask again until there is a result, or patience ends. The command takes effect once at the most."""
+        flight = _Flight()
+        trouble: ArcError = Unavailable("the cluster was not asked in time; nothing was stored")
+        with trio.move_on_after(self._patience_seconds):
+            for pause in chain(PAUSES_SECONDS, repeat(PAUSES_SECONDS[-1])):
+                flight.is_out = False
+                with trio.move_on_after(ATTEMPT_SECONDS):
+                    try:
+                        result = await self._decide(command, flight, self._anywhere)
+                    except ArcError as error:
+                        if not flight.may_repeat(error):
+                            raise
+                        trouble = error
+                    else:
+                        if result.code != "client_forgotten":
+                            return result
+                        flight.require_never_out(result)
+                        # This node knew too little when it asked first; what it asks for now it asks for first.
+                        command = replace(command, asked_after=self._fsm.catalog.index)
+                flight.is_lost |= flight.is_out
+                self._retried += 1
+                with trio.move_on_after(pause):
+                    await self._raft.wait_changed()
+        if flight.is_lost or flight.is_out:
+            raise OutcomeUnknown(
+                f"whether it happened could not be learnt within {self._patience_seconds:g} s: {trouble.message}"
+            ) from trouble
+        raise trouble
+
+    async def _here(self, payload: bytes) -> Result:
+        proposed = await self._raft.propose(payload)
         assert isinstance(proposed.result, Result), proposed
         return proposed.result
+
+    async def _anywhere(self, payload: bytes) -> Result:
+        try:
+            return await self._here(payload)
+        except NotLeading as elsewhere:
+            assert self._ask is not None, "a node without peers asks nobody"
+            leader = elsewhere.leader
+        try:
+            return await self._forward(self._ask, leader, payload)
+        except Overloaded:
+            raise
+        except Unavailable as error:
+            raise LeaderUnreachable(f"{leader} leads and did not take it: {error.message}") from error
 
     async def _forward(self, ask: Ask, leader: str, payload: bytes) -> Result:
         self._forwarded += 1
@@ -180,3 +275,30 @@ class Proposals:
         if soon.cancelled_caught:
             raise OutcomeUnknown(f"it was agreed on as entry {index}, which this node has not applied yet")
         return Result(ok=ok, code=code, message=message, value=value, index=index)
+
+
+Agree = Callable[[bytes], Awaitable[Result]]
+
+
+class _Flight:
+    """What became of the attempts for one command. ``is_out``: the present one may have got through; ``is_lost``: an
+    earlier one may have, and its answer will never come.
+    """
+
+    def __init__(self) -> None:
+        self.is_out = False
+        self.is_lost = False
+
+    def may_repeat(self, error: ArcError) -> bool:
+        """Note how the present attempt failed; says whether another one is worth it."""
+        self.is_out = isinstance(error, OutcomeUnknown)
+        if self.is_out or isinstance(error, NotCoordinator) or error.code == "transferring":
+            return True
+        # What failed otherwise did not happen. It is the last word, unless an earlier attempt got through.
+        return self.is_lost and isinstance(error, Unavailable)
+
+    def require_never_out(self, result: Result) -> None:
+        """Raises OutcomeUnknown when an earlier attempt may have been accepted, and forgotten."""
+        self.is_out = False
+        if self.is_lost:
+            result.unwrap()

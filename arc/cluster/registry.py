@@ -25,7 +25,7 @@ from arc.cluster.judging import Health, HealthConfig, Transition, moved
 from arc.cluster.memories import Memories, SessionSeen, Told
 from arc.cluster.node_events import NodeEvents, NodeSubscription, Seen
 from arc.cluster.views import NodeStats, NodeView
-from arc.errors import TooLarge
+from arc.errors import TooManyNodes
 from arc.ids import NodeId
 from arc.ports import Clock
 from arc.raft.types import Peer
@@ -198,11 +198,9 @@ class Registry:
         return self._local.name in self.watchers()
 
     def require_room(self, name: str) -> None:
-        """Raise TooLarge (``too_many``) unless the node is known or one more finds place."""
+        """Raise TooManyNodes unless the node is known or one more finds place."""
         if self.get(name) is None and self.count() >= self._nodes_max:
-            raise TooLarge(
-                f"there are {self.count()} nodes, which is the limit; remove those that are gone", code="too_many"
-            )
+            raise TooManyNodes(f"there are {self.count()} nodes, which is the limit; remove those that are gone")
 
     def events(self) -> NodeEvents:
         """Who joined, left, fell ill or got well: ``with registry.events().subscribe() as notices``."""

@@ -12,7 +12,17 @@ from typing import NamedTuple, TypeAlias
 
 import trio
 
-from arc.errors import ArcError, Conflict, InvalidRequest, OutcomeUnknown, Overloaded, TooLarge, Unavailable
+from arc.errors import (
+    ArcError,
+    Conflict,
+    InvalidRequest,
+    NoLeaderKnown,
+    NotCoordinator,
+    OutcomeUnknown,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+)
 from arc.raft.effects import Committed, NotLeader, Refused, Unknown
 from arc.raft.types import Entry
 
@@ -32,10 +42,8 @@ class Proposed(NamedTuple):
     result: object
 
 
-class NotLeading(Unavailable):
+class NotLeading(NotCoordinator):
     """Nothing happened; ``leader`` is the name of the node to ask."""
-
-    code = "not_leader"
 
     def __init__(self, message: str, leader: str) -> None:
         super().__init__(message)
@@ -199,7 +207,7 @@ def error_of(result: object) -> ArcError | None:
     """The error that a core's answer stands for; None for a good one."""
     match result:
         case NotLeader(leader=None):
-            return Unavailable("no leader is known now; an election may be under way", code="not_leader")
+            return NoLeaderKnown("no leader is known now; an election may be under way")
         case NotLeader(leader=leader) if leader is not None:
             return NotLeading(f"this node does not lead; {leader.name} does", leader.name)
         case Unknown(index, term):

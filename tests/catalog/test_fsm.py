@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arc.catalog import codec, snapshot
+from arc.catalog import codec, sessions, snapshot
 from arc.catalog.commands import (
     COMPACTOR,
     WRITER,
@@ -44,9 +44,9 @@ from arc.catalog.events import (
     TokensChanged,
 )
 from arc.catalog.fsm import Applied, Catalog, ClusterFSM
-from arc.catalog.results import FAMILIES, Result
+from arc.catalog.results import FAMILIES, Refusal, Result
 from arc.catalog.sessions import CLIENTS_MAX
-from arc.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from arc.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, TooLarge
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
 from tests.catalog.facts import do, file, ready, refused
@@ -354,8 +354,8 @@ def test_a_full_life_is_told_snapshotted_and_restored_at_every_step() -> None:
 # ---- at most once
 
 
-def once(sequence: int, action: Action, client: str = "c") -> Once:
-    return Once(client=client, sequence=sequence, action=action)
+def once(sequence: int, action: Action, client: str = "c", asked_after: int = 0) -> Once:
+    return Once(client=client, sequence=sequence, action=action, asked_after=asked_after)
 
 
 def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
@@ -371,12 +371,67 @@ def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
     assert refused(machine, once(1, CreateDatabase(name="a", created_us=1))).code == "stale_request"
 
 
-def test_the_client_who_was_silent_longest_is_forgotten_first() -> None:
+def full_of_clients() -> ClusterFSM:
+    """As many clients as are remembered, c0 .. each with its first request, in the order of their names."""
     machine = ClusterFSM()
-    for number in range(CLIENTS_MAX + 1):
-        do(machine, once(1, CreateToken(name=f"t{number}", hash=f"h{number}", created_us=1), client=f"c{number}"))
-    assert "c0" not in machine.catalog.sessions
+    for number in range(CLIENTS_MAX):
+        do(machine, once(1, put(number), client=f"c{number}"))
+    return machine
+
+
+def put(number: int) -> PutPolicy:
+    return PutPolicy(kind="k", name=f"p{number % 9}", body=f"{number}", at_us=1)
+
+
+def test_the_client_who_was_silent_longest_is_forgotten_first() -> None:
+    machine = full_of_clients()
+    do(machine, once(2, put(1), client="c0"))
+    do(machine, once(1, put(2), client="new", asked_after=machine.catalog.index))
+    assert "c1" not in machine.catalog.sessions
+    assert {"c0", "c2", "new"} <= set(machine.catalog.sessions)
     assert len(machine.catalog.sessions) == CLIENTS_MAX
+    assert snapshot.decode(list(snapshot.encode(machine.catalog))).sessions == machine.catalog.sessions
+
+
+def test_a_retry_of_a_client_that_was_forgotten_is_refused_and_not_applied_twice() -> None:
+    """P-30: whether it took effect cannot be told any more, and that is what is said."""
+    machine = full_of_clients()
+    lost = once(1, CreateDatabase(name="a", created_us=1), client="lost", asked_after=machine.catalog.index)
+    do(machine, lost)
+    do(machine, DropDatabase(name="a"))
+    for number in range(CLIENTS_MAX):
+        do(machine, once(1, put(number), client=f"d{number}", asked_after=machine.catalog.index))
+    assert "lost" not in machine.catalog.sessions
+    again = refused(machine, lost)
+    assert again.code == "client_forgotten" and "a" not in machine.catalog.databases
+    with pytest.raises(OutcomeUnknown):
+        again.unwrap()
+
+
+@given(st.data())
+def test_nothing_is_accepted_twice_however_few_clients_are_remembered(data: st.DataObject) -> None:
+    """Three places, five clients who ask again, skip, and are late; every acceptance of one request has one index."""
+    state: sessions.Sessions = {}
+    accepted: dict[tuple[str, int], int] = {}
+    asked: dict[tuple[str, int], Once] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "CLIENTS_MAX", 3)
+        for index in range(1, 40):
+            client = data.draw(st.sampled_from("abcde"))
+            last = max((sequence for name, sequence in asked if name == client), default=0)
+            sequence = data.draw(st.integers(max(1, last - 2), last + 1))
+            new = once(sequence, put(1), client=client, asked_after=max(0, index - 1 - data.draw(st.integers(0, 5))))
+            request = asked.setdefault((client, sequence), new)
+            try:
+                first = sessions.first_result(state, request)
+            except Refusal:
+                continue
+            if first is None:
+                assert (client, sequence) not in accepted, "accepted twice"
+                accepted[client, sequence] = index
+                state = sessions.remember(state, request, Result(ok=True, index=index))
+            else:
+                assert first.index == accepted[client, sequence]
 
 
 def test_a_refusal_becomes_the_error_of_its_family() -> None:
