@@ -20,9 +20,8 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio.worker_context import WorkerContext
 
-from arc.api.app import Api
 from arc.api.config import ServerConfig
-from arc.api.connection import INBOX_MESSAGES_MAX, Connection
+from arc.api.connection import INBOX_MESSAGES_MAX, Application, Connection
 from arc.ports import Ports
 from arc.security.tls import Certificates, TlsFiles
 from arc.telemetry import Log
@@ -64,7 +63,7 @@ def http_certificates(config: ServerConfig, ports: Ports) -> Certificates | None
 
 
 async def serve(
-    app: Api,
+    app: Application,
     config: ServerConfig,
     *,
     ports: Ports,
@@ -100,7 +99,7 @@ async def serve(
 class _Server:
     """The connections of one listener."""
 
-    def __init__(self, app: Api, config: ServerConfig, log: Log, certificates: Certificates | None) -> None:
+    def __init__(self, app: Application, config: ServerConfig, log: Log, certificates: Certificates | None) -> None:
         self._app = app
         self._config = config
         self._log = log
@@ -153,7 +152,7 @@ class _Server:
         spoken: Any = stream
         if self._certificates is not None:
             spoken = trio.SSLStream(stream, self._certificates.server, server_side=True, https_compatible=True)
-        await Connection(cast(Any, self._app), self._hypercorn, self._context, spoken, self._report).run()
+        await Connection(self._app, self._hypercorn, self._context, spoken, self._report).run()
 
     def _report(self, error: BaseException) -> None:
         self._log.error("http_server_error", reason=error)

@@ -67,7 +67,7 @@ TAGS: dict[int, type[Action]] = {
 ONCE = 100
 """`Once` carries another command, so it is written differently.
 
-``[format, 100, client, sequence, [tag, fields...]]``, and ``asked_after`` behind it unless it is 0.
+``[format, 100, client, sequence, [tag, fields...]]``, and behind it ``asked_after`` and ``is_retry`` unless they are 0.
 """
 
 _TAG_OF = {kind: tag for tag, kind in TAGS.items()}
@@ -77,7 +77,8 @@ _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (*TAGS.v
 def encode(command: Command) -> bytes:
     """The bytes of a command; equal commands have equal bytes."""
     if isinstance(command, Once):
-        rest = [command.asked_after] if command.asked_after else []
+        rest: list[object] = [command.asked_after] if command.asked_after or command.is_retry else []
+        rest += [True] if command.is_retry else []
         return cbor2.dumps([FORMAT, ONCE, command.client, command.sequence, _pack(command.action), *rest])
     return cbor2.dumps([FORMAT, *_pack(command)])
 
@@ -92,8 +93,11 @@ def decode(data: Buffer) -> Command:
             raise ValueError(f"command format {items[0]!r} is not known to this version, which writes format {FORMAT}")
         if items[1] == ONCE:
             _, _, client, sequence, action, *rest = items
-            (asked_after,) = rest or (0,)
-            return Once(client=client, sequence=sequence, action=_unpack(action), asked_after=asked_after)
+            asked_after = rest[0] if rest else 0
+            is_retry = rest[1] if len(rest) > 1 else False
+            return Once(
+                client=client, sequence=sequence, action=_unpack(action), asked_after=asked_after, is_retry=is_retry
+            )
         return _unpack(items[1:])
     except (cbor2.CBORDecodeError, TypeError, KeyError, IndexError) as error:
         raise ValueError(f"not a command: {error}") from error

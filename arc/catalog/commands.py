@@ -252,13 +252,15 @@ class Once:
 
     ``sequence`` grows with every new action of a client, who waits for one before asking the next. ``asked_after`` is
     the index of the catalog that the client knew when it asked for this action first, and stays the same in its
-    retries: a first result that was forgotten meanwhile can so be told from one that never was.
+    retries: a first result that was forgotten meanwhile can so be told from one that never was. With ``is_retry`` an
+    earlier copy may still be on its way: then a refusal is remembered, too, so that the copy is not accepted after it.
     """
 
     client: str
     sequence: int
     action: Action
     asked_after: int = 0
+    is_retry: bool = False
 
 
 Command = Action | Once

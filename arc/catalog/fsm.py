@@ -100,15 +100,14 @@ def apply(catalog: Catalog, index: int, command: Command) -> tuple[Catalog, Appl
     assert index > catalog.index, "the log is applied in order"
     try:
         after, applied = _accept(catalog, index, command)
-    except Refusal as refusal:
-        after, applied = catalog, _refused(index, refusal.code, refusal.message)
-    except InvalidRequest as broken:
-        after, applied = catalog, _refused(index, "invalid", broken.message)
+    except (Refusal, InvalidRequest) as refusal:
+        after, applied = catalog, _refused(index, refusal)
     return replace(after, index=index), applied
 
 
-def _refused(index: int, code: str, message: str) -> Applied:
-    return Applied(Result(ok=False, code=code, message=message, index=index))
+def _refused(index: int, refusal: Refusal | InvalidRequest) -> Applied:
+    code = refusal.code if isinstance(refusal, Refusal) else "invalid"
+    return Applied(Result(ok=False, code=code, message=refusal.message, index=index))
 
 
 def _accept(catalog: Catalog, index: int, command: Command) -> tuple[Catalog, Applied]:
@@ -118,7 +117,12 @@ def _accept(catalog: Catalog, index: int, command: Command) -> tuple[Catalog, Ap
     first = sessions.first_result(catalog.sessions, command)
     if first is not None:
         return catalog, Applied(first)
-    after, applied = _accept(catalog, index, command.action)
+    try:
+        after, applied = _accept(catalog, index, command.action)
+    except (Refusal, InvalidRequest) as refusal:
+        if not command.is_retry:
+            raise
+        after, applied = catalog, _refused(index, refusal)
     return replace(after, sessions=sessions.remember(after.sessions, command, applied.result)), applied
 
 

@@ -1,6 +1,7 @@
 """First results of proposals that may be asked again (P-30): per client the last accepted one.
 
-A refusal is not remembered, because it changed nothing: asking again is safe and may have become possible.
+A refusal is not remembered, because it changed nothing: asking again is safe and may have become possible. Only that
+of a retry is: its proposer will be told no, and a copy of his first attempt that still travels must not make it yes.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def first_result(state: Sessions, command: Once) -> Result | None:
 
 
 def remember(state: Sessions, command: Once, result: Result) -> Sessions:
-    """Keep an accepted result. The order of the table is that of the indexes, so the oldest is the first."""
-    assert result.ok, "only what changed something is remembered"
+    """Keep a result. The order of the table is that of the indexes, so the oldest is the first."""
+    assert result.ok or command.is_retry, "what changed nothing may be asked again"
     after = thawed(state)
     after.pop(command.client, None)
     after[command.client] = (command.sequence, result)

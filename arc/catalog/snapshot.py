@@ -98,7 +98,7 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
         case "sessions":
             # In the order of their indexes, in which they are forgotten (`arc.catalog.sessions`).
             for client, (sequence, result) in catalog.sessions.items():
-                yield [client, sequence, result.value, result.index]
+                yield [client, sequence, result.value, result.index, result.code, result.message]
         case "nodes":
             yield from (_fields(node) for _, node in sorted(catalog.nodes.items()))
         case "in_sync" if catalog.in_sync is not None:
@@ -188,8 +188,9 @@ def _token(row: Row) -> TokenRecord:
 
 
 def _session(row: Row) -> tuple[str, tuple[int, Result]]:
-    client, sequence, value, index = cast("tuple[str, int, int | str | None, int]", row)
-    return client, (sequence, Result(ok=True, value=value, index=index))
+    client, sequence, value, index, *refusal = cast("tuple[str, int, int | str | None, int, str, str]", row)
+    code, message = refusal or ("", "")  # Earlier versions remembered no refusals.
+    return client, (sequence, Result(ok=not code, code=code, message=message, value=value, index=index))
 
 
 def _node(row: Row) -> NodeRecord:

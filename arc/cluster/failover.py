@@ -142,12 +142,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """Why the lease should move. ``wait_seconds``: not before that; ``choice`` narrows who may take it."""
+    """Why the lease should move. ``wait_seconds``: not before that; ``choice`` narrows who may take it.
+
+    ``detail`` is told when it moves: numbers that change from look to look are no news.
+    """
 
     why: str
     wait_seconds: float = 0.0
     waits_for: str = ""
     choice: tuple[Candidate, ...] | None = None
+    detail: str = ""
 
 
 def decide(catalog: Catalog, views: Sequence[NodeView], at: Moment, policy: LeasePolicy) -> Decision:
@@ -180,7 +184,7 @@ def decide(catalog: Catalog, views: Sequence[NodeView], at: Moment, policy: Leas
     if case.wait_seconds > 0 or case.waits_for:
         return decision(Verdict.WAIT, f"{case.why}; {case.waits_for}")
     chosen = (case.choice or candidates)[0]
-    reason = f"{case.why}; {chosen.name} {chosen.reason}"
+    reason = f"{case.why}{case.detail}; {chosen.name} {chosen.reason}"
     return decision(Verdict.MOVE, reason, command_for(catalog, policy.lease, chosen.name, reason, at.now_us))
 
 
@@ -296,7 +300,7 @@ def _silent_case(catalog: Catalog, holder: NodeView, at: Moment, policy: LeasePo
     left = cooldown_left(catalog, policy.lease, at, policy.cooldown_seconds)
     if left > 0:
         return _Case(f"{holder.name} is {holder.state}", left, "the lease was moved just now and cools down")
-    return _Case(f"{holder.name} is {holder.state} and silent for {silent:.1f} s")
+    return _Case(f"{holder.name} is {holder.state}", detail=f" and silent for {silent:.1f} s")
 
 
 def _preempting_case(

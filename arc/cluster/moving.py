@@ -89,7 +89,7 @@ class Mover:
     async def move(self, command: AssignLease, *, is_prepared: bool) -> Lease:
         """Return the new lease. ``is_prepared``: the holder is asked to finish first.
 
-        Raises Unavailable or InvalidRequest (refused: the target is gone, or somebody else was quicker), OutcomeUnknown.
+        Raises Unavailable, OutcomeUnknown, InvalidRequest (refused: the target is gone, or somebody was quicker).
         """
         assert not self.is_moving, "one move at a time"
         held = self._catalog().leases.get(command.lease)

@@ -5,6 +5,11 @@ version of the catalog that is known to hold everything agreed on before the que
 good as if it had been logged. Everything else becomes an entry. A node that does not lead passes it to the one that
 does and waits until it is applied here, too: whoever got a result sees its effect on the node he asked.
 
+What is passed on may get lost with its answer, so it goes under a number of its own (`lanes`) and is asked for again,
+of whoever leads by then, until its outcome is known or patience ends: it takes effect once (P-30). Where this node
+leads, it proposes without a number: the answer does not travel, and is lost only with the leadership itself; then its
+proposer is told that nobody knows.
+
 A proposer who is cancelled loses his answer and nothing else.
 """
 
@@ -193,7 +198,7 @@ class Proposals:
         """What the command would come to now without changing anything; None when it has to be agreed on."""
         catalog: Catalog = self._fsm.catalog
         after, applied = fsm.apply(catalog, catalog.index + 1, command)
-        if applied.result.ok and not after.same_facts(catalog):
+        if not after.same_facts(catalog):
             return None
         if not applied.result.ok:
             return replace(applied.result, index=0)  # It has no place in the log.
@@ -239,6 +244,7 @@ class Proposals:
                         # This node knew too little when it asked first; what it asks for now it asks for first.
                         command = replace(command, asked_after=self._fsm.catalog.index)
                 flight.is_lost |= flight.is_out
+                command = replace(command, is_retry=command.is_retry or flight.is_lost)
                 self._retried += 1
                 with trio.move_on_after(pause):
                     await self._raft.wait_changed()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from arc.wire.channels import FRAME_BYTES_MAX, RULES, URGENT_BYTES_MAX, Channel
+from arc.wire.frames import LENGTH_BYTES, join_several
 
 BURST_BYTES = FRAME_BYTES_MAX
 """Bulk that is handed to the socket at once: what an urgent message may have to wait for."""
@@ -21,8 +22,9 @@ class Piece(NamedTuple):
 
     channel: Channel
     payload: bytes | memoryview
-    is_bulk: bool
-    is_last: bool
+    is_bulk: bool = False
+    is_last: bool = True
+    is_several: bool = False
 
 
 class _Lane:
@@ -48,7 +50,8 @@ class _Lane:
     def next_bytes(self) -> int:
         return min(FRAME_BYTES_MAX, len(self.messages[0]) - self.offset)
 
-    def cut(self, channel: Channel, *, is_bulk: bool) -> Piece:
+    def cut(self, channel: Channel) -> Piece:
+        """The next piece of the first message."""
         message, start, size = self.messages[0], self.offset, self.next_bytes()
         is_last = start + size == len(message)
         self.offset = 0 if is_last else start + size
@@ -56,7 +59,20 @@ class _Lane:
             self.messages.popleft()
             self.bytes -= len(message)
         is_whole = start == 0 and is_last
-        return Piece(channel, message if is_whole else memoryview(message)[start : start + size], is_bulk, is_last)
+        return Piece(channel, message if is_whole else memoryview(message)[start : start + size], True, is_last)
+
+    def gather(self, channel: Channel) -> Piece:
+        """As many whole messages as one urgent frame takes."""
+        messages = self.messages
+        first = messages.popleft()
+        size = len(first) + LENGTH_BYTES
+        gathered = [first]
+        while messages and (size := size + len(messages[0]) + LENGTH_BYTES) <= URGENT_BYTES_MAX:
+            gathered.append(messages.popleft())
+        self.bytes -= sum(map(len, gathered))
+        if len(gathered) == 1:
+            return Piece(channel, first)
+        return Piece(channel, join_several(gathered), is_several=True)
 
     def clear(self) -> int:
         count = len(self.messages)
@@ -98,8 +114,9 @@ class Outbox:
         left = BURST_BYTES
         for channel, lane in self._urgent.items():
             while lane.messages and left > 0:
-                left -= len(lane.messages[0])
-                yield lane.cut(channel, is_bulk=False)
+                piece = lane.gather(channel)
+                left -= len(piece.payload)
+                yield piece
         left, idle = BURST_BYTES, 0  # Of its own: whatever is urgent all the time starves nobody.
         while idle < len(self._turns):
             channel = self._turns[0]
@@ -109,7 +126,7 @@ class Outbox:
                     return
                 left -= lane.next_bytes()
                 idle = 0
-                yield lane.cut(channel, is_bulk=True)
+                yield lane.cut(channel)
             else:
                 idle += 1
             self._turns.rotate(-1)

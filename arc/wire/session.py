@@ -188,8 +188,8 @@ class Session:
             self._ping += 1
             self._ping_sent = self._clock.now()
             frames.append(frame(HOUSEKEEPING, _HOUSEKEEPING.pack(_PING, self._ping), is_bulk=False, is_last=True))
-        for channel, payload, is_bulk, is_last in self._outbox.take():
-            frames.append(frame(channel, payload, is_bulk=is_bulk, is_last=is_last))
+        for channel, payload, is_bulk, is_last, is_several in self._outbox.take():
+            frames.append(frame(channel, payload, is_bulk=is_bulk, is_last=is_last, is_several=is_several))
         return b"".join(frames)
 
     async def _listen(self) -> None:

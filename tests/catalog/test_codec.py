@@ -59,6 +59,10 @@ GOLDEN: list[tuple[Command, str]] = [
     (ForgetNode(name=NodeId("n1"), incarnation=2), "84010e626e3102"),
     (Once(client="c", sequence=3, action=DeleteToken(id=1)), "85011864616303820c01"),
     (Once(client="c", sequence=3, action=DeleteToken(id=1), asked_after=9), "86011864616303820c0109"),
+    (
+        Once(client="c", sequence=3, action=DeleteToken(id=1), asked_after=9, is_retry=True),
+        "87011864616303820c0109f5",
+    ),
     (SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"), "85010f626e3102676865616c746879"),
     (SetInSync(epoch=3, expect_members=(NodeId("a"),), members=()), "850110" + "038161" + "6180"),
     (FoundCluster(uuid="u", name="n", created_us=1), "8501116175616e01"),

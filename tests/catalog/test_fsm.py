@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,7 +51,7 @@ from arc.catalog.sessions import CLIENTS_MAX
 from arc.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, TooLarge
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
-from tests.catalog.facts import do, file, ready, refused
+from tests.catalog.facts import ask, do, file, ready, refused
 
 # A small world, so that commands meet each other: two databases, two measurements, few files, epochs that may be right.
 databases = st.sampled_from(["a", "b"])
@@ -369,6 +371,20 @@ def test_a_retry_gets_the_first_result_and_changes_nothing() -> None:
     assert refused(machine, once(2, CreateDatabase(name="a", created_us=1))).code == "exists"
     assert do(machine, once(2, DropDatabase(name="a"))).ok, "what was refused may be asked again"
     assert refused(machine, once(1, CreateDatabase(name="a", created_us=1))).code == "stale_request"
+
+
+def test_the_refusal_of_a_retry_stands_also_for_a_first_attempt_that_comes_later() -> None:
+    """Else its proposer is told no, and the copy that travelled all the time makes it yes when the name is free."""
+    machine = ClusterFSM()
+    do(machine, CreateDatabase(name="a", created_us=1))
+    first = once(1, CreateDatabase(name="a", created_us=2))
+    told = ask(machine, replace(first, is_retry=True))
+    assert (told.ok, told.code) == (False, "exists")
+    do(machine, DropDatabase(name="a"))
+    restored = ClusterFSM(snapshot.decode(list(snapshot.encode(machine.catalog))))
+    for each in (machine, restored):
+        assert ask(each, first) == told and "a" not in each.catalog.databases
+    assert do(machine, once(2, CreateDatabase(name="a", created_us=3))).ok
 
 
 def full_of_clients() -> ClusterFSM:

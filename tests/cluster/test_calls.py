@@ -134,7 +134,7 @@ async def test_a_broken_connection_ends_the_calls_over_it_at_once() -> None:
     ],
 )
 async def test_an_error_arrives_in_its_family_with_its_code(family: type[ArcError], way: str) -> None:
-    """P-40."""
+    """Promise 40."""
     async with calling() as (one, _, __):
         question = cbor2.dumps(pack_error(family("because", code="special")))
         with pytest.raises(family) as found:

@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from arc.api.deps import ClusterView
 from arc.cluster.failover import Verdict
 from arc.errors import Conflict, NodeNotFound, Unavailable
 from arc.raft.types import Peer
@@ -45,6 +46,12 @@ async def test_since_when_the_leader_leads_is_known_by_this_nodes_clock(
         await trio.testing.wait_all_tasks_blocked()
         assert stage.operations.look().leader_since_us is None
     assert first is not None and second == first + 5_000_000
+
+
+def test_the_pages_of_the_api_can_look_at_it_and_ask_it() -> None:
+    """The checker of types proves it; here it is only said."""
+    view: ClusterView = Stage(trio_of_nodes()).operations
+    assert [each.name for each in view.nodes()] == ["n1", "n2", "n3"]
 
 
 def test_plans_are_those_of_the_failover_managers() -> None:

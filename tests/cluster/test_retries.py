@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc.catalog import codec, sessions
-from arc.catalog.commands import Command, CreateDatabase, Once, PutPolicy
+from arc.catalog.commands import Command, CreateDatabase, DropDatabase, Once, PutPolicy
 from arc.catalog.events import PoliciesChanged
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
@@ -201,6 +201,23 @@ async def test_a_late_copy_of_a_command_that_was_given_up_is_refused_once_its_la
     await two.put("next")
     two.deliver_late()
     assert two.agreed.made == ["next"]
+
+
+async def test_who_was_told_no_after_a_loss_stays_told_no(autojump_clock: trio.testing.MockClock) -> None:
+    """Somebody else had taken the name, and gave it back; then the first attempt arrives."""
+    two = Two(["late"])
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            result = await two.proposals.propose(CreateDatabase(name="a", created_us=1))
+            assert result.code == "exists"
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.02)
+        two.agreed.commit(codec.encode(CreateDatabase(name="a", created_us=2)))
+    two.agreed.commit(codec.encode(DropDatabase(name="a")))
+    two.deliver_late()
+    assert "a" not in two.agreed.fsm.catalog.databases
 
 
 async def test_during_an_election_a_proposal_waits_and_goes_to_the_next_leader(

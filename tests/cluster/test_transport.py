@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from arc.cluster.transport import BACKOFF_SECONDS, PeerTransport
 from arc.errors import OutcomeUnknown, Unavailable
 from arc.raft import codec
 from arc.raft.messages import Append, Heartbeat, Message
 from arc.raft.types import Entry, EntryKind, Peer
+from arc.security.tls import Certificates, TlsFiles
 from arc.telemetry import Log
 from arc.telemetry.events import Event
 from arc.wire.channels import FRAME_BYTES_MAX, Channel
@@ -63,6 +67,7 @@ class Node:
         cluster: ClusterIdentity = CLUSTER,
         secret: bytes = SECRET,
         log: Log = LOG,
+        tls: Certificates | None = None,
     ) -> None:
         self.me = me
         self.got: list[Message] = []
@@ -77,7 +82,7 @@ class Node:
             rng=SeededRng(me.incarnation),
             clock=TrioClock(),
             log=log,
-            security=PeerSecurity(secret=secret),
+            security=PeerSecurity(secret=secret, tls=tls),
             identity=lambda: cluster,
             address_of=book.get,
             describe=lambda: PeerFacts(role="writer", api_address=f"{me.name}:8000", version="1", cores=2),
@@ -193,7 +198,7 @@ async def test_a_message_without_a_place_is_dropped_and_counted(autojump_clock: 
 
 
 async def test_both_directions_share_one_session(autojump_clock: trio.testing.MockClock) -> None:
-    """P-37: one multiplexed session per pair."""
+    """Promise 37: one multiplexed session per pair."""
     async with two() as (first, second, _):
         first.transport.send(heartbeat(1))
         await settled()
@@ -344,7 +349,7 @@ async def test_whoever_knows_an_address_may_ask_without_a_session(autojump_clock
 async def test_a_peer_with_another_secret_or_cluster_hears_the_same_refusal_and_nothing_gets_through(
     autojump_clock: trio.testing.MockClock, of_second: dict[str, object], reason: str
 ) -> None:
-    """P-25, P-40: the reason is in the counters of the one who refuses."""
+    """Promises 25, 40: the reason is in the counters of the one who refuses."""
     async with two(**of_second) as (first, second, _):
         first.transport.send(heartbeat(1))
         await trio.sleep(0.5)
@@ -420,7 +425,7 @@ async def one() -> AsyncIterator[tuple[Node, Stranger, trio.Nursery]]:
 async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(
     autojump_clock: trio.testing.MockClock, payload: bytes
 ) -> None:
-    """N-04, P-34: and it speaks for nobody but itself."""
+    """N-04, promise 34: and it speaks for nobody but itself."""
     async with one() as (node, stranger, _):
         outbox = Outbox()
         assert outbox.put(Channel.RAFT, payload, is_bulk=False)
@@ -431,7 +436,7 @@ async def test_a_peer_that_breaks_a_rule_is_cut_off_and_nothing_gets_through(
 
 
 async def test_a_node_that_has_our_name_is_refused(autojump_clock: trio.testing.MockClock) -> None:
-    """P-34."""
+    """Promise 34."""
     async with one() as (node, stranger, _):
         stranger.me = Peer("n2", 99)
         with pytest.raises(HandshakeRefused, match="refused this node"):
@@ -440,7 +445,7 @@ async def test_a_node_that_has_our_name_is_refused(autojump_clock: trio.testing.
 
 
 async def test_a_connection_that_says_nothing_is_cut_off_in_time(autojump_clock: trio.testing.MockClock) -> None:
-    """P-36: a slow handshake ends, and delays nobody meanwhile."""
+    """Promise 36: a slow handshake ends, and delays nobody meanwhile."""
     async with one() as (node, stranger, _):
         silent = await stranger.network.connect_tcp("h", 41002)
         begun = trio.current_time()
@@ -453,7 +458,7 @@ async def test_a_connection_that_says_nothing_is_cut_off_in_time(autojump_clock:
 
 
 async def test_connections_beyond_the_bound_are_closed_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """P-39."""
+    """Promise 39."""
     async with one() as (node, stranger, _):
         silent = [await stranger.network.connect_tcp("h", 41002) for _ in range(HANDSHAKES_PER_HOST_MAX + 3)]
         await trio.testing.wait_all_tasks_blocked(0.001)
@@ -494,4 +499,187 @@ async def test_a_channel_that_nobody_serves_ends_the_session(autojump_clock: tri
         stranger = Stranger(network)
         await stranger.session(*await stranger.shake(41002), outbox).run()
         assert node.transport.sessions() == {}
+        nursery.cancel_scope.cancel()
+
+
+# ------------------------------------------------------------------------------------------------------ one per pair
+
+
+async def test_two_that_dial_each_other_at_once_keep_what_the_smaller_one_dialled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Promise 37: and what both had to say arrives."""
+    async with two() as (first, second, _):
+        first.transport.send(heartbeat(1))
+        second.transport.send(back(2))
+        await settled()
+        assert (first.got, second.got) == ([back(2)], [heartbeat(1)])
+        assert first.transport.sessions()["n2"].is_dialled_here
+        assert not second.transport.sessions()["n1"].is_dialled_here
+        assert first.story == second.story == ["connected"]
+        assert first.transport.statistics().handshakes.settled_total == 1
+
+
+class Delayed(MemoryNetwork):
+    """Streams of one side need a while for every piece, so that two handshakes overlap as they please."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def connect_tcp(self, host: str, port: int) -> trio.abc.Stream:
+        stream = await super().connect_tcp(host, port)
+        assert isinstance(stream, trio.StapledStream)
+        seconds, send_all = self.seconds[port], stream.send_stream.send_all
+
+        async def slow_send_all(data: bytes) -> None:
+            await trio.sleep(seconds)
+            await send_all(data)
+
+        stream.send_stream.send_all = slow_send_all  # type: ignore[method-assign, assignment]
+        return stream
+
+
+@pytest.mark.parametrize("to_first", [0.0, 0.01, 0.03, 0.05, 0.2])
+@pytest.mark.parametrize("later", [0.0, 0.005, 0.02, 0.06, 0.1])
+async def test_whenever_two_dial_each_other_one_session_is_left_and_both_use_it(
+    autojump_clock: trio.testing.MockClock, to_first: float, later: float
+) -> None:
+    """Promise 37: in all overlaps of two handshakes of 0.03 s a message."""
+    network, book = Delayed({41001: to_first, 41002: 0.03}), {"n1": "h:41001", "n2": "h:41002"}
+    first, second = Node(network, N1, book), Node(network, N2, book)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        for node, message in ((first, heartbeat(1)), (second, back(1))):
+            node.transport.send(message)
+            await trio.sleep(later)
+        await settled(2)
+        for node in (first, second):
+            assert node.story == ["connected"], "nothing is lost by it"
+        assert [node.transport.statistics().sessions for node in (first, second)] == [1, 1]
+        ways = [session.is_dialled_here for node in (first, second) for session in node.transport.sessions().values()]
+        assert sorted(ways) == [False, True]
+        first.transport.send(heartbeat(2))
+        second.transport.send(back(2))
+        await settled()
+        assert (first.got, second.got) == ([back(1), back(2)], [heartbeat(1), heartbeat(2)])
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+async def test_a_peer_that_lost_its_end_of_a_session_gets_a_new_one_at_once(
+    autojump_clock: trio.testing.MockClock, name: str
+) -> None:
+    """Half open at our side: the new dial is the proof that the former session is dead."""
+    async with one() as (node, stranger, _):
+        stranger.me = Peer(name, 5)
+        for _number in range(3):
+            _, shaken = await stranger.shake(41002)
+            assert shaken.verdict is Verdict.ACCEPTED
+            await trio.sleep(0.1)
+        assert node.story == ["connected", "unreachable"] * 2 + ["connected"]
+        assert node.transport.statistics().sessions == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- TLS
+
+
+class Authority:
+    """Issues certificates for a host into files, and looks after them as a node does."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder = folder
+        self.ca = trustme.CA()
+        self.ca.cert_pem.write_to_path(folder / "ca.pem")
+        for name in names:
+            self.issue(name)
+
+    def issue(self, name: str, ca: trustme.CA | None = None) -> None:
+        issued = (ca or self.ca).issue_cert("h")
+        issued.private_key_pem.write_to_path(self.folder / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(self.folder / f"{name}.pem")
+
+    def certificates(self, name: str, ca: str = "ca.pem") -> Certificates:
+        files = TlsFiles(
+            cert=str(self.folder / f"{name}.pem"),
+            key=str(self.folder / f"{name}.key"),
+            ca=str(self.folder / ca) if ca else "",
+        )
+        found = Certificates(files, lambda path: Path(path).read_bytes())
+        found.load()
+        return found
+
+
+async def test_sessions_go_over_tls_and_new_certificates_serve_new_sessions(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The peer port: without a restart, and the session that stands is left alone."""
+    authority = Authority(tmp_path, "n1", "n2")
+    network, book = MemoryNetwork(), {"n1": "h:41001", "n2": "h:41002"}
+    tls = {name: authority.certificates(name) for name in ("n1", "n2")}
+    first, second = Node(network, N1, book, tls=tls["n1"]), Node(network, N2, book, tls=tls["n2"])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await settled()
+        assert second.got == [heartbeat(1)]
+        former = tls["n2"].server
+        authority.issue("n2")
+        assert tls["n2"].refresh().is_new
+        assert tls["n2"].server is not former
+        first.transport.send(heartbeat(2))
+        await settled()
+        assert second.got == [heartbeat(1), heartbeat(2)]
+        assert (await first.transport.dial("h:41002")).peer == N2
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("case", ["another authority", "no certificate", "no TLS", "TLS 1.2"])
+async def test_mutual_tls_refuses_who_shows_no_certificate_of_ours(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, case: str
+) -> None:
+    """Although he knows the secret."""
+    authority = Authority(tmp_path, "n1", "n2")
+    network, book = MemoryNetwork(), {"n2": "h:41002"}
+    second = Node(network, N2, book, tls=authority.certificates("n2"))
+    theirs: Certificates | None = authority.certificates("n1")
+    if case == "another authority":
+        authority.issue("n1", trustme.CA())
+        theirs = authority.certificates("n1")
+    elif case == "no certificate":
+        theirs = authority.certificates("n1")
+        theirs._client = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    elif case == "TLS 1.2":
+        theirs = authority.certificates("n1")
+        theirs.client.minimum_version = ssl.TLSVersion.TLSv1_2
+        theirs.client.maximum_version = ssl.TLSVersion.TLSv1_2
+    else:
+        theirs = None
+    first = Node(network, N1, book, tls=theirs)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await settled()
+        assert first.lost and not second.got and not second.met
+        assert set(second.transport.statistics().handshakes.refused_total) <= {"closed", "malformed"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_listener_with_a_certificate_for_another_host_is_not_believed(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The name that was dialled must be in the certificate."""
+    authority = Authority(tmp_path, "n1", "n2")
+    network, book = MemoryNetwork(), {"n2": "other:41002"}
+    first = Node(network, N1, book, tls=authority.certificates("n1"))
+    second = Node(network, N2, book, tls=authority.certificates("n2"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await settled()
+        assert first.lost and not second.got
         nursery.cancel_scope.cancel()

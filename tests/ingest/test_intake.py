@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from arc.catalog.commands import Command, DeclareColumns
+from arc.catalog.results import Result
 from arc.errors import DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Kind, Refused
 from arc.ingest.config import IngestConfig
-from arc.ingest.requests import AllRefused
+from arc.ingest.requests import AllRefused, Written
 from arc.system import SystemDisk
 from tests.ingest.writepath import open_write_path, values, write
 
@@ -110,6 +111,30 @@ async def test_two_racing_retries_store_once(tmp_path: Path) -> None:
             for _ in range(5):
                 nursery.start_soon(path.intake.write, write(values(10), key="same"))
         assert path.rows() == 10
+
+
+async def test_a_twin_that_waited_for_its_schema_until_the_first_was_stored_stores_nothing(tmp_path: Path) -> None:
+    """Its client gave up and asked again with the same key; an election takes longer (world seed 70124)."""
+    async with open_write_path(tmp_path) as path:
+        propose, release = path.proposer.propose, trio.Event()
+        answers: list[Written] = []
+
+        async def held(command: Command) -> Result:
+            path.proposer.propose = propose  # type: ignore[method-assign]
+            await release.wait()
+            return await propose(command)
+
+        async def first() -> None:
+            answers.append(await path.intake.write(write(values(10), key="same")))
+
+        path.proposer.propose = held  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await trio.testing.wait_all_tasks_blocked()
+            answers.append(await path.intake.write(write(values(10), key="same")))
+            release.set()
+        assert path.rows() == 10
+        assert {(answer.position, answer.rows) for answer in answers} == {(answers[0].position, 10)}
 
 
 async def test_strict_request_with_one_bad_line_stores_and_declares_nothing(tmp_path: Path) -> None:

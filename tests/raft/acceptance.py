@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "raft-acceptance.md"
 PLACES = (
-    *("tests/raft", "tests/cluster/test_transport.py", "tests/wire", "simulations", "tests/simulations"),
-    "tests/e2e",
+    *("tests/raft", "tests/cluster/test_transport.py", "tests/cluster/test_calls.py", "tests/wire", "simulations"),
+    *("tests/simulations", "tests/e2e"),
 )
 """Folders and files; the rest of tests/cluster names promises (tests/test_promises.py), whose ids also begin with P."""
 

@@ -1,0 +1,121 @@
+"""What this node may do now, for load balancers, gates and the pages that explain it: one place for every reason not to.
+
+Reasons come from the parts whose matter they are, asked anew each time, so none can be forgotten when it is gone. A
+node that passes writes on to the one that takes them is ready; whether it takes them itself is another question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from arc.catalog.roles import NodeRole
+from arc.errors import Unavailable
+from arc.ids import Position
+
+SEEN_SECONDS = 5.0
+"""How long a query waits to see what its caller has seen. A healthy node needs milliseconds; a client's patience is
+longer.
+"""
+
+
+class Rows(Protocol):
+    """The rows of this node; `duties.WriterDuty`."""
+
+    @property
+    def closed_because(self) -> str | None:
+        """Why no writes are taken; None while they are."""
+        ...
+
+    @property
+    def behind(self) -> str | None:
+        """Why queries may lack acknowledged rows; None when they cannot."""
+        ...
+
+    async def wait_admitted(self, sequence: int) -> None:
+        """Return once queries here see that record."""
+        ...
+
+    async def flush_all(self) -> None:
+        """Write every buffered row to files. Raises Unavailable."""
+        ...
+
+
+class WaitIndex(Protocol):
+    """`cluster.feed.Feed.wait_index`."""
+
+    async def __call__(self, index: int, /) -> object:
+        """Return once the catalog has reached the index."""
+        ...
+
+
+class Readiness:
+    """``membership`` says why this node does not take part in its cluster as it should; None when it does. ``holds``:
+    whether it holds the writer lease. ``forwards``: whether requests that are not for it go to whom they are for.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        wait_index: WaitIndex,
+        *,
+        role: NodeRole,
+        membership: Callable[[], str | None],
+        holds: Callable[[], bool],
+        forwards: bool,
+    ) -> None:
+        self._rows = rows
+        self._wait_index = wait_index
+        self._role = role
+        self._membership = membership
+        self._holds = holds
+        self._forwards = forwards
+        self.starting: str | None = "the node is starting"
+        self.stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Readiness {self.not_ready() or 'ready'}>"
+
+    def behind(self) -> str | None:
+        """Why the catalog here may lack what was agreed on long ago; None once it has caught up after the start."""
+        return self.starting
+
+    def not_ready(self) -> str | None:
+        """Why nothing should be sent here; None when this node serves, itself or by passing on."""
+        if not self._forwards:
+            return self.refuses_writes() or self.refuses_queries()
+        return self._refuses_all() or (self._rows.closed_because if self._holds() else None)
+
+    def refuses_writes(self) -> str | None:
+        """Why this node itself takes no writes; None when it does."""
+        return self._refuses_all() or self._rows.closed_because
+
+    def refuses_queries(self) -> str | None:
+        """Why this node itself answers no queries; None when it does."""
+        if not self._role.capabilities.can_query:
+            return self._refuses_all() or f"this node is a {self._role}"
+        return self._refuses_all() or self._rows.behind
+
+    def _refuses_all(self) -> str | None:
+        return self.starting or ("the node is stopping" if self.stopping else self._membership())
+
+    async def wait_seen(self, position: Position | None, index: int | None) -> None:
+        """Return once queries here see that write and that entry of the catalog. Raises Unavailable when not soon."""
+        with trio.move_on_after(SEEN_SECONDS):
+            if index is not None:
+                await self._wait_index(index)
+            if position is not None:
+                # An epoch is the index of its grant: who has applied it knows of no later rows under an older one.
+                await self._wait_index(position.epoch)
+                await self._rows.wait_admitted(position.sequence)
+            return
+        raise Unavailable(
+            f"this node has not seen position {position} or index {index} within {SEEN_SECONDS:g} s",
+            code="not_seen_yet",
+        )
+
+    async def flush_all(self) -> None:
+        """Write every buffered row to files. Raises Unavailable."""
+        await self._rows.flush_all()
