@@ -29,7 +29,7 @@ from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.config import Config
-from arc.duties import WriterDuty
+from arc.duties import ReplicationStatistics, WriterDuty
 from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ids import NodeId, Position
 from arc.ingest.buffer import Buffer, BufferStatistics
@@ -44,6 +44,9 @@ from arc.query.registry import QueryStatistics
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
 from arc.raft.types import Peer
+from arc.replication.crossing import Replication
+from arc.replication.keeper import InSyncStatistics
+from arc.replication.sender import SenderStatistics
 from arc.security import tokens
 from arc.storage.keeper import DATA, Drift, FileKeeper, KeeperStatistics
 from arc.storage.wal.log import WalStatistics
@@ -79,6 +82,9 @@ class NodeStatistics:
     wal: WalStatistics | None
     flush: FlushStatistics | None
     registrar: RegistrarStatistics | None
+    replication: ReplicationStatistics | None
+    sender: SenderStatistics | None
+    in_sync: InSyncStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
     peers: TransportStatistics | None
@@ -183,8 +189,14 @@ async def run_node(
             ports=ports,
             node=node,
             catalog=catalog,
+            feed=feed,
             propose=proposals,
             buffer=buffer,
+            replication=Replication(),
+            post=None,
+            is_readable=keeper.is_here,
+            stored=keeper.came,
+            leader_heard=lambda: 0.0,
             log=log,
         )
         engine = Engine(
@@ -203,13 +215,17 @@ async def run_node(
 
         def statistics() -> NodeStatistics:
             path = writer.statistics()
+            reign = path.reign if path is not None else None
             return NodeStatistics(
-                ingest=path.ingest if path is not None else None,
+                ingest=reign.ingest if reign is not None else None,
                 buffer=path.buffer if path is not None else None,
                 memory=path.memory if path is not None else None,
                 wal=path.wal if path is not None else None,
-                flush=path.flush if path is not None else None,
-                registrar=path.registrar if path is not None else None,
+                flush=reign.flush if reign is not None else None,
+                registrar=reign.registrar if reign is not None else None,
+                replication=path.replication if path is not None else None,
+                sender=reign.sender if reign is not None else None,
+                in_sync=reign.in_sync if reign is not None else None,
                 query=queries.statistics(),
                 catalog=proposals.statistics(),
                 peers=consensus.transport.statistics() if consensus.transport is not None else None,
@@ -282,13 +298,11 @@ async def run_node(
             return
         state.starting = "the node is starting"
         lease = catalog().leases["writer"]
-        recovered = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
         if lease.holder == node:
             _tell_drift(log, await keeper.look(catalog().all_files()))
-            recovered = await nursery.start(writer.run, lease.epoch, on_progress)
         else:
             state.elsewhere = f"the rows are on {lease.holder}, which holds the writer lease; ask it"
-            writer.stand_aside(state.elsewhere)
+        recovered = await nursery.start(writer.run, on_progress)
         state.starting = None
         log.info("node_ready", host=config.server.host, port=port, recovered_rows=recovered.rows, epoch=lease.epoch)
         on_started(

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from arc.cli.main import main
 from arc.ports import Buffer
-from arc.storage.wal.log import StoredKey, WalLog
+from arc.storage.wal.keys import StoredKey
+from arc.storage.wal.log import WalLog
 
 _next_sequence = [0]
 

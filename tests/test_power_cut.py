@@ -24,7 +24,7 @@ from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed
 from arc.duties import WriterDuty
-from arc.ids import Epoch, NodeId
+from arc.ids import NodeId
 from arc.ingest.buffer import Buffer
 from arc.ingest.columns import Column, Decoded, Kind, Request
 from arc.ingest.config import IngestConfig
@@ -32,6 +32,7 @@ from arc.ingest.requests import WriteRequest
 from arc.ports import BLOCK_BYTES
 from arc.raft.config import Config as RaftConfig
 from arc.raft.types import Peer
+from arc.replication.crossing import Replication
 from arc.storage.config import StorageConfig, WalConfig
 from arc.storage.keeper import DATA, FileKeeper
 from arc.telemetry import Log
@@ -113,6 +114,7 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
         running_consensus(ports, SMALL_LOG, cluster, me, is_founder=True, fsm=fsm, feed=feed, log=log) as consensus,
         trio.open_nursery() as nursery,
     ):
+        keeper = FileKeeper(disk, ports.workers, ports.clock, StorageConfig())
         writer = WriterDuty(
             ingest=IngestConfig(),
             wal=SMALL_WAL,
@@ -120,15 +122,21 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
             ports=ports,
             node=NODE,
             catalog=lambda: fsm.catalog,
+            feed=feed,
             propose=consensus.proposals,
             buffer=buffer,
+            replication=Replication(),
+            post=None,
+            is_readable=keeper.is_here,
+            stored=keeper.came,
+            leader_heard=lambda: 0.0,
             log=log,
         )
         await consensus.catch_up()
         for command in bootstrap_commands(fsm.catalog, NODE, 0, None):
             (await consensus.proposals.propose(command)).unwrap()
-        await FileKeeper(disk, ports.workers, ports.clock, StorageConfig()).look(fsm.catalog.all_files())
-        await nursery.start(writer.run, Epoch(fsm.catalog.lease_epoch("writer")), lambda progress: None)
+        await keeper.look(fsm.catalog.all_files())
+        await nursery.start(writer.run, lambda progress: None)
         yield Running(writer, fsm, buffer, disk)
         nursery.cancel_scope.cancel()
 

@@ -1,62 +1,28 @@
-"""Requests that are for another node: sent there, answered from there, sent again elsewhere when that is safe.
+"""Requests that may be for another node: the door. What is for this node goes on as it came, the rest is sent away.
 
-For each request: choose (`arc.cluster.router`), send (`arc.api.forward_attempt`), and when there is no answer decide
-what is honest. A request is sent again only from a body that is still whole, only while nothing of an answer was sent
-to the client, and a write whose fate is unknown only under an idempotency key, so that it is stored once. Where that
-cannot be had the client is told which of the two it is: nothing was stored (503, a code of its own), or nobody knows
-(503 ``outcome_unknown``). Texts for clients name no addresses; logs do (P-40).
-
-When nobody can take a request it waits a little for somebody who can: a new holder of the lease is there within
-seconds. A node that failed is asked again only after a pause that grows, and only if nobody else can be asked.
+A node alone has no forwarder, and its requests pay one comparison. With one, a request for this node pays one choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeGuard
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import trio
 
 from arc.api.errors import ClientGone
 from arc.api.exchange import Exchange
-from arc.api.forward_attempt import Attempt, Failure, Fate, Upload
-from arc.api.forward_head import KEY, Framing, check_hops, request_head
+from arc.api.forward_request import Means, RoutedRequest, is_good
+from arc.api.heads import Head
 from arc.api.query import least_seen, wants_strong
 from arc.api.replies import Reply
 from arc.api.routes import Routed, Stream
-from arc.cluster.router import (
-    Candidate,
-    Forward,
-    Local,
-    NoReaderAvailable,
-    NoWriterAvailable,
-    Router,
-    RouterStatistics,
-    Wish,
-)
-from arc.errors import ArcError, OutcomeUnknown, Overloaded, TimedOut, Unavailable
+from arc.cluster.router import Forward, Local, Router, RouterStatistics, Wish
+from arc.errors import ArcError, Unavailable
 from arc.ids import NodeId
 from arc.ports import Rng
 from arc.telemetry import Log
-from arc.wire.http import AnswerHead, HttpClient, HttpClientStatistics
-
-LOOK_SECONDS = 0.25
-"""How often a waiting request looks although it was not told of a change: who reaches us next may be known only
-by trying."""
-
-PAUSE_SECONDS = 0.1
-PAUSE_GROWTH = 4.0
-"""0.1, 0.4, 1.6 s: with the default wait a node that is alone able is asked four times."""
-
-HURRY_SECONDS = 0.05
-"""Requests that failed together go to the next node spread over this time."""
-
-REFUSED_BUT_MAY_WORK = frozenset(
-    {"unavailable", "not_holder", "not_seen_yet", "forward_loop", "no_writer_available", "no_reader_available"}
-)
-"""Codes of answers that say: nothing happened, and somebody else, or this one soon, may do it."""
+from arc.wire.http import HttpClient, HttpClientStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,353 +62,71 @@ class Forwarder:
         query_bytes_max: int,
     ) -> None:
         self.node = node
-        self.router = router
-        self.client = client
-        self.rng = rng
-        self.log = log
-        self.wait_change = wait_change
-        self.query_bytes_max = query_bytes_max
-        self.waiting = 0
-        self.held_bytes = 0
-        self.local = self.attempts = self.failed = self.waited = self.refused = 0
+        self._router = router
+        self._means = Means(
+            node=node,
+            router=router,
+            client=client,
+            rng=rng,
+            log=log,
+            wait_change=wait_change,
+            query_bytes_max=query_bytes_max,
+        )
 
     def __repr__(self) -> str:
-        return f"<Forwarder {self.node} waiting={self.waiting} held={self.held_bytes}>"
+        return f"<Forwarder {self.node} waiting={self._means.waiting} held={self._means.held_bytes}>"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep connections to other nodes between requests, until cancelled. Without it each request opens one."""
-        await self.client.run(task_status=task_status)
+        await self._means.client.run(task_status=task_status)
 
     def holds_lease(self) -> bool:
         """Whether this node holds the writer lease, as far as its catalog tells."""
-        return self.router.holds_lease()
+        return self._router.holds_lease()
 
     async def serve(self, exchange: Exchange, kind: Routed, here: Stream) -> Reply | None:
         """Answer a request: by ``here`` when it is for this node.
 
         Raises what ``here`` raises, Unavailable, OutcomeUnknown, TooLarge, Overloaded, ClientGone, BodyStalled.
         """
-        request = _Request(self, exchange, kind)
-        plan = request.plan_at_once()
+        wish = None if kind != "query" else _wish(exchange.head)
+        plan = self._plan_at_once(wish)
         if isinstance(plan, Local):
-            self.local += 1
+            self._means.local += 1
             return await here(exchange)
-        self.router.retries.pay_in(self.router.config.retry_share)
+        self._router.retries.pay_in(self._router.config.retry_share)
         try:
-            return await request.run(plan, here)
+            return await RoutedRequest(self._means, exchange, kind, wish).run(plan, here)
         except ClientGone:
             raise
         except ArcError:
-            self.failed += 1
+            self._means.failed += 1
             raise
+
+    def _plan_at_once(self, wish: Wish | None) -> Local | Forward | None:
+        """The choice now; None when nobody, or only this node and not just now, can take it."""
+        try:
+            plan = self._router.plan_write() if wish is None else self._router.plan_query(wish)
+        except Unavailable:
+            return None
+        return plan if is_good(plan) else None
 
     def statistics(self) -> ForwardStatistics:
         """The counts so far."""
         return ForwardStatistics(
-            local_total=self.local,
-            attempts_total=self.attempts,
-            failed_total=self.failed,
-            waited_total=self.waited,
-            refused_total=self.refused,
-            waiting=self.waiting,
-            held_bytes=self.held_bytes,
-            router=self.router.statistics(),
-            connections=self.client.statistics(),
+            local_total=self._means.local,
+            attempts_total=self._means.attempts,
+            failed_total=self._means.failed,
+            waited_total=self._means.waited,
+            refused_total=self._means.refused,
+            waiting=self._means.waiting,
+            held_bytes=self._means.held_bytes,
+            router=self._router.statistics(),
+            connections=self._means.client.statistics(),
         )
 
-    @contextmanager
-    def hold(self, size_bytes: int) -> Iterator[None]:
-        """Count bytes of a body that is kept. Raises Overloaded."""
-        if not self.has_room(size_bytes):
-            self.refused += 1
-            raise Overloaded("too many requests for other nodes are under way; try again shortly")
-        self.held_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self.held_bytes -= size_bytes
 
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether so much may be kept."""
-        return self.held_bytes + size_bytes <= self.router.config.held_bytes_max
-
-    @contextmanager
-    def waiting_room(self, reason: ArcError) -> Iterator[None]:
-        """Count a request as waiting. Raises ``reason`` when too many wait already."""
-        if self.waiting >= self.router.config.waiting_max:
-            self.refused += 1
-            raise reason
-        self.waiting += 1
-        self.waited += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
-
-
-class _Request:
-    """One request on its way: who was asked, since when nobody could, and what can have happened."""
-
-    def __init__(self, owner: Forwarder, exchange: Exchange, kind: Routed) -> None:
-        self._owner = owner
-        self._router = owner.router
-        self._config = owner.router.config
-        self._exchange = exchange
-        self._kind = kind
-        self._is_write = kind != "query"
-        self._wish: Wish | None = None
-        if not self._is_write:
-            position, index = least_seen(exchange.head)
-            self._wish = Wish(index=index, position=position, is_strong=wants_strong(exchange.head))
-        self._retries = 0
-        self._failures: dict[NodeId, int] = {}
-        self._paused: dict[NodeId, float] = {}
-        self._deadline: float | None = None
-        self._stored_maybe_at: NodeId | None = None
-        self._added_key: bytes | None = None
-        self._is_keyed = False
-
-    def plan_at_once(self) -> Local | Forward | None:
-        """The choice now; None when nobody, or only this node and not just now, can take it."""
-        try:
-            plan = self._plan()
-        except Unavailable:
-            return None
-        return None if isinstance(plan, Local) and plan.refuses else plan
-
-    async def run(self, plan: Forward | None, here: Stream) -> Reply | None:
-        """Have it answered."""
-        with ExitStack() as held:
-            upload = await self._take_body(held)
-            self._choose_key(upload)
-            while True:
-                chosen = plan if plan is not None else await self._wait_for_plan()
-                plan = None
-                if isinstance(chosen, Local):
-                    self._check_same_holder(self._owner.node)
-                    return await self._serve_here(upload, here)
-                target = chosen.candidates[0]
-                self._check_same_holder(target.node)
-                check_hops(self._exchange.head, self._owner.node)
-                self._owner.attempts += 1
-                failure = await self._attempt(target, upload, has_other=len(chosen.candidates) > 1)
-                if failure is None:
-                    return None
-                await self._go_on(target, failure, upload)
-
-    # ---- the body
-
-    async def _take_body(self, held: ExitStack) -> Upload:
-        exchange, owner = self._exchange, self._owner
-        declared = exchange.head.content_length()
-        if not self._is_write:
-            body = await exchange.body.read(owner.query_bytes_max, owner.hold, held)
-            return Upload(exchange.body, body, is_whole=True, declared=len(body))
-        limit = self._config.held_body_bytes_max
-        size = limit if declared is None else declared
-        if size > limit or not owner.has_room(size):
-            return Upload(exchange.body, b"", is_whole=False, declared=declared)
-        held.enter_context(owner.hold(size))
-        pieces: list[bytes] = []
-        taken = 0
-        while taken <= limit and (piece := await exchange.body.take()):
-            pieces.append(piece)
-            taken += len(piece)
-        return Upload(exchange.body, b"".join(pieces), is_whole=exchange.body.complete, declared=declared)
-
-    def _choose_key(self, upload: Upload) -> None:
-        """A write that can be sent again gets a key when it has none and may have one."""
-        if not self._is_write or KEY in self._exchange.head.headers:
-            self._is_keyed = self._is_write
-        elif upload.is_whole and self._config.retries and self._router.keys.take():
-            self._added_key = b"arc-" + self._owner.rng.bytes(16).hex().encode()
-            self._is_keyed = True
-
-    async def _serve_here(self, upload: Upload, here: Stream) -> Reply | None:
-        exchange = self._exchange
-        self._owner.local += 1
-        head = exchange.head
-        if self._stored_maybe_at is not None and self._added_key is not None:
-            head = replace(head, headers={**head.headers, KEY: self._added_key})
-        exchange.head = head
-        exchange.body = exchange.body.with_beginning(head, upload.kept)
-        return await here(exchange)
-
-    # ---- choosing
-
-    def _plan(self) -> Local | Forward:
-        now = trio.current_time()
-        paused = tuple(node for node, until in self._paused.items() if until > now)
-        return self._router.plan_write(paused) if self._wish is None else self._router.plan_query(self._wish, paused)
-
-    async def _wait_for_plan(self) -> Local | Forward:
-        last = self._try_plan()
-        if _is_good(last):
-            return last
-        deadline = self._wait_deadline()
-        with self._owner.waiting_room(self._nobody(last)):
-            while not _is_good(last) and (now := trio.current_time()) < deadline:
-                wake = min([deadline, now + LOOK_SECONDS, *(until for until in self._paused.values() if until > now)])
-                await self._wait_until(wake)
-                last = self._try_plan()
-        if _is_good(last):
-            return last
-        if isinstance(last, Local) and self._stored_maybe_at is None:
-            return last  # its own words are better than ours
-        raise self._nobody(last)
-
-    def _try_plan(self) -> Local | Forward | Unavailable:
-        try:
-            return self._plan()
-        except Unavailable as error:
-            return error
-
-    def _wait_deadline(self) -> float:
-        if self._deadline is None:
-            self._deadline = trio.current_time() + self._config.failover_wait_seconds
-        return self._deadline
-
-    async def _wait_until(self, wake: float) -> None:
-        """Until then, or until something changed. Raises ClientGone."""
-        exchange = self._exchange
-        gone = False
-
-        async def watch_client() -> None:
-            nonlocal gone
-            await exchange.body.wait_gone()
-            gone = True
-            scope.cancel()
-
-        with trio.move_on_at(wake) as scope:
-            async with trio.open_nursery() as nursery:
-                if exchange.body.complete:
-                    nursery.start_soon(watch_client)
-                await self._owner.wait_change()
-                scope.cancel()
-        if gone:
-            raise ClientGone
-
-    # ---- sending
-
-    async def _attempt(self, target: Candidate, upload: Upload, *, has_other: bool) -> Failure | None:
-        # An old connection may be dead without our knowing: it is used only where trying again is safe.
-        may_reuse = upload.is_whole and self._is_safe_again()
-        failure, was_stale = await self._attempt_once(target, upload, may_reuse=may_reuse, has_other=has_other)
-        if failure is not None and was_stale:
-            if self._is_write and failure.fate is Fate.UNKNOWN:
-                self._stored_maybe_at = target.node
-            failure, _ = await self._attempt_once(target, upload, may_reuse=False, has_other=has_other)
-        return failure
-
-    async def _attempt_once(
-        self, target: Candidate, upload: Upload, *, may_reuse: bool, has_other: bool
-    ) -> tuple[Failure | None, bool]:
-        attempt = Attempt(
-            exchange=self._exchange,
-            upload=upload,
-            target=target,
-            head=request_head(
-                self._exchange,
-                target,
-                node=self._owner.node,
-                added_key=self._added_key,
-                framing=_framing(self._exchange, upload),
-            ),
-            config=self._config,
-            answer_seconds=(
-                self._config.write_timeout_seconds if self._kind == "write" else self._config.query_timeout_seconds
-            ),
-            is_write=self._is_write,
-            given_up=lambda: self._router.given_up(target.node, is_write=self._is_write),
-            refusal=lambda answer: self._refusal(answer, upload, target, has_other),
-        )
-        with self._router.sending(target.node):
-            return await attempt.run(self._owner.client, may_reuse=may_reuse), attempt.was_stale
-
-    def _refusal(self, answer: AnswerHead, upload: Upload, target: Candidate, has_other: bool) -> Failure | None:
-        """The failure that an answer amounts to, when it is better not sent on."""
-        if answer.status not in (503, 508):
-            return None
-        code = answer.first(b"x-arc-code").decode("latin-1")
-        failure = Failure(fate=Fate.NOTHING, reason=f"it answered {answer.status} {code}")
-        if self._stored_maybe_at is not None:
-            return failure  # nothing happened this time, but nobody knows about the time before
-        if not upload.can_resend or not self._config.retries:
-            return None
-        if code == OutcomeUnknown.code:
-            is_new_try = self._is_write and self._is_keyed and self._retries < self._config.retries
-            return replace(failure, fate=Fate.UNKNOWN) if is_new_try else None
-        if not (code in REFUSED_BUT_MAY_WORK or (has_other and code == Overloaded.code)):
-            return None
-        is_in_time = has_other or trio.current_time() + self._pause(target.node, 1.0) < self._wait_deadline()
-        return failure if is_in_time else None
-
-    # ---- after a failure
-
-    async def _go_on(self, target: Candidate, failure: Failure, upload: Upload) -> None:
-        """Return when the request may be sent again. Raises what the client is told otherwise."""
-        self._owner.log.warning(
-            "forward_failed", target=target.node, address=target.address, kind=self._kind, reason=failure.reason,
-            may_be_stored=self._is_write and failure.fate is Fate.UNKNOWN,
-        )  # fmt: skip
-        if self._is_write and failure.fate is Fate.UNKNOWN:
-            self._stored_maybe_at = target.node
-        if not upload.can_resend or not self._config.retries or (failure.is_late and failure.fate is Fate.UNKNOWN):
-            raise self._told(failure)
-        if failure.fate is Fate.UNKNOWN:
-            if self._retries >= self._config.retries or not self._is_safe_again() or not self._router.retries.take():
-                raise self._told(failure)
-            self._retries += 1
-        elif trio.current_time() > self._wait_deadline():
-            raise self._told(failure)
-        self._wait_deadline()
-        pause = self._pause(target.node, self._owner.rng.uniform(0.75, 1.25))
-        self._failures[target.node] = self._failures.get(target.node, 0) + 1
-        self._paused[target.node] = trio.current_time() + pause
-        await trio.sleep(self._owner.rng.uniform(0.0, HURRY_SECONDS))
-
-    def _pause(self, node: NodeId, jitter: float) -> float:
-        return PAUSE_SECONDS * PAUSE_GROWTH ** self._failures.get(node, 0) * jitter
-
-    def _is_safe_again(self) -> bool:
-        """Whether asking twice does no more than asking once."""
-        return not self._is_write or self._is_keyed
-
-    def _check_same_holder(self, node: NodeId) -> None:
-        """Raises OutcomeUnknown where the next holder might not know what the one before has stored."""
-        maybe_at = self._stored_maybe_at
-        if maybe_at is not None and maybe_at != node and not self._router.holders_share_keys:
-            raise _outcome_unknown()
-
-    def _told(self, failure: Failure) -> ArcError:
-        if not self._is_write:
-            if failure.is_late:
-                return TimedOut("the node that answers this query did not answer in time")
-            return NoReaderAvailable("the node that was to answer this query did not")
-        if self._stored_maybe_at is not None:
-            return _outcome_unknown()
-        return NoWriterAvailable("the node that takes writes could not be given the whole request; nothing was stored")
-
-    def _nobody(self, last: Local | Forward | Unavailable) -> ArcError:
-        if self._stored_maybe_at is not None:
-            return _outcome_unknown()
-        if isinstance(last, Unavailable):
-            return last
-        return NoWriterAvailable("this node is to take writes and cannot yet; nothing was stored")
-
-
-def _is_good(plan: Local | Forward | Unavailable) -> TypeGuard[Local | Forward]:
-    return isinstance(plan, Forward) or (isinstance(plan, Local) and not plan.refuses)
-
-
-def _outcome_unknown() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "the node that takes writes got this one and did not answer; it may be stored. "
-        "Retry with the same Idempotency-Key to be sure that it is stored once"
-    )
-
-
-def _framing(exchange: Exchange, upload: Upload) -> Framing:
-    if upload.is_whole:
-        return len(upload.kept) if upload.kept or exchange.head.method == "POST" else None
-    return "chunked" if upload.declared is None else upload.declared
+def _wish(head: Head) -> Wish:
+    """What a query must see. Raises InvalidRequest."""
+    position, index = least_seen(head)
+    return Wish(index=index, position=position, is_strong=wants_strong(head))

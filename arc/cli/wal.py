@@ -52,7 +52,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Show the segments of the write-ahead log: their records, their bytes, their state. Judges nothing; see verify."""
-    from arc.storage.wal.log import FOLDER
+    from arc.storage.wal.keys import FOLDER
 
     screen = screen_of(context)
     look = read_log(_open(data_dir), FOLDER, with_records=records)
@@ -76,7 +76,7 @@ def verify(context: typer.Context, data_dir: DataFolder = "data", json: Json = F
 
     Exit code 0: whole, perhaps with a torn end that was never acknowledged. 5: damaged, with file and offset.
     """
-    from arc.storage.wal.log import FOLDER
+    from arc.storage.wal.keys import FOLDER
 
     screen = screen_of(context)
     disk = _open(data_dir)
@@ -163,7 +163,7 @@ def _problems(look: Look) -> Iterator[Corrupt]:
 
 def _key_problems(disk: Disk) -> Iterator[Corrupt]:
     from arc.errors import Corrupt
-    from arc.storage.wal.log import load_keys
+    from arc.storage.wal.keys import load_keys
 
     try:
         load_keys(disk)

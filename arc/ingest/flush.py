@@ -18,7 +18,7 @@ import pyarrow as pa
 import trio
 
 from arc.catalog.commands import FlushMark
-from arc.errors import DiskFailed, Unavailable
+from arc.errors import Conflict, DiskFailed, NotFound, Unavailable
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import Buffer, Key, LaneFacts, Sealed
 from arc.ingest.config import IngestConfig
@@ -27,7 +27,7 @@ from arc.ports import Clock, Disk, Workers
 from arc.storage import parquet, paths
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
-from arc.storage.wal.log import StoredKey
+from arc.storage.wal.keys import StoredKey
 from arc.telemetry import Log
 
 TICK_SECONDS = 0.5
@@ -35,6 +35,12 @@ TICK_SECONDS = 0.5
 
 RETRY_SECONDS = 5.0
 """Pause after a flush that the disk or the catalog could not take."""
+
+
+OVER = ("stale_epoch", "not_found")
+"""Refusals that only say that the world went on: another node has the lease, or the measurement was dropped. Whoever
+started the flusher, or told it of the rows, has been told the same and acts on it.
+"""
 
 
 class Registrar(Protocol):
@@ -48,9 +54,8 @@ class Registrar(Protocol):
 class ReleaseLog(Protocol):
     """The log that may shrink after a flush; `storage.wal.log.WalLog`."""
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes held."""
+    def size_from(self, sequence: int) -> int:
+        """Bytes of the segments that hold this record or later ones."""
         ...
 
     async def release(self, below: int, keys: Sequence[StoredKey]) -> int:
@@ -91,7 +96,12 @@ def due(lanes: Iterable[LaneFacts], config: IngestConfig, *, now: float, wal_is_
 
 
 class Flusher:
-    """Flushes what is due, `flush_workers` measurements at a time, one flush per measurement."""
+    """Flushes what is due, `flush_workers` measurements at a time, one flush per measurement.
+
+    ``admitted`` is the sequence up to which rows may become files: a file is for ever, so nothing that a failover could
+    still take back may be in one. ``needed_from`` is the first record that somebody else may still ask the log for.
+    ``stored`` is told of every file that is on the disk, before the catalog knows of it.
+    """
 
     def __init__(
         self,
@@ -108,6 +118,8 @@ class Flusher:
         wal: ReleaseLog,
         registrar: Registrar,
         admitted: Callable[[], int],
+        needed_from: Callable[[], int],
+        stored: Callable[[str], None],
         log: Log,
     ) -> None:
         self._config = config
@@ -122,6 +134,8 @@ class Flusher:
         self._wal = wal
         self._registrar = registrar
         self._admitted = admitted
+        self._needed_from = needed_from
+        self._stored = stored
         self._log = log.bind(component="flush")
         self._slots = trio.CapacityLimiter(config.flush_workers)
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
@@ -137,15 +151,16 @@ class Flusher:
             task_status.started()
             while True:
                 for key in self._due():
-                    nursery.start_soon(self._flush, self._buffer.seal(key))
+                    nursery.start_soon(self._flush, self._buffer.seal(key, self._admitted()))
                 with trio.move_on_after(TICK_SECONDS):
                     await self._asked_came.wait()
                 self._asked_came = trio.Event()
 
     def _due(self) -> list[Key]:
         now = self._clock.now()
-        full = self._wal.size_bytes > self._wal_bytes_max
-        lanes = list(self._buffer.lanes())
+        oldest = self._buffer.oldest_sequence()
+        full = oldest is not None and self._wal.size_from(oldest) > self._wal_bytes_max
+        lanes = list(self._buffer.lanes(self._admitted()))
         ready = [
             key for key in due(lanes, self._config, now=now, wal_is_full=full) if self._retry_at.get(key, now) <= now
         ]
@@ -158,7 +173,7 @@ class Flusher:
 
         The work is done by `run`, not by the caller: one who hangs up must not leave a registration half awaited.
         """
-        targets = self._buffer.last_sequences()
+        targets = self._buffer.last_sequences(self._admitted())
         failures = self._failures
         while left := {key for key, last in targets.items() if self._buffer.holds(key, last)}:
             if self._failures > failures:
@@ -185,6 +200,8 @@ class Flusher:
         """Rows into files, files into the catalog, rows out of memory; None when that must be tried again."""
         try:
             entries = await self._workers.run(self._write_files, sealed)
+            for entry in entries:
+                self._stored(entry.path)
             mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
             await self._registrar.register(entries, [mark])
         except OSError as error:
@@ -194,6 +211,12 @@ class Flusher:
                 raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
             return None
         except Unavailable as error:
+            self._failed(sealed, error.message)
+            return None
+        except (Conflict, NotFound) as error:
+            if error.code not in OVER:
+                self._buffer.unseal(sealed.key)
+                raise
             self._failed(sealed, error.message)
             return None
         except BaseException:
@@ -279,22 +302,13 @@ class Flusher:
         return entries
 
     async def _release_wal(self) -> int:
-        oldest = self._buffer.oldest_sequence()
-        # Everything up to `admitted` is in the buffer or in files; everything above it is still on its way.
-        below = oldest if oldest is not None else self._admitted() + 1
-        living = self._keys.below(below, self._clock.wall_us())
-        keys = [
-            StoredKey(
-                database=database,
-                key=key,
-                epoch=write.position.epoch,
-                sequence=write.position.sequence,
-                rows=write.rows,
-                wall_us=write.wall_us,
-            )
-            for database, key, write in living
-        ]
-        return await self._wal.release(below, keys)
+        return await release_log(
+            self._wal,
+            self._buffer,
+            self._keys,
+            now_us=self._clock.wall_us(),
+            below=min(self._admitted() + 1, self._needed_from()),
+        )
 
     def statistics(self) -> FlushStatistics:
         """Numbers for status and metrics."""
@@ -307,6 +321,27 @@ class Flusher:
             running=self._running,
             last_error=self._last_error,
         )
+
+
+async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *, now_us: int, below: int) -> int:
+    """Give back segments that hold only rows below ``below`` that are in files; returns how many. Raises OSError.
+
+    ``below`` is at most one above what is durable: what is logged beyond may be on its way into the buffer.
+    """
+    oldest = buffer.oldest_sequence()
+    below = below if oldest is None else min(oldest, below)
+    living = [
+        StoredKey(
+            database=database,
+            key=key,
+            epoch=write.position.epoch,
+            sequence=write.position.sequence,
+            rows=write.rows,
+            wall_us=write.wall_us,
+        )
+        for database, key, write in keys.below(below, now_us)
+    ]
+    return await wal.release(below, living)
 
 
 def _is_full(error: OSError) -> bool:

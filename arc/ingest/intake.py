@@ -1,12 +1,16 @@
 """The door for rows: settle, log, wait until durable, make visible, answer.
 
-A write becomes an *entry*. One task takes all waiting entries, numbers their records and appends them to the WAL as
-one durable group; a second one waits until the records are durable everywhere they must be and lets the rows into the
-buffer, in sequence order. Both belong to the intake and not to the request: a client that hangs up cancels only its
-own waiting, and what was logged goes its way.
+A write becomes an *entry*. One task takes all waiting entries, numbers their records, appends them to the WAL as one
+durable group and puts their rows into the buffer, so that the buffer always is what the log is; a second one waits
+until the records are durable everywhere they must be, makes them visible and answers, in sequence order. Both belong to
+the intake and not to the request: a client that hangs up cancels only its own waiting, and what was logged goes its
+way.
 
 An entry's records are always in one group, which the WAL keeps or drops whole; so a request is stored whole or not at
 all.
+
+An intake lives as long as its lease. At its end nobody inside is left without an answer: what was not logged did not
+happen, what was logged has an unknown outcome.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from arc.ingest.keys import IdempotencyKeys, Remembered
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.requests import WriteRequest, Written
 from arc.ingest.settlement import Agreed, Propose, Settlement
+from arc.ingest.visibility import Visibility
 from arc.ports import Clock, Workers
 from arc.storage.wal import record
 
@@ -53,17 +58,29 @@ class AppendRecords(Protocol):
 class WaitDurable(Protocol):
     """Says when a record is durable wherever the write level asks for."""
 
+    def require_able(self) -> None:
+        """Raise Unavailable when nothing could become durable now, so that nothing is begun in vain."""
+        ...
+
     async def wait_durable(self, sequence: int) -> int:
-        """Return the high watermark once it has reached ``sequence``."""
+        """Return how far records may be acknowledged once that is at least ``sequence``. Raises OutcomeUnknown when
+        the reign ended.
+        """
         ...
 
 
 class LocalDurability:
     """Durability on this node alone: what the WAL has synced is durable."""
 
+    def __init__(self, log: AppendRecords) -> None:
+        self._log = log
+
+    def require_able(self) -> None:
+        """Always able."""
+
     async def wait_durable(self, sequence: int) -> int:
         """At once: the intake only asks for records that its own log has."""
-        return sequence
+        return max(sequence, self._log.next_sequence - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +139,7 @@ class Intake:
         buffer: Buffer,
         keys: IdempotencyKeys,
         memory: MemoryBudget,
+        visibility: Visibility,
     ) -> None:
         self._config = config
         self._group_bytes = group_bytes
@@ -141,8 +159,8 @@ class Intake:
         self._waiting_came = trio.Event()
         self._logged_came = trio.Event()
         self._closed_because: str | None = "the node is starting"
-        self._admitted_more = trio.Event()
-        self.admitted_sequence = log.next_sequence - 1
+        self._visibility = visibility
+        self._answered_through = visibility.through
         self._writes = self._rows = self._refused = self._retries = self._failed = self._groups = 0
 
     def __repr__(self) -> str:
@@ -150,11 +168,14 @@ class Intake:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit and admit for ever. Raises DiskFailed, after which the node must stop."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_loop)
-            nursery.start_soon(self._admit_loop)
-            self._closed_because = None
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._commit_loop)
+                nursery.start_soon(self._admit_loop)
+                self._closed_because = None
+                task_status.started()
+        finally:
+            self._end()
 
     def close(self, reason: str) -> None:
         """Refuse new writes from now on; those inside go on."""
@@ -173,10 +194,14 @@ class Intake:
         """Count a request's bytes while it is read and decoded. Raises Overloaded."""
         return self._memory.reserve(size_bytes)
 
+    @property
+    def admitted_sequence(self) -> int:
+        """The last record whose rows queries see."""
+        return self._visibility.through
+
     async def wait_admitted(self, sequence: int) -> None:
         """Return once the rows of this record are visible here. The caller sets the time limit."""
-        while self.admitted_sequence < sequence:
-            await self._admitted_more.wait()
+        await self._visibility.wait(sequence)
 
     async def drain(self) -> None:
         """Wait until every write inside is answered."""
@@ -192,6 +217,7 @@ class Intake:
         """
         if self._closed_because is not None:
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")
+        self._durability.require_able()
         key = request.idempotency_key or ""
         if key and (known := await self._find_retry(request.database, key)) is not None:
             self._retries += 1
@@ -212,6 +238,12 @@ class Intake:
             known = self._keys.find(database, key, now_us)
         if known is None:
             self._keys.check_room(now_us)
+        elif known.position.sequence > self._answered_through:
+            # Logged, by us or by the holder before us, but not durable everywhere yet: no reason to say that it is.
+            with trio.move_on_after(self._config.write_timeout_seconds):
+                await self._durability.wait_durable(known.position.sequence)
+                return known
+            raise self._too_late()
         return known
 
     async def _enter(self, database: str, key: str, agreed: Agreed) -> _Entry:
@@ -241,6 +273,9 @@ class Intake:
         if key and (database, key) in self._in_flight:
             # Two retries settled side by side; the one that is inside wins, this one waits for it.
             return self._in_flight[database, key]
+        if self._closed_because is not None:
+            # Closed while this one was settled: whoever closed it may be waiting for the last one inside.
+            raise Unavailable(f"this node takes no writes now: {self._closed_because}")
         self._memory.take(size_bytes)
         if key:
             self._in_flight[database, key] = entry
@@ -252,14 +287,17 @@ class Intake:
         with trio.move_on_after(self._config.write_timeout_seconds):
             await entry.done.wait()
         if not entry.done.is_set():
-            raise OutcomeUnknown(
-                f"the write was not durable within {self._config.write_timeout_seconds} s; it may still be stored. "
-                "Retry with the same Idempotency-Key to be sure that it is stored once"
-            )
+            raise self._too_late()
         if entry.error is not None:
             raise entry.error
         assert entry.position is not None
         return Written(position=entry.position, rows=entry.rows, refused=refused)
+
+    def _too_late(self) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"the write was not durable within {self._config.write_timeout_seconds} s; it may still be stored. "
+            "Retry with the same Idempotency-Key to be sure that it is stored once"
+        )
 
     async def _commit_loop(self) -> None:
         while True:
@@ -268,7 +306,9 @@ class Intake:
                 await self._waiting_came.wait()
             self._appending = group = self._take_group()
             try:
-                await self._log.append(self._number(group))
+                # Shielded: the end of a reign must not come between the log and the buffer.
+                with trio.CancelScope(shield=True):
+                    await self._log.append(self._number(group))
             except Overloaded as error:
                 self._fail(group, error)
                 continue
@@ -281,6 +321,9 @@ class Intake:
             finally:
                 self._appending = []
             self._groups += 1
+            now = self._clock.now()
+            for entry in group:
+                self._buffer_rows(entry, now)
             self._logged.extend(group)
             self._logged_came.set()
 
@@ -314,38 +357,50 @@ class Intake:
                 sequence += 1
         return records
 
-    async def _admit_loop(self) -> None:
-        while True:
-            if not self._logged:
-                self._logged_came = trio.Event()
-                await self._logged_came.wait()
-            due = self._logged[0].position
-            assert due is not None
-            watermark = await self._durability.wait_durable(due.sequence)
-            now = self._clock.now()
-            while self._logged and self._last_sequence(self._logged[0]) <= watermark:
-                self._admit(self._logged.popleft(), now)
-            self._admitted_more.set()
-            self._admitted_more = trio.Event()
-
-    @staticmethod
-    def _last_sequence(entry: _Entry) -> int:
-        return entry.parts[-1].sequence
-
-    def _admit(self, entry: _Entry, now: float) -> None:
+    def _buffer_rows(self, entry: _Entry, now: float) -> None:
+        """The log has the entry; so have the buffer and the keys from now on, though nobody sees it yet."""
         for part in entry.parts:
-            assert part.sequence == self.admitted_sequence + 1
             self._buffer.add(part.key, part.sequence, part.batch, now, part.columns.size)
-            self.admitted_sequence = part.sequence
         self._memory.give_back(entry.size_bytes)
         if entry.idempotency_key:
             assert entry.position is not None
             stored = Remembered(entry.position, entry.rows, entry.wall_us)
             self._keys.remember(entry.database, entry.idempotency_key, stored)
             del self._in_flight[entry.database, entry.idempotency_key]
+
+    async def _admit_loop(self) -> None:
+        while True:
+            # What a start or a follower's life left in the log counts too, though nobody waits for its answer.
+            if self._answered_through >= self._log.next_sequence - 1:
+                self._logged_came = trio.Event()
+                await self._logged_came.wait()
+            self._answered_through = await self._durability.wait_durable(self._answered_through + 1)
+            self._visibility.show(self._answered_through)
+            while self._logged and self._last_sequence(self._logged[0]) <= self._answered_through:
+                self._admit(self._logged.popleft())
+
+    @staticmethod
+    def _last_sequence(entry: _Entry) -> int:
+        return entry.parts[-1].sequence
+
+    def _admit(self, entry: _Entry) -> None:
         self._writes += 1
         self._rows += entry.rows
         entry.done.set()
+
+    def _end(self) -> None:
+        """The lease is gone, or the node stops: say so to everybody inside."""
+        if self._closed_because is None:
+            self.close("this node does not hold the writer lease any more")
+        for entry in self._logged:
+            self._failed += 1
+            entry.error = OutcomeUnknown(
+                "the node lost the writer lease before this write was durable everywhere; it may still be stored. "
+                "Retry with the same Idempotency-Key to be sure that it is stored once"
+            )
+            entry.done.set()
+        self._logged.clear()
+        self._fail_waiting(Unavailable("the node lost the writer lease before this write began; nothing was stored"))
 
     def _fail(self, entries: Sequence[_Entry], error: ArcError) -> None:
         for entry in entries:

@@ -63,6 +63,21 @@ class IdempotencyKeys:
         self._expire(now_us)
         return [(*name, write) for name, write in self._known.items() if write.position.sequence < sequence]
 
+    def all(self, now_us: int) -> list[tuple[str, str, Remembered]]:
+        """All living keys, oldest first."""
+        self._expire(now_us)
+        return [(*name, write) for name, write in self._known.items()]
+
+    def cut(self, first: int) -> None:
+        """Forget writes whose records the log has lost: from ``first`` on, always whole requests."""
+        gone = [name for name, write in self._known.items() if write.position.sequence >= first]
+        for name in gone:
+            del self._known[name]
+
+    def clear(self) -> None:
+        """Forget everything: what is known now comes from somewhere else."""
+        self._known.clear()
+
     def _expire(self, now_us: int) -> None:
         limit = now_us - self._window_us
         while self._known:

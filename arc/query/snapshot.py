@@ -2,8 +2,11 @@
 
 The catalog version, its files and the buffered rows above its flush marks are taken in one synchronous step, so a row
 is in exactly one of the two places (DURABILITY section 6): a flush that commits a moment later changes the catalog, not
-the version held here. Files of the snapshot are pinned until `Snapshot.release`, so that a compaction may drop them
-from the manifest but not from the disk.
+the version held here. A file that cannot be read on this node yet is left out, and the buffered rows it covers are
+taken instead; where these are gone, the query is refused, since it would be silently short.
+
+Files of the snapshot are pinned until `Snapshot.release`, so that a compaction may drop them from the manifest but not
+from the disk.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import pyarrow as pa
 
 from arc.catalog.fsm import Catalog
 from arc.catalog.schemas import MeasurementSchema
+from arc.errors import Unavailable
+from arc.storage.coverage import split
 from arc.storage.files import FileEntry
 
 
@@ -68,6 +73,19 @@ class BufferedRows(Protocol):
         ...
 
 
+class Coverage(Protocol):
+    """What the write buffer holds: `arc.ingest.buffer.Buffer`."""
+
+    @property
+    def visible(self) -> int:
+        """The last record whose rows may be seen."""
+        ...
+
+    def floor(self, database: str, measurement: str) -> int:
+        """Every row of a record above this that was logged is there."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Snapshot:
     """What a query reads. A table that the catalog does not know is absent from ``tables``. Release it exactly when
@@ -97,14 +115,26 @@ class SnapshotTaker:
     """The one `TakeSnapshot` there is: made of the applied catalog, the write buffer and the keeper of files."""
 
     def __init__(
-        self, catalog: Callable[[], Catalog], buffered: BufferedRows | None = None, pins: PinFiles | None = None
+        self,
+        catalog: Callable[[], Catalog],
+        buffered: BufferedRows | None = None,
+        pins: PinFiles | None = None,
+        *,
+        coverage: Coverage | None = None,
+        is_readable: Callable[[str], bool] | None = None,
     ) -> None:
+        """``is_readable`` says whether a file of the manifest can be read on this node now; without it, all can."""
         self._catalog = catalog
         self._buffered = buffered
         self._pins = pins
+        self._coverage = coverage
+        self._is_readable = is_readable
 
     def __call__(self, tables: Sequence[TableRange]) -> Snapshot:
-        """See `TakeSnapshot`. A table asked for twice gets the union of its ranges."""
+        """See `TakeSnapshot`. A table asked for twice gets the union of its ranges.
+
+        Raises Unavailable when this node has neither the files nor the buffered rows.
+        """
         catalog = self._catalog()
         taken = {(t.database, t.measurement): t for t in merge_ranges(tables)}
         found: dict[tuple[str, str], TableSnapshot] = {}
@@ -112,13 +142,33 @@ class SnapshotTaker:
             schema = catalog.schema(*key)
             if schema is None:
                 continue
-            files = tuple(catalog.files_between(*key, wanted.min_us, wanted.max_us))
-            rows = () if self._buffered is None else self._buffered(*key, catalog.mark(*key))
+            border = self._border(catalog, *key)
+            files = tuple(
+                file
+                for file in catalog.files_between(*key, wanted.min_us, wanted.max_us)
+                if file.last_sequence <= border
+            )
+            rows = () if self._buffered is None else self._buffered(*key, border)
             found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
         paths = tuple(entry.path for table in found.values() for entry in table.files)
         if self._pins is not None and paths:
             self._pins.pin(paths)
         return Snapshot(catalog=catalog, tables=found, _pins=self._pins, _pinned=paths)
+
+    def _border(self, catalog: Catalog, database: str, measurement: str) -> int:
+        """Files answer for records up to this, the buffer for those above."""
+        mark = catalog.mark(database, measurement)
+        if self._coverage is None or self._is_readable is None:
+            return mark
+        floor = self._coverage.floor(database, measurement)
+        files = catalog.files(database, measurement) if floor < mark else ()
+        border = split(files, mark=mark, floor=floor, is_readable=self._is_readable)
+        if border < mark and (border < floor or self._coverage.visible < mark):
+            raise Unavailable(
+                f"files of {database}.{measurement} have not come to this node yet, and their rows are not here either",
+                code="files_missing",
+            )
+        return border
 
 
 def merge_ranges(tables: Sequence[TableRange]) -> tuple[TableRange, ...]:

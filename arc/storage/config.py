@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,33 @@ class WalConfig:
 
     idempotency_keys_max: int = 1_000_000
     """Keys remembered at most; beyond it a write with a new key is refused with 503 until old ones expire."""
+
+    write_level: Literal["replicated", "local"] = "replicated"
+    """``replicated``: a write is acknowledged when it is durable on every node that could take over. ``local``: when it
+    is durable on the node that took it; a failover may then lose acknowledged rows.
+    """
+
+    min_insync: int = 0
+    """With fewer nodes in sync, the writer's own included, writes are refused with 503 ``not_enough_replicas``. 0: two,
+    as soon as two nodes that take writes are part of the cluster, else one.
+    """
+
+    lag_timeout_seconds: float = 10.0
+    """A node that could take over, but has not confirmed new records for this long, is left out of the in-sync set,
+    so that writes go on without it.
+    """
+
+    lease_seconds: float = 5.0
+    """A writer that has not heard the leader of the cluster for this long takes no more writes until it does."""
+
+    follower_window_bytes: int = 16 << 20
+    """Records on their way to one follower and not confirmed by it, at most; also what the writer keeps in memory for
+    followers. Who falls further behind is served from the log's segments.
+    """
+
+    def __post_init__(self) -> None:
+        if not (self.lag_timeout_seconds > 0 and self.lease_seconds > 0 and self.follower_window_bytes > 0):
+            raise ValueError("lag_timeout_seconds, lease_seconds and follower_window_bytes must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,14 +119,19 @@ class Answered:
 
 
 class Client:
-    """One request of one client. It hangs up when ``gone`` is set; ``begun`` is set with the answer's head."""
+    """One request of one client. It hangs up when ``gone`` is set.
+
+    With ``end`` it says only when that is set that its body is complete.
+    """
 
     def __init__(
         self, world: World, path: str, body: bytes | Sequence[bytes], *, method: str = "POST",
         headers: Sequence[tuple[str, str]] = (), token: str = ADMIN, sized: bool = True,
+        end: trio.Event | None = None,
     ) -> None:  # fmt: skip
         path, _, query = path.partition("?")
         self._world = world
+        self._end = end
         self._pieces = [body] if isinstance(body, bytes) else list(body)
         pairs = [("host", "public.example"), ("authorization", f"Bearer {token}"), *headers]
         if sized and method == "POST":
@@ -137,7 +142,6 @@ class Client:
             "headers": [(name.encode(), value.encode()) for name, value in pairs],
         }  # fmt: skip
         self.gone = trio.Event()
-        self.begun = trio.Event()
         self.taken = 0
         self.answered = Answered()
         self._finished = trio.Event()
@@ -154,7 +158,11 @@ class Client:
         if self._pieces:
             piece = self._pieces.pop(0)
             self.taken += 1
-            return {"type": "http.request", "body": piece, "more_body": bool(self._pieces)}
+            return {"type": "http.request", "body": piece, "more_body": bool(self._pieces) or self._end is not None}
+        if self._end is not None:
+            await self._end.wait()
+            self._end = None
+            return {"type": "http.request", "body": b"", "more_body": False}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._either, self.gone, nursery.cancel_scope)
             nursery.start_soon(self._either, self._finished, nursery.cancel_scope)
@@ -169,7 +177,6 @@ class Client:
         if message["type"] == "http.response.start":
             self.answered.status = message["status"]
             self.answered.headers = list(message["headers"])
-            self.begun.set()
             return
         if message.get("body"):
             self.answered.pieces.append(message["body"])

@@ -216,7 +216,7 @@ async def test_a_large_body_is_passed_on_while_it_comes_and_kept_nowhere() -> No
     server = Server([(hear(b"x" * 50_000), say(STORED))])
     async with cluster(N1, N2, servers={"n2": server}, held_body_bytes_max=10_000) as nodes:
         got = await nodes.ask(body=pieces)()
-        assert nodes.forwarder.held_bytes == 0
+        assert nodes.forwarder.statistics().held_bytes == 0
     assert got.status == 204
     sent = sent_headers(server)
     assert sent["content-length"] == ["50000"]
@@ -235,9 +235,10 @@ async def test_a_body_of_unknown_length_is_kept_while_it_is_short(count: int) ->
 
 
 async def test_a_refusal_in_the_middle_of_a_large_body_reaches_the_client_at_once() -> None:
-    server = Server([(hear(), say(answer(413, b"too much")), hang)])
+    server = Server([(hear(), say(answer(413, b"too much")), hear(b"never"))])
     async with cluster(N1, N2, servers={"n2": server}, held_body_bytes_max=10_000) as nodes:
         got = await nodes.ask(body=[b"x" * 1000] * 5000)()
+        assert len(server.heard[0]) < 1_000_000, "the rest is not sent to whoever refused it"
     assert (got.status, got.body, got.is_whole) == (413, b"too much", True)
 
 
@@ -245,7 +246,7 @@ async def test_beyond_the_memory_for_kept_bodies_writes_are_sent_once_and_querie
     options = {"held_body_bytes_max": 100, "held_bytes_max": 100}
     servers = {"n2": Server([STORES])}
     async with cluster(reader("n1", refuses_queries="x"), N2, servers=servers, **options) as nodes:
-        with nodes.forwarder.hold(95):
+        with nodes.forwarder._means.hold(95):
             got = await nodes.ask()()
             asked = await nodes.ask("/api/v1/query", SQL)()
     assert got.status == 204
@@ -307,6 +308,14 @@ async def test_a_body_that_was_not_sent_whole_stored_nothing_and_the_client_is_t
     assert "nothing was stored" in json.loads(got.body)["error"]
 
 
+async def test_a_body_whose_every_byte_was_sent_may_be_stored_though_its_end_was_not_seen_here() -> None:
+    """With a length the other node knows the end when it has the last byte."""
+    server = Server([(hear(b"x" * 2000),)])
+    async with cluster(N1, N2, servers={"n2": server}, held_body_bytes_max=5) as nodes:
+        got = await nodes.ask(body=[b"x" * 1000] * 2, end=trio.Event())()
+    assert (got.status, code_of(got)) == (503, "outcome_unknown")
+
+
 async def test_a_large_body_of_which_nothing_was_taken_yet_can_still_go_elsewhere(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -349,6 +358,15 @@ async def test_retries_end_when_their_budget_is_spent() -> None:
         got = await nodes.ask()()
     assert (got.status, code_of(got)) == (503, "outcome_unknown")
     assert len(server.heard) == 1
+
+
+async def test_every_forwarded_request_earns_a_share_of_a_retry() -> None:
+    server = Server([STORES, STORES, BREAKS, STORES])
+    async with cluster(N1, N2, servers={"n2": server}, retry_share=0.5) as nodes:
+        while nodes.router.retries.take():
+            pass
+        assert [(await nodes.ask()()).status for _ in range(3)] == [204, 204, 204]
+    assert nodes.router.retries.refused == 1
 
 
 async def test_a_sick_node_is_asked_a_few_times_with_growing_pauses_and_then_the_client_is_told(
@@ -505,6 +523,23 @@ async def test_a_silent_node_has_limits_for_the_connection_and_for_the_answer(
         assert (got.status, code_of(got)) == (503, "no_writer_available")
 
 
+async def test_an_import_may_take_as_long_as_a_query(autojump_clock: trio.testing.MockClock) -> None:
+    server = Server([(hear(LINES), pause(50.0), say(answer(200, b"done")))])
+    options = {"write_timeout_seconds": 4.0, "query_timeout_seconds": 55.0}
+    async with cluster(N1, N2, servers={"n2": server}, **options) as nodes:
+        got = await nodes.ask("/api/v1/import/lp")()
+    assert (got.status, got.body) == (200, b"done")
+
+
+async def test_an_answer_that_stands_still_is_cut(autojump_clock: trio.testing.MockClock) -> None:
+    said = b"HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\nhalf"
+    server = Server([(hear(LINES), say(said), hang)])
+    async with cluster(N1, N2, servers={"n2": server}, idle_timeout_seconds=7.0) as nodes:
+        got = await nodes.ask()()
+        assert round(trio.current_time()) == 7
+    assert (got.body, got.is_whole) == (b"half", False)
+
+
 async def test_an_answer_of_a_node_that_lost_the_lease_is_waited_for_a_moment_only(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -533,7 +568,7 @@ async def test_a_client_that_hangs_up_ends_the_request_at_the_other_node(is_larg
             client.gone.set()
         await server.ended[0].wait()
         assert nodes.router.get_active_connections(N2.name) == 0
-        assert nodes.forwarder.held_bytes == 0
+        assert nodes.forwarder.statistics().held_bytes == 0
     assert client.answered.status == 0
 
 

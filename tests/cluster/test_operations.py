@@ -51,7 +51,7 @@ async def test_since_when_the_leader_leads_is_known_by_this_nodes_clock(
 def test_the_pages_of_the_api_can_look_at_it_and_ask_it() -> None:
     """The checker of types proves it; here it is only said."""
     view: ClusterView = Stage(trio_of_nodes()).operations
-    assert [each.name for each in view.nodes()] == ["n1", "n2", "n3"]
+    assert [each.name for each in view.look().nodes] == ["n1", "n2", "n3"]
 
 
 def test_plans_are_those_of_the_failover_managers() -> None:

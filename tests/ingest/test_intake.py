@@ -179,6 +179,9 @@ async def test_row_not_yet_durable_everywhere_is_neither_visible_nor_acknowledge
         def __init__(self) -> None:
             self.release = trio.Event()
 
+        def require_able(self) -> None:
+            pass
+
         async def wait_durable(self, sequence: int) -> int:
             await self.release.wait()
             return sequence

@@ -15,7 +15,7 @@ from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.cluster.registrar import FileRegistrar
 from arc.ids import Epoch, NodeId
-from arc.ingest.buffer import Buffer
+from arc.ingest.buffer import EVERYTHING, Buffer
 from arc.ingest.columns import Column, Decoded, Kind, Refused, Request
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import Flusher
@@ -24,9 +24,12 @@ from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.replay import replay
 from arc.ingest.requests import WriteRequest
+from arc.ingest.visibility import Visibility
 from arc.ports import Disk
 from arc.storage.config import WalConfig
-from arc.storage.wal.log import WalLog, load_keys
+from arc.storage.wal.history import History
+from arc.storage.wal.keys import load_keys
+from arc.storage.wal.log import WalLog
 from arc.system import SystemClock, SystemDisk, SystemWorkers
 from arc.telemetry import Log
 
@@ -123,7 +126,10 @@ async def open_write_path(
         clock=clock,
         workers=workers,
         report=lambda progress: None,
+        history=History(),
+        is_readable=lambda path: True,
     )
+    visibility = Visibility(buffer, wal.next_sequence - 1)
     intake = Intake(
         config=config,
         group_bytes=wal_config.group_bytes,
@@ -133,10 +139,11 @@ async def open_write_path(
         catalog=lambda: fsm.catalog,
         propose=proposer,
         log=wal,
-        durability=durability if durability is not None else LocalDurability(),  # type: ignore[arg-type]
+        durability=durability if durability is not None else LocalDurability(wal),  # type: ignore[arg-type]
         buffer=buffer,
         keys=keys,
         memory=memory,
+        visibility=visibility,
     )
     log = Log([], clock.wall_us)
     flusher = Flusher(
@@ -152,6 +159,8 @@ async def open_write_path(
         wal=wal,
         registrar=FileRegistrar(proposer, lambda: fsm.catalog, epoch, log),
         admitted=lambda: intake.admitted_sequence,
+        needed_from=lambda: EVERYTHING,
+        stored=lambda path: None,
         log=log,
     )
     async with trio.open_nursery() as nursery:

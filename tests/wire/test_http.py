@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
+import trustme
 
-from arc.wire.http import IDLE_SECONDS, AnswerHead, ConnectFailed, HttpClient, HttpFailed, RequestHead
+from arc.wire.http import IDLE_SECONDS, AnswerHead, ConnectFailed, HttpClient, HttpFailed, RequestHead, over_tls
 from tests.fakes import ManualClock
 from tests.wire.scripts import Net, Script, Server, answer, drip, hang, hear, pause, say
 
@@ -212,3 +214,25 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
             nursery.cancel_scope.cancel()
         await server.ended[0].wait()
         assert client.statistics().idle == 0
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_over_tls_the_name_that_was_dialled_is_checked(name: str) -> None:
+    authority = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.configure_trust(ours)
+    authority.issue_cert(name).configure_cert(theirs)
+    async with trio.open_nursery() as nursery:
+        server = Server([(hear(), say(answer(200, b"secret")))])
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            near, far = trio.testing.memory_stream_pair()
+            nursery.start_soon(server.talk, trio.SSLStream(far, theirs, server_side=True))
+            return near
+
+        client = HttpClient(over_tls(connect, ours), ManualClock())
+        if name == "a":
+            assert (await ask(client))[1] == b"secret"
+        else:
+            with pytest.raises(ConnectFailed):
+                await ask(client)

@@ -1,7 +1,7 @@
-"""The write-ahead log of one node: a journal of records, shared between the task that appends and the one that
-releases.
+"""The write-ahead log of one node: a journal of records, shared between the task that appends, the one that releases
+and those that read for followers.
 
-A lock orders the two, so that the journal sees one caller at a time. Reading for replay happens before either starts.
+A lock orders them, so that the journal sees one caller at a time. Reading for replay happens before any of them starts.
 
 Idempotency keys whose records leave with a segment are kept in a checkpoint file that is durable before the segment
 goes.
@@ -9,21 +9,19 @@ goes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import trio
 
-from arc.errors import Corrupt
+from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import Journal, SegmentInfo
+from arc.journal.inspection import walk
 from arc.ports import Buffer, Disk, Workers
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
-
-FOLDER = "wal"
-CHECKPOINT = f"{FOLDER}/keys.json"
+from arc.storage.wal.keys import FOLDER, StoredKey, save_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +37,6 @@ class WalStatistics:
     bytes_total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredKey:
-    """An idempotency key in the checkpoint."""
-
-    database: str
-    key: str
-    epoch: int
-    sequence: int
-    rows: int
-    wall_us: int
-
-
 class WalLog:
     """Appends groups of records durably; gives segments back when told what is still needed."""
 
@@ -63,11 +49,25 @@ class WalLog:
 
     @classmethod
     def open(cls, disk: Disk, workers: Workers, config: WalConfig, *, first_sequence: int) -> WalLog:
-        """Open or create the log; blocking. ``first_sequence`` is one above all that is known to be stored. Raises
-        Corrupt.
-        """
-        journal = Journal.open(disk, FOLDER, segment_bytes=config.segment_bytes, first_index=first_sequence)
+        """Open the log, or create it with ``first_sequence`` as its first record; blocking. Raises Corrupt."""
+        disk.make_dirs(FOLDER)
+        found = walk(disk, FOLDER)
+        journal = Journal.open(
+            disk,
+            FOLDER,
+            segment_bytes=config.segment_bytes,
+            first_index=1 if found.segments else first_sequence,
+            found=found,
+        )
         return cls(journal, disk, workers)
+
+    def __repr__(self) -> str:
+        return f"<WalLog {self.first_sequence}..{self.next_sequence - 1}>"
+
+    @property
+    def first_sequence(self) -> int:
+        """Sequence of the oldest record held; of the next one when there is none."""
+        return self._journal.first_index
 
     @property
     def next_sequence(self) -> int:
@@ -95,12 +95,84 @@ class WalLog:
         self._records += len(records)
         self._bytes += sum(map(len, records))
 
+    async def cut(self, first: int) -> None:
+        """Take back the records from ``first`` on; durable on return. Raises Overloaded, DiskFailed."""
+        await self._change(self._journal.cut, first)
+
+    async def restart(self, next_sequence: int) -> None:
+        """Take back all records and go on with this one; durable on return. Raises Overloaded, DiskFailed."""
+        await self._change(self._restart, next_sequence)
+
+    def _restart(self, next_sequence: int) -> None:
+        self._journal.restart(next_sequence)
+        self._journal.release(0)
+
+    async def _change(self, change: Callable[[int], None], sequence: int) -> None:
+        async with self._lock:
+            with trio.CancelScope(shield=True):
+                await self._workers.run(change, sequence)
+
+    async def read(self, start: int, bytes_max: int) -> list[bytes]:
+        """Whole requests from record ``start`` on: at least one, then as many as fit ``bytes_max``.
+
+        Empty when ``start`` is not held (any more, or yet). Raises Corrupt.
+        """
+        async with self._lock:
+            with trio.CancelScope(shield=True):
+                found = await self._workers.run(self._read, start, bytes_max)
+        return found
+
+    def _read(self, start: int, bytes_max: int) -> list[bytes]:
+        if not self._journal.first_index <= start < self._journal.next_index:
+            return []
+        found: list[bytes] = []
+        size = whole = 0
+        for _, payload in self._journal.read(start):
+            size += len(payload)
+            if whole and size > bytes_max:
+                break
+            found.append(bytes(payload))
+            if record.parts_left(found[-1]) == 0:
+                whole = len(found)
+        return found[:whole]
+
+    def size_from(self, sequence: int) -> int:
+        """Bytes of the segments that hold this record or later ones."""
+        return sum(segment.used_bytes for segment in self._journal.segments() if segment.next_index > sequence)
+
+    def tail_first(self, bytes_max: int) -> int:
+        """First record of the newest segments that take at least ``bytes_max``; of the oldest one when all take
+        less.
+        """
+        size = 0
+        for segment in reversed(self._journal.segments()):
+            size += segment.used_bytes
+            if size >= bytes_max:
+                return segment.first_index
+        return self._journal.first_index
+
+    async def store_keys(self, keys: Sequence[StoredKey]) -> None:
+        """Replace the checkpoint of keys; durable on return. Raises Overloaded (disk full), DiskFailed."""
+        try:
+            with trio.CancelScope(shield=True):
+                await self._workers.run(save_keys, self._disk, keys)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Overloaded(
+                    f"the disk has no room for the checkpoint of keys: {error}", code="disk_full"
+                ) from error
+            raise DiskFailed(f"writing the checkpoint of keys failed: {error}") from error
+
+    def may_release(self, below: int) -> bool:
+        """Whether a segment holds nothing but records below ``below``."""
+        segments = self._journal.segments()
+        return len(segments) > 1 and segments[0].next_index <= below
+
     async def release(self, below: int, keys: Sequence[StoredKey]) -> int:
         """Give back segments with only records below ``below``; ``keys`` are the living ones among them. Returns how
         many.
         """
-        segments = self._journal.segments()
-        if len(segments) < 2 or segments[0].next_index > below:
+        if not self.may_release(below):
             return 0
         async with self._lock:
             with trio.CancelScope(shield=True):
@@ -145,21 +217,3 @@ class WalLog:
             records_total=self._records,
             bytes_total=self._bytes,
         )
-
-
-def save_keys(disk: Disk, keys: Sequence[StoredKey]) -> None:
-    """Replace the checkpoint of idempotency keys; blocking, durable on return."""
-    body = json.dumps([[k.database, k.key, k.epoch, k.sequence, k.rows, k.wall_us] for k in keys]).encode()
-    disk.write_durable(CHECKPOINT, b"%08x\n" % google_crc32c.value(body) + body)
-
-
-def load_keys(disk: Disk) -> list[StoredKey]:
-    """The checkpoint, empty when there is none; blocking. Raises Corrupt."""
-    if not disk.exists(CHECKPOINT):
-        return []
-    crc, _, body = disk.read(CHECKPOINT).partition(b"\n")
-    if crc != b"%08x" % google_crc32c.value(body):
-        raise Corrupt("the checkpoint of idempotency keys does not match its checksum", path=CHECKPOINT, offset=0)
-    return [
-        StoredKey(database=d, key=k, epoch=e, sequence=s, rows=r, wall_us=w) for d, k, e, s, r, w in json.loads(body)
-    ]

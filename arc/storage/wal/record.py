@@ -13,14 +13,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from arc.ids import Position
+from arc.ports import Buffer
 
 VERSION = 1
 _FIXED = struct.Struct("<BBHIQQq")
 """version, unused, parts left, rows, epoch, sequence, wall clock in microseconds."""
+_PARTS_LEFT = struct.Struct("<H")
+_EPOCH = struct.Struct("<Q")
 _LENGTHS = struct.Struct("<HHH")
 """Bytes of database, measurement and key, whose UTF-8 follows; then zeros to a multiple of 8, then the Arrow stream."""
 
@@ -84,11 +88,39 @@ def decode_header(data: memoryview) -> tuple[RecordHeader, memoryview]:
     return header, data[cursor:]
 
 
+def parts_left(data: Buffer) -> int:
+    """How many records of the same request follow this one."""
+    return int(_PARTS_LEFT.unpack_from(data, 2)[0])
+
+
 def decode_columns(data: memoryview) -> pa.RecordBatch:
     """The columns of one record; zero-copy views of ``data``. Raises pa.ArrowInvalid."""
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
         (batch,) = _exactly_one(reader)
     return batch
+
+
+class Logged(NamedTuple):
+    """A record, taken apart."""
+
+    header: RecordHeader
+    batch: pa.RecordBatch
+    size_bytes: int
+    """What the columns take in the log."""
+
+
+def decode(data: bytes) -> Logged:
+    """The whole record; its columns are views of ``data``. Raises ValueError."""
+    header, columns = decode_header(memoryview(data))
+    try:
+        return Logged(header, decode_columns(columns), len(columns))
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"the columns of record {header.position} cannot be read: {error}") from error
+
+
+def epoch_of(data: Buffer) -> int:
+    """The epoch that a record was written in."""
+    return int(_EPOCH.unpack_from(data, 8)[0])
 
 
 def _exactly_one(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:

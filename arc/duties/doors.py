@@ -1,0 +1,110 @@
+"""Why the holder of the writer lease takes no writes just now: reasons come and go, and the intake is open while there
+is none.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from arc.ports import Ports
+from arc.storage.config import StorageConfig, WalConfig
+from arc.telemetry import Log
+
+
+class Intake(Protocol):
+    """`ingest.intake.Intake`."""
+
+    def close(self, reason: str) -> None:
+        """Refuse new writes from now on."""
+        ...
+
+    def open(self) -> None:
+        """Take writes again."""
+        ...
+
+
+class Acknowledging(Protocol):
+    """`replication.durability.Durability`."""
+
+    def pause(self, reason: str) -> None:
+        """Acknowledge nothing."""
+        ...
+
+    def go_on(self) -> None:
+        """Acknowledge again."""
+        ...
+
+
+class Doors:
+    """The reasons by kind. ``intake`` is that of the current reign, None while there is none."""
+
+    def __init__(self, wal: WalConfig, storage: StorageConfig, ports: Ports, log: Log) -> None:
+        self._lease_seconds = wal.lease_seconds
+        self._reserve_bytes = storage.reserve_bytes
+        self._ports = ports
+        self._log = log
+        self._reasons: dict[str, str] = {}
+        self._intake: Intake | None = None
+
+    def __repr__(self) -> str:
+        return f"<Doors {self._reasons or 'open'}>"
+
+    def begin(self, intake: Intake) -> None:
+        """A reign has begun."""
+        self._intake = intake
+        self._apply()
+
+    def end(self) -> None:
+        """It is over, and so is what was only its own."""
+        self._intake = None
+        for kind in ("lease", "hand-over"):
+            self._reasons.pop(kind, None)
+
+    def close(self, kind: str, reason: str) -> None:
+        """Take no writes for this reason."""
+        self._reasons[kind] = reason
+        self._apply()
+
+    def open(self, kind: str) -> None:
+        """The reason is gone."""
+        self._reasons.pop(kind, None)
+        self._apply()
+
+    def _apply(self) -> None:
+        if self._intake is None:
+            return
+        if self._reasons:
+            self._intake.close(next(iter(self._reasons.values())))
+        else:
+            self._intake.open()
+
+    async def watch_space(self) -> None:
+        """Close while the disk is nearly full: flush and the catalog's log need the rest to make room."""
+        reserve = self._reserve_bytes
+        free = await self._ports.workers.run(self._ports.disk.free_bytes)
+        if free < reserve and "space" not in self._reasons:
+            reason = f"the disk has {free} bytes free and {reserve} are kept in reserve (storage.reserve_bytes)"
+            self.close("space", reason)
+            self._log.error("disk_nearly_full", free_bytes=free, effect="writes answer 503", next_step="free space")
+        elif free >= reserve and "space" in self._reasons:
+            self.open("space")
+            self._log.info("disk_has_room", free_bytes=free)
+
+    def watch_lease(self, silent_seconds: float, acknowledging: Acknowledging) -> None:
+        """Acknowledge nothing while the cluster may have given the lease to another node without our knowing.
+
+        No row depends on it: who took over was in sync, and we need him for every record. But a client is told sooner
+        that he has to go elsewhere.
+        """
+        limit = self._lease_seconds
+        if silent_seconds > limit and "lease" not in self._reasons:
+            reason = (
+                f"the leader of the cluster was not heard for {silent_seconds:.1f} s (wal.lease_seconds = {limit:g})"
+            )
+            acknowledging.pause(reason)
+            self.close("lease", reason)
+            self._log.warning("lease_expired", silent_seconds=round(silent_seconds, 3))
+        elif silent_seconds <= limit and "lease" in self._reasons:
+            acknowledging.go_on()
+            self.open("lease")
+            self._log.info("lease_renewed")

@@ -1,0 +1,310 @@
+"""What holding the writer lease obliges, for the length of one epoch: intake, flush, stream to the followers and the
+in-sync set, built under that epoch and ended with it.
+
+A reign begins with the log as it is: what this node has followed is its own now. It asks nobody. Nothing is decided
+here; parts are built, handed their neighbours and started in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from arc.catalog.fsm import Catalog
+from arc.catalog.values import WRITER
+from arc.cluster.registrar import FileRegistrar, RegistrarStatistics
+from arc.errors import Corrupt, DiskFailed
+from arc.ids import Epoch, NodeId
+from arc.ingest.buffer import EVERYTHING, Buffer
+from arc.ingest.config import IngestConfig
+from arc.ingest.flush import Flusher, FlushStatistics, release_log
+from arc.ingest.intake import Intake, IntakeStatistics
+from arc.ingest.keys import IdempotencyKeys
+from arc.ingest.memory import MemoryBudget
+from arc.ingest.replay import Progress, replay
+from arc.ingest.settlement import Propose
+from arc.ingest.visibility import Visibility
+from arc.ports import Ports
+from arc.replication.crossing import Replication
+from arc.replication.durability import Durability
+from arc.replication.keeper import InSyncKeeper, InSyncStatistics
+from arc.replication.log import ReplicaLog
+from arc.replication.ports import Facts, Post
+from arc.replication.sender import Sender, SenderStatistics
+from arc.replication.watermark import Watermark
+from arc.storage.config import WalConfig
+from arc.storage.wal.history import History
+from arc.storage.wal.keys import FOLDER, StoredKey, load_keys
+from arc.storage.wal.log import WalLog
+from arc.telemetry import Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What a node has before, during and after every reign: its log in all forms, and its surroundings.
+
+    ``able`` are the nodes of the cluster that may take over, this one included; ``post`` is None on a node alone.
+    ``stored`` is told of every file that a flush has written.
+    """
+
+    node: NodeId
+    ports: Ports
+    ingest: IngestConfig
+    wal_config: WalConfig
+    catalog: Callable[[], Catalog]
+    propose: Propose
+    able: Callable[[], Collection[str]]
+    post: Post | None
+    replication: Replication
+    stored: Callable[[str], None]
+    wal: WalLog
+    log: ReplicaLog
+    buffer: Buffer
+    keys: IdempotencyKeys
+    memory: MemoryBudget
+    visibility: Visibility
+    tell: Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReignStatistics:
+    """What only the holder of the lease has."""
+
+    ingest: IntakeStatistics
+    flush: FlushStatistics
+    registrar: RegistrarStatistics
+    sender: SenderStatistics
+    in_sync: InSyncStatistics
+
+
+async def recover(
+    config: WalConfig,
+    ports: Ports,
+    *,
+    catalog: Catalog,
+    buffer: Buffer,
+    keys: IdempotencyKeys,
+    is_readable: Callable[[str], bool],
+    report: Callable[[Progress], None],
+    tell: Log,
+) -> tuple[WalLog, History, Progress]:
+    """Open the log and fill buffer, keys and history from it. Raises Corrupt."""
+    first = 1 + max((mark.sequence for mark in catalog.marks()), default=0)
+    wal = await ports.workers.run(lambda: WalLog.open(ports.disk, ports.workers, config, first_sequence=first))
+    if wal.dropped_tail is not None:
+        # Nobody was told that these bytes are stored; recycled files end this way after every crash.
+        tell.info("wal_tail_dropped", reason=wal.dropped_tail)
+    history = History()
+    recovered = await replay(
+        wal,
+        catalog=catalog,
+        buffer=buffer,
+        keys=keys,
+        stored_keys=await ports.workers.run(load_keys, ports.disk),
+        clock=ports.clock,
+        workers=ports.workers,
+        report=report,
+        history=history,
+        is_readable=is_readable,
+    )
+    return wal, history, recovered
+
+
+class Reign:
+    """The writer lease in ``epoch``."""
+
+    def __init__(self, house: House, epoch: Epoch, members: Collection[str]) -> None:
+        self.epoch = epoch
+        self.first_sequence = house.log.next_sequence
+        """Of the epoch; what lies below was written in earlier ones."""
+        self._house = house
+        ports, wal = house.ports, house.wal_config
+        self.durability = Durability(
+            Watermark(house.node, members, high=house.visibility.through),
+            house.node,
+            house.log,
+            level=wal.write_level,
+            min_insync=self._min_insync,
+        )
+        facts = Facts(catalog=house.catalog, oldest_needed=self._oldest_needed, keys=self._keys_below, able=house.able)
+        self.sender = Sender(
+            epoch=epoch,
+            log=house.log,
+            durability=self.durability,
+            facts=facts,
+            post=house.post if house.post is not None else _to_nobody,
+            clock=ports.clock,
+            window_bytes=wal.follower_window_bytes,
+            tell=house.tell.bind(component="sender"),
+        )
+        self.keeper = InSyncKeeper(
+            me=house.node,
+            epoch=epoch,
+            client=f"in-sync/{house.node}/{ports.rng.bytes(8).hex()}",
+            stream=self.sender,
+            durability=self.durability,
+            facts=facts,
+            propose=house.propose,
+            clock=ports.clock,
+            timeout_seconds=wal.lag_timeout_seconds,
+            tell=house.tell.bind(component="in-sync"),
+        )
+        self.intake = Intake(
+            config=house.ingest,
+            group_bytes=wal.group_bytes,
+            epoch=epoch,
+            clock=ports.clock,
+            workers=ports.workers,
+            catalog=house.catalog,
+            propose=house.propose,
+            log=house.log,
+            durability=self.durability,
+            buffer=house.buffer,
+            keys=house.keys,
+            memory=house.memory,
+            visibility=house.visibility,
+        )
+        self.registrar = FileRegistrar(house.propose, house.catalog, epoch, house.tell)
+        self.flusher = Flusher(
+            config=house.ingest,
+            wal_bytes_max=wal.max_bytes,
+            node=house.node,
+            epoch=epoch,
+            clock=ports.clock,
+            disk=ports.disk,
+            workers=ports.workers,
+            buffer=house.buffer,
+            keys=house.keys,
+            wal=house.wal,
+            registrar=self.registrar,
+            admitted=lambda: self.durability.high,
+            needed_from=self._needed_from,
+            stored=house.stored,
+            log=house.tell,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Reign {self.epoch} {self.intake!r} {self.sender!r}>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take writes until cancelled; whoever is inside then is answered. Raises DiskFailed."""
+        house = self._house
+        house.visibility.show(self.durability.high)
+        try:
+            with house.replication.at(self.sender):
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.intake.run)
+                    await nursery.start(self.flusher.run)
+                    if house.post is not None:
+                        nursery.start_soon(self.sender.run, house.replication.connected())
+                        nursery.start_soon(self.keeper.run)
+                    nursery.start_soon(self._show)
+                    task_status.started()
+        finally:
+            self.durability.end()
+
+    def statistics(self) -> ReignStatistics:
+        """Numbers for status and metrics."""
+        return ReignStatistics(
+            ingest=self.intake.statistics(),
+            flush=self.flusher.statistics(),
+            registrar=self.registrar.statistics(),
+            sender=self.sender.statistics(),
+            in_sync=self.keeper.statistics(),
+        )
+
+    async def _show(self) -> None:
+        """What is durable on the whole in-sync set is visible, though it may not be acknowledged yet."""
+        seen = 0
+        while True:
+            seen = await self.durability.wait_high(seen)
+            self._house.visibility.show(seen)
+
+    async def wait_copied(self, target: str) -> None:
+        """Return when ``target`` is in sync and has every record of the log on its disk."""
+        log = self._house.log
+        while target not in self.durability.members or self.durability.confirmed(target) < log.next_sequence - 1:
+            await log.pulse.wait()
+
+    def _min_insync(self) -> int:
+        configured = self._house.wal_config.min_insync
+        if configured:
+            return configured
+        return 2 if len(self._house.able()) >= 2 else 1
+
+    def _oldest_needed(self) -> int:
+        oldest = self._house.buffer.oldest_sequence()
+        return min(oldest if oldest is not None else EVERYTHING, self.durability.high + 1)
+
+    def _needed_from(self) -> int:
+        """The first record that the log must keep for others, flushed or not."""
+        return min(
+            retained_from(self._house.wal, self._house.wal_config, self._house.able()),
+            *(self.durability.confirmed(name) + 1 for name in self.durability.counted),
+        )
+
+    def _keys_below(self, sequence: int) -> Sequence[StoredKey]:
+        living = self._house.keys.below(sequence, self._house.ports.clock.wall_us())
+        return [
+            StoredKey(
+                database=database,
+                key=key,
+                epoch=write.position.epoch,
+                sequence=write.position.sequence,
+                rows=write.rows,
+                wall_us=write.wall_us,
+            )
+            for database, key, write in living
+        ]
+
+
+def retained_from(wal: WalLog, config: WalConfig, able: Collection[str]) -> int:
+    """The first record that is kept although it is in files.
+
+    Another node that may take over or catches up can need it, as long as the files may be on one node only: it then
+    answers queries from its log. Whoever is further behind begins at the base. Alone, nothing is kept.
+    """
+    return wal.tail_first(config.max_bytes) if len(able) >= 2 else EVERYTHING
+
+
+async def release_followed(
+    wal: WalLog,
+    config: WalConfig,
+    buffer: Buffer,
+    keys: IdempotencyKeys,
+    *,
+    able: Collection[str],
+    visible: int,
+    now_us: int,
+) -> None:
+    """A follower's log shrinks by the same rules as the holder's, where each flush does it. Raises DiskFailed."""
+    below = min(visible + 1, retained_from(wal, config, able))
+    if wal.may_release(below):
+        try:
+            await release_log(wal, buffer, keys, now_us=now_us, below=below)
+        except OSError as error:
+            raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
+
+
+def require_log(wal: WalLog, catalog: Catalog) -> int | None:
+    """The sequence that the log must be restarted at before a reign, None when it goes on as it is.
+
+    Every flush mark lies below the end of the log of whoever was in sync. Raises Corrupt where it does not, unless
+    an operator accepted that: then no number below a mark may be given again.
+    """
+    marked = max((mark.sequence for mark in catalog.marks()), default=0)
+    if wal.next_sequence > marked:
+        return None
+    epoch = catalog.lease_epoch(WRITER)
+    grants = [change for change in catalog.history if (change.lease, change.epoch) == (WRITER, epoch)]
+    if grants and not grants[0].is_clean:
+        return marked + 1
+    raise Corrupt(
+        f"the log ends at record {wal.next_sequence - 1}, but {marked} was known to be stored", path=FOLDER, offset=0
+    )
+
+
+def _to_nobody(name: str, payload: bytes, *, is_bulk: bool) -> bool:
+    return False

@@ -1,0 +1,56 @@
+"""Who should be in the in-sync set: one change at a time, decided from what the holder has heard. Pure.
+
+A member that has not confirmed new records for a while leaves, so that writes go on without it; a node that could take
+over and has every record of the log joins. Who decides does not act: the set changes when the catalog says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """Of one follower. ``durable`` is the last record it confirmed; times are seconds of the holder's clock.
+
+    ``heard_at`` is when it last confirmed anything; it had all that the log held at ``caught_up_at``.
+    """
+
+    durable: int
+    is_connected: bool
+    heard_at: float
+    caught_up_at: float
+
+
+def decide(
+    members: Collection[str],
+    me: str,
+    heard: Mapping[str, Heard],
+    *,
+    able: Collection[str],
+    log_end: int,
+    now: float,
+    began_at: float,
+    timeout_seconds: float,
+) -> tuple[str, ...] | None:
+    """The set to ask for, sorted, or None when it is right as it is.
+
+    ``able`` are the nodes of the cluster that may take over; the reign began at ``began_at``, and who was never heard
+    in it has lagged since then.
+    """
+
+    def lags(name: str) -> bool:
+        known = heard.get(name)
+        since = began_at if known is None else max(began_at, min(known.heard_at, known.caught_up_at))
+        return now - since > timeout_seconds
+
+    kept = {name for name in members if name == me or (name in able and not lags(name))}
+    if kept != set(members):
+        return tuple(sorted(kept))
+    grown = kept | {
+        name
+        for name, known in heard.items()
+        if name in able and known.is_connected and known.durable >= log_end and not lags(name)
+    }
+    return tuple(sorted(grown)) if grown != kept else None

@@ -1,0 +1,48 @@
+"""The checkpoint of idempotency keys: what is left of records that have gone from the log.
+
+One small file beside the log, replaced as a whole before a segment goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+
+from arc.errors import Corrupt
+from arc.ports import Disk
+
+FOLDER = "wal"
+CHECKPOINT = f"{FOLDER}/keys.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """An idempotency key in the checkpoint."""
+
+    database: str
+    key: str
+    epoch: int
+    sequence: int
+    rows: int
+    wall_us: int
+
+
+def save_keys(disk: Disk, keys: Sequence[StoredKey]) -> None:
+    """Replace the checkpoint of idempotency keys; blocking, durable on return."""
+    body = json.dumps([[k.database, k.key, k.epoch, k.sequence, k.rows, k.wall_us] for k in keys]).encode()
+    disk.write_durable(CHECKPOINT, b"%08x\n" % google_crc32c.value(body) + body)
+
+
+def load_keys(disk: Disk) -> list[StoredKey]:
+    """The checkpoint, empty when there is none; blocking. Raises Corrupt."""
+    if not disk.exists(CHECKPOINT):
+        return []
+    crc, _, body = disk.read(CHECKPOINT).partition(b"\n")
+    if crc != b"%08x" % google_crc32c.value(body):
+        raise Corrupt("the checkpoint of idempotency keys does not match its checksum", path=CHECKPOINT, offset=0)
+    return [
+        StoredKey(database=d, key=k, epoch=e, sequence=s, rows=r, wall_us=w) for d, k, e, s, r, w in json.loads(body)
+    ]

@@ -1,0 +1,232 @@
+"""An acknowledged row is on every node that could take over, and a query on any node sees it once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from arc.errors import OutcomeUnknown, Unavailable
+from arc.ports import BLOCK_BYTES
+from tests.replication.cluster import WAL, Cluster, is_set_in_sync, open_cluster, until
+
+
+@pytest.fixture(autouse=True)
+def clock(autojump_clock: MockClock) -> MockClock:
+    """Time jumps when everybody waits."""
+    return autojump_clock
+
+
+def everywhere(cluster: Cluster, count: int) -> bool:
+    return all(node.seen() == dict.fromkeys(range(count), 1) for node in cluster.nodes.values() if node.is_alive)
+
+
+async def test_an_acknowledged_row_is_durable_on_every_member_and_soon_visible_everywhere() -> None:
+    async with open_cluster({"n1": "writer", "n2": "writer", "n3": "writer", "r1": "reader"}) as cluster:
+        for number in range(20):
+            position = await cluster["n1"].write([2 * number, 2 * number + 1], two=True)
+            assert all(cluster[name].logged() >= position.sequence for name in ("n1", "n2", "n3"))
+        await until(lambda: everywhere(cluster, 40))
+        assert cluster.in_sync() == {"n1", "n2", "n3"}, "a reader is never in sync"
+        assert all(node.duty.behind is None for node in cluster.nodes.values())
+
+
+async def test_a_row_is_not_acknowledged_before_every_member_has_it_and_nobody_sees_it() -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        await until(lambda: everywhere(cluster, 1))
+        cluster.wires["n1", "n3"].delay_seconds = 1.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cluster["n1"].write, [1])
+            await until(lambda: cluster["n2"].logged() == 2)
+            await trio.sleep(0.5)
+            assert all(node.seen() == {0: 1} for node in cluster.nodes.values())
+        await until(lambda: everywhere(cluster, 2))
+
+
+async def test_a_slow_follower_outside_the_set_delays_nobody_and_catches_up_from_segments() -> None:
+    async with open_cluster() as cluster:
+        cluster.cut("n1", "n3")
+        await until(lambda: cluster.in_sync() == {"n1", "n2"})
+        for number in range(150):
+            with trio.fail_after(1.0):
+                await cluster["n1"].write([number])
+        cluster.wires["n1", "n3"].delay_seconds = 0.2
+        cluster.join("n1", "n3")
+        with trio.fail_after(1.0):
+            await cluster["n1"].write([150])
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await until(lambda: everywhere(cluster, 151))
+
+
+async def test_a_broken_connection_is_resumed_where_the_log_ends() -> None:
+    async with open_cluster() as cluster:
+        for number in range(30):
+            await cluster["n1"].write([number])
+            if number % 5 == 0:
+                cluster.cut("n1", "n2")
+                cluster.join("n1", "n2")
+            if number % 7 == 0:
+                cluster.lose("n1", "n3")  # nobody is told: only the gap, or silence, shows it
+        await until(lambda: everywhere(cluster, 30))
+
+
+async def test_a_follower_resumes_from_its_disk_after_a_restart() -> None:
+    async with open_cluster() as cluster:
+        for number in range(10):
+            await cluster["n1"].write([number])
+        await cluster.kill("n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n3"})
+        for number in range(10, 20):
+            await cluster["n1"].write([number])
+        await cluster.start("n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await until(lambda: everywhere(cluster, 20))
+        statistics = cluster["n2"].duty.statistics()
+        assert statistics is not None and statistics.replication.receiver is not None
+        assert statistics.replication.receiver.restarts_total == 0
+        assert statistics.replication.receiver.received_records_total == 10
+
+
+async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_it() -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        await until(lambda: everywhere(cluster, 1))
+        cluster.cut("n1", "n3")
+        began = trio.current_time()
+        await cluster["n1"].write([1])
+        waited = trio.current_time() - began
+        assert WAL.lag_timeout_seconds - 1.5 < waited < WAL.lag_timeout_seconds + 2
+        assert cluster.in_sync() == {"n1", "n2"}
+        assert cluster["n3"].seen() == {0: 1}
+
+
+async def test_with_too_few_in_sync_writes_are_refused_before_anything_is_stored_and_reads_go_on() -> None:
+    async with open_cluster(2) as cluster:
+        await cluster["n1"].write([0])
+        await cluster.kill("n2")
+        await until(lambda: cluster.in_sync() == {"n1"})
+        end = cluster["n1"].logged()
+        with pytest.raises(Unavailable, match="in sync") as refused:
+            await cluster["n1"].write([1])
+        assert refused.value.code == "not_enough_replicas"
+        assert cluster["n1"].logged() == end
+        assert cluster["n1"].seen() == {0: 1}
+        await cluster.start("n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n2"})
+        await cluster["n1"].write([1])
+        await until(lambda: everywhere(cluster, 2))
+
+
+async def test_what_became_durable_on_too_few_is_not_acknowledged_until_enough_have_it() -> None:
+    async with open_cluster(2) as cluster:
+        await cluster["n1"].write([0])
+        answered: list[str] = []
+
+        async def write() -> None:
+            try:
+                await cluster["n1"].write([1], key="k")
+                answered.append("stored")
+            except OutcomeUnknown:
+                answered.append("unknown")
+
+        async with trio.open_nursery() as nursery:
+            cluster.cut("n1", "n2")
+            nursery.start_soon(write)
+            await until(lambda: cluster.in_sync() == {"n1"})
+            await trio.sleep(3)
+            assert answered == []
+            cluster.join("n1", "n2")
+        assert answered == ["stored"]
+        await until(lambda: everywhere(cluster, 2))
+
+
+async def test_lost_answers_to_changes_of_the_set_move_nothing_too_early() -> None:
+    """Until the outcome is known both sets count; the set that was agreed on counts in the end."""
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        lost: list[int] = []
+
+        def lose(command: object) -> bool:
+            if is_set_in_sync(command) and len(lost) < 4:  # type: ignore[arg-type]
+                lost.append(1)
+                return True
+            return False
+
+        cluster.lose_answers = lose
+        cluster.cut("n1", "n3")
+        await cluster["n1"].write([1])
+        assert lost and cluster.in_sync() == {"n1", "n2"}
+        cluster.join("n1", "n3")
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await cluster["n1"].write([2])
+        assert cluster["n3"].logged() == cluster["n1"].logged()
+        await until(lambda: everywhere(cluster, 3))
+
+
+async def test_a_follower_waits_for_the_schema_of_a_record_and_skips_nothing() -> None:
+    """P-08: the catalog of a follower may be behind the rows."""
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.hear("n3", False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: cluster["n1"].write([1, 2], two=True))
+            await until(lambda: cluster["n2"].logged() == 3)
+            await trio.sleep(1.0)
+            assert cluster["n3"].logged() == 1
+            cluster.hear("n3", True)
+        await until(lambda: everywhere(cluster, 3))
+
+
+async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_keys_of_what_is_below() -> None:
+    async with open_cluster(wal=replace(WAL, max_bytes=24 * BLOCK_BYTES)) as cluster:
+        await cluster["n1"].write([0], key="old")
+        await cluster.kill("n3")
+        await until(lambda: cluster.in_sync() == {"n1", "n2"})
+        for number in range(1, 60):
+            await cluster["n1"].write([number])
+        await cluster["n1"].duty.flush_all()
+        for number in range(60, 400):
+            await cluster["n1"].write([number])
+            if number % 40 == 0:
+                await cluster["n1"].duty.flush_all()
+        assert cluster["n1"].duty.statistics().replication.first_sequence > 1  # type: ignore[union-attr]
+        cluster.copy_files("n1", "n2")
+        cluster.copy_files("n1", "n3")
+        await cluster.start("n3")
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await until(lambda: everywhere(cluster, 400))
+        assert cluster.assign("n3").ok
+        await until(lambda: cluster["n3"].duty.closed_because is None)
+        position = await cluster["n3"].write([0], key="old")
+        assert position.sequence == 1
+        assert cluster["n3"].seen() == dict.fromkeys(range(400), 1)
+
+
+async def test_rows_leave_a_follower_in_the_step_in_which_their_file_can_be_read() -> None:
+    """P-06, DURABILITY 6: a file that is elsewhere is left out and its rows stay."""
+    async with open_cluster(2) as cluster:
+        for number in range(10):
+            await cluster["n1"].write([number])
+        await cluster["n1"].duty.flush_all()
+        await cluster["n1"].write([10])
+        await until(lambda: everywhere(cluster, 11))
+        assert cluster["n2"].buffer.statistics().records_buffered == 11
+        cluster.copy_files("n1", "n2")
+        assert everywhere(cluster, 11)
+        await until(lambda: cluster["n2"].buffer.statistics().records_buffered == 1)
+        assert everywhere(cluster, 11)
+        await cluster.kill("n2")
+        await cluster.start("n2")
+        await until(lambda: everywhere(cluster, 11))
+
+
+async def test_a_node_alone_needs_nobody() -> None:
+    async with open_cluster(1) as cluster:
+        began = trio.current_time()
+        for number in range(10):
+            await cluster["n1"].write([number])
+        assert everywhere(cluster, 10)
+        assert trio.current_time() - began < 0.1
