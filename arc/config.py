@@ -35,8 +35,8 @@ class NodeConfig:
     """Folder of everything the node keeps. Two nodes never share one; a lock refuses the second."""
     id: str = ""
     """Name of the node. Empty: chosen at the first start and kept in the data folder."""
-    role: Literal["standalone"] = "standalone"
-    """What the node may do. A standalone node does everything: it is a cluster of one."""
+    role: Literal["standalone", "writer", "reader", "compactor"] = "standalone"
+    """What the node may do. A standalone node does everything, alone or in a cluster; the others need a cluster."""
 
     def __post_init__(self) -> None:
         if len(self.id) > 128 or not self.id.isprintable() or self.id != self.id.strip() or {"#", "/"} & {*self.id}:
