@@ -67,6 +67,9 @@ RAFT_ORDER = (
 
 PURE = (
     "arc.catalog*",
+    "arc.cluster.document",
+    "arc.cluster.outlook",
+    "arc.cluster.troubles",
     "arc.config",
     "arc.errors",
     "arc.ids",
