@@ -18,6 +18,9 @@ from typing import Literal, get_type_hints
 
 from arc.api.config import AuthConfig, ServerConfig
 from arc.cluster.config import ClusterConfig
+from arc.cluster.failover import FailoverConfig
+from arc.cluster.judging import HealthConfig
+from arc.cluster.router import RouterConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
@@ -35,8 +38,8 @@ class NodeConfig:
     """Folder of everything the node keeps. Two nodes never share one; a lock refuses the second."""
     id: str = ""
     """Name of the node. Empty: chosen at the first start and kept in the data folder."""
-    role: Literal["standalone"] = "standalone"
-    """What the node may do. A standalone node does everything: it is a cluster of one."""
+    role: Literal["standalone", "writer", "reader", "compactor"] = "standalone"
+    """What the node may do. A standalone node does everything, alone or in a cluster; the others need a cluster."""
 
     def __post_init__(self) -> None:
         if len(self.id) > 128 or not self.id.isprintable() or self.id != self.id.strip() or {"#", "/"} & {*self.id}:
@@ -56,6 +59,9 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    failover: FailoverConfig = field(default_factory=FailoverConfig)
+    routing: RouterConfig = field(default_factory=RouterConfig)
     license: LicenseConfig = field(default_factory=LicenseConfig)
 
 

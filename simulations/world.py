@@ -61,8 +61,8 @@ each election adds an entry that everybody has to get."""
 LOOKS_MAX = 10
 """So often rows may have changed between two looks when nobody writes any more: what was given up comes once."""
 
-TRIES_MAX = 5
-"""Somebody who asks for what must work gives up after so many tries."""
+TRIES_MAX = 10
+"""Who asks for what must work gives up after so many tries: in the slowest networks a leader of two lasts seconds."""
 
 PEER_PORT = 9100
 

@@ -31,6 +31,9 @@ WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/wri
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
 
+LEADERS_MAX = 3
+"""Who asks for the leader is sent on so often, then waits a while."""
+
 
 class Where(Protocol):
     """Which server to speak to."""
@@ -58,8 +61,6 @@ class Client:
         self._trace = trace
         self._chance = chance
         self._count = 0
-        self._leader = ""
-        """Who takes orders, as far as an answer told; nobody is asked but this machine or the usual one."""
         self.stop = False
 
     async def run(self) -> None:
@@ -155,13 +156,18 @@ class Client:
         return [each["name"] for each in json.loads(answer.body)["databases"]]
 
     async def add_member(self, address: str) -> bool | None:
-        """Have the node at this address taken in; None when that did not work. Whom the answer names is asked next."""
+        """Have the node at this address taken in; None when that failed. Whom an answer names is asked at once."""
         headers, body = {"content-type": "application/json"}, json.dumps({"address": address}).encode()
-        answer = await self._ask("POST", "/api/v1/raft/members", headers, body, server=self._leader)
-        if answer is not None and answer.status == 200:
-            return True
-        told = {} if answer is None else json.loads(answer.body)
-        self._leader = (told.get("leader") or {"name": ""})["name"]
+        server = ""
+        for _ in range(LEADERS_MAX):
+            answer = await self._ask("POST", "/api/v1/raft/members", headers, body, server=server)
+            if answer is None:
+                return None
+            if answer.status == 200:
+                return True
+            server = (json.loads(answer.body).get("leader") or {"name": ""})["name"]
+            if not server:
+                return None
         return None
 
     async def order(self, server: str, path: str) -> None:

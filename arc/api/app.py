@@ -76,9 +76,10 @@ class Api:
         if len(path) > 1 and path.endswith("/"):
             # Clients disagree about the slash at the end of a collection (ecosystem 2); to us both are one route.
             scope["path"] = path = path.rstrip("/") or "/"
-        head = Head.scan(cast(Scope, scope))
+        typed = cast(Scope, scope)
+        head = Head.scan(typed)
         started = self._deps.clock.now()
-        exchange = Exchange(head, ANONYMOUS, self._body(head, receive), send, self._dress, cast(Scope, scope))
+        exchange = Exchange(head, ANONYMOUS, self._body(head, receive), send, self._dress, typed)
         self._counts.in_flight += 1
         try:
             await self._serve(scope, exchange, receive, send)

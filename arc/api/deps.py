@@ -352,6 +352,10 @@ class NodeState(Protocol):
         """Why the catalog here may lack what was agreed on long ago; None once it has caught up after the start."""
         ...
 
+    def not_ready(self) -> str | None:
+        """Why no requests should be sent here now; None when this node serves them, itself or by passing them on."""
+        ...
+
     def refuses_writes(self) -> str | None:
         """Why writes are not taken now; None when they are."""
         ...

@@ -5,7 +5,7 @@ Be the writer, have a database, let its first administrator in.
 
 from __future__ import annotations
 
-from arc.catalog.commands import WRITER, AssignLease, Command, CreateDatabase, CreateToken, DescribeNode
+from arc.catalog.commands import WRITER, AssignLease, Command, CreateDatabase, CreateToken, DescribeNode, FoundCluster
 from arc.catalog.facts import Catalog
 from arc.ids import NodeId
 from arc.security.tokens import PERMISSIONS
@@ -22,15 +22,23 @@ def bootstrap_commands(
     *,
     described: DescribeNode | None = None,
     is_alone: bool = True,
+    founded: FoundCluster | None = None,
+    takes_writer: bool = True,
 ) -> list[Command]:
     """Return the commands, in order.
 
     The writer lease is taken anew at every start, so that every run has an epoch of its own and nothing of an earlier
     one can still be in flight; but never from another node, unless this one is alone: then an operator gave the others
     up (``arc raft recover``). The token is made only while there is none; ``token_hash`` is None when authentication is
-    off. ``described`` tells the others where this node is, if there are others.
+    off. ``described`` tells the others where this node is, if there are others. ``founded`` is a founder's word on
+    which cluster this is. Without ``takes_writer`` the lease is somebody else's matter (a node that may not ingest, or
+    leases that the cluster gives out), and what else is missing is proposed all the same: whoever is first is heard.
     """
-    commands: list[Command] = [described] if described is not None else []
+    commands: list[Command] = [founded] if founded is not None and catalog.cluster is None else []
+    if described is not None:
+        commands.append(described)
+    if not takes_writer:
+        return commands + _missing(catalog, now_us, token_hash)
     held = catalog.leases.get(WRITER)
     if held is not None and held.holder != node_id and not is_alone:
         return commands
@@ -45,6 +53,12 @@ def bootstrap_commands(
             accepts_data_loss=from_another,
         )
     )
+    return commands + _missing(catalog, now_us, token_hash)
+
+
+def _missing(catalog: Catalog, now_us: int, token_hash: str | None) -> list[Command]:
+    """The database and the token that every cluster begins with."""
+    commands: list[Command] = []
     if DEFAULT_DATABASE not in catalog.databases:
         commands.append(CreateDatabase(name=DEFAULT_DATABASE, created_us=now_us, if_missing=True))
     if token_hash is not None and not catalog.tokens:

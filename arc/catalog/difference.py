@@ -18,6 +18,7 @@ from arc.catalog.events import (
     FilesRemoved,
     InSyncChanged,
     LeaseAssigned,
+    LeaseVacated,
     MarksMoved,
     NodeDescribed,
     NodeForgotten,
@@ -101,6 +102,9 @@ def _file_difference(old: MeasurementFiles, new: MeasurementFiles) -> tuple[list
 
 
 def _leases(before: Catalog, after: Catalog) -> Iterator[Event]:
+    for name, gone in sorted(before.leases.items()):
+        if name not in after.leases:
+            yield LeaseVacated(name, gone.holder)
     for name, lease in sorted(after.leases.items()):
         held = before.leases.get(name)
         if held is None or held.epoch != lease.epoch:

@@ -68,6 +68,14 @@ class LeaseAssigned:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseVacated:
+    """Nobody holds the lease any more: who did is no member."""
+
+    lease: str
+    previous: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class TokensChanged:
     """These tokens were made, changed or deleted: whatever was remembered about them is no longer true."""
 
@@ -124,6 +132,7 @@ Event = (
     | FilesRemoved
     | MarksMoved
     | LeaseAssigned
+    | LeaseVacated
     | TokensChanged
     | NodeDescribed
     | NodeForgotten

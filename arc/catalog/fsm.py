@@ -187,14 +187,17 @@ def _grant(catalog: Catalog, index: int, command: AssignLease) -> tuple[Catalog,
 
 
 def _forget(catalog: Catalog, command: ForgetNode) -> tuple[Catalog, Value, tuple[Event, ...]]:
-    """A node is gone and can take over no more; a lease that it holds stands until somebody else has it."""
+    """A node is gone, with what it held: it can take over no more, and whoever comes back under its name holds nothing
+    and has nothing. Where only it had all acknowledged rows, nobody takes over without an operator.
+    """
     forgotten = nodes.apply(catalog.nodes, command)
-    events, in_sync = forgotten.events, catalog.in_sync
-    held = catalog.leases.get(WRITER)
-    if in_sync is not None and command.name in in_sync.members and (held is None or held.holder != command.name):
+    vacated = leases.vacate(catalog.leases, command.name)
+    events, in_sync = (*vacated.events, *forgotten.events), catalog.in_sync
+    if in_sync is not None and command.name in in_sync.members:
         in_sync = insync.without(in_sync, command.name)
         events = (*events, InSyncChanged(in_sync.epoch, in_sync.members))
-    return replace(catalog, nodes=forgotten.state, in_sync=in_sync), forgotten.value, events
+    after = replace(catalog, nodes=forgotten.state, leases=vacated.state, in_sync=in_sync)
+    return after, forgotten.value, events
 
 
 def _known(catalog: Catalog) -> manifest.Known:

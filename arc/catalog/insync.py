@@ -21,7 +21,7 @@ from arc.ids import Epoch, NodeId
 
 @dataclass(frozen=True, slots=True)
 class InSync:
-    """The set in one reign. ``members`` are sorted, and the holder of the writer lease is one of them."""
+    """The set in one reign. ``members`` are sorted; the holder of the writer lease, if any, is one of them."""
 
     epoch: Epoch
     members: tuple[NodeId, ...]

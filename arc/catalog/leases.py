@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arc.catalog.commands import AssignLease
-from arc.catalog.events import LeaseAssigned
+from arc.catalog.events import LeaseAssigned, LeaseVacated
 from arc.catalog.nodes import Nodes
-from arc.catalog.persistent import with_item
+from arc.catalog.persistent import frozen, with_item
 from arc.catalog.results import Refusal, Step
 from arc.catalog.roles import NodeRole
 from arc.catalog.values import LEASES, WRITER
@@ -75,6 +75,15 @@ def apply(state: Leases, index: int, command: AssignLease, nodes: Nodes) -> Step
     granted = Lease(command.lease, command.node, Epoch(index), command.at_us, command.reason)
     told = LeaseAssigned(command.lease, command.node, granted.epoch, previous)
     return Step(state=with_item(state, command.lease, granted), value=index, events=(told,))
+
+
+def vacate(state: Leases, node: NodeId) -> Step[Leases]:
+    """Take from a node what it holds: it is no member any more."""
+    held = [lease for _, lease in sorted(state.items()) if lease.holder == node]
+    if not held:
+        return Step(state=state)
+    rest = frozen({name: lease for name, lease in state.items() if lease.holder != node})
+    return Step(state=rest, events=tuple(LeaseVacated(lease.name, node) for lease in held))
 
 
 def remember(history: History, change: LeaseChange) -> History:

@@ -25,6 +25,7 @@ _NEXT = {
     "outcome_unknown": "`arc cluster events` shows whether it happened. Asking again is safe.",
     "cluster_disabled": "Set enabled = true in [cluster] of its configuration, and start it again.",
     "node_not_found": "`arc cluster nodes` lists them.",
+    "not_a_member": "It joins by itself when it reaches a node of cluster.seeds. To begin here: arc cluster init",
     "self_removal": "`arc cluster leave` at that node, or give the --endpoint of another one.",
     "accept_data_loss_required": "Read `arc cluster promote --help` first.",
 }
@@ -43,7 +44,7 @@ def fetch(client: httpx.Client, path: str = "", **query: object) -> dict[str, ob
     with reaching(str(client.base_url)):
         answer = client.get(f"{BASE}{path}", params=told)
     if answer.status_code >= 300:
-        raise refusal(answer)
+        raise _said(answer)
     return answer_body(answer)
 
 

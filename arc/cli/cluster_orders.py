@@ -26,7 +26,9 @@ def init(context: typer.Context, endpoint: Endpoint = DEFAULT_ENDPOINT, token: T
     screen = screen_of(context)
     with open_client(endpoint, token) as client:
         document = order(screen, client, token, "POST", "/init")
-    tell(screen, document, f"cluster {document.get('cluster_name')} is founded: {document.get('cluster_uuid')}")
+    told = document.get("cluster")  # a node that waits for a cluster answers more shortly than one that has one
+    uuid = told.get("uuid") if isinstance(told, dict) else document.get("cluster_uuid")
+    tell(screen, document, f"the cluster is founded: {uuid}")
     if not screen.json:
         screen.note("next: arc cluster join-token")
 

@@ -111,6 +111,7 @@ class Live:
         self._screen = screen
         self._every = every_seconds
         self._said_at = -every_seconds
+        self._said = ""
         self._is_drawn = False
 
     def __enter__(self) -> Live:
@@ -120,7 +121,7 @@ class Live:
         self._wipe()
 
     def show(self, text: str) -> None:
-        """How it is now. Without a terminal only every now and then."""
+        """How it is now. Without a terminal only every now and then, and nothing twice in a row."""
         now = time.monotonic()
         if self._screen.err_is_terminal:
             if now - self._said_at < 0.1:
@@ -128,8 +129,9 @@ class Live:
             self._screen.err.write(f"\r\x1b[K{shown(text)[:160]}")
             self._screen.err.flush()
             self._is_drawn = True
-        elif now - self._said_at >= self._every:
+        elif now - self._said_at >= self._every and text != self._said:
             self._screen.note(shown(text))
+            self._said = text
         else:
             return
         self._said_at = now

@@ -67,6 +67,8 @@ def _missing(found: dict[str, object] | Failure, count: int) -> list[str]:
     """What a node says is missing; empty when all is well."""
     if isinstance(found, Failure):
         return [found.cause]
+    if found.get("enabled") is False:
+        return [str(found.get("reason"))]
     if not _works(found, count):
         return [f"{found.get('healthy_count', 0)} of {count} nodes are healthy"]
     if found.get("state") == "healthy":

@@ -5,9 +5,9 @@ Says first what would be lost, and changes nothing before somebody has agreed to
 
 from __future__ import annotations
 
-import json as codec
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +15,10 @@ import typer
 
 from arc.cli.exits import CORRUPT, ERROR, USAGE, Failure
 from arc.cli.options import Json, screen_of
+from arc.errors import ArcError
 
 if TYPE_CHECKING:
+    from arc.cluster.identity import Identity
     from arc.ports import Disk
     from arc.raft.repair import Examination, ForcedRecovery
     from arc.raft.types import Configuration, Peer
@@ -62,18 +64,20 @@ def recover(
         f"{me.name} is the only voter from entry {done.entry_index} of term {done.term} on; "
         f"entries up to {done.held_index} count"
     )
-    screen.line(f"next: {next_step(me, done.former, data_dir)}")
+    screen.line(f"next: {next_step(me, found.configuration, data_dir)}")
 
 
 def _look(disk: Disk, data_dir: str) -> tuple[Peer, Examination]:
     """Whose folder this is and what it holds. Raises Failure when there is nothing to recover, Corrupt."""
     from arc.raft.repair import examine
 
-    me, is_founder = _identity(disk, data_dir)
-    found = examine(disk, _folder())
+    kept = _identity(disk, data_dir)
+    me, found = kept.peer, examine(disk, _folder())
+    if not found.configuration.voters:  # No entry says who votes: those who founded the cluster, if this is one.
+        found = replace(found, configuration=kept.configuration)
     agreed = found.configuration
     if agreed.voters in ((me,), ()) and not agreed.is_joint and not found.problems:
-        if agreed.voters or is_founder:
+        if agreed.voters:
             raise Failure(
                 f"{me.name} is the only voter of its cluster already, and nothing is damaged",
                 effect="Nothing was changed.",
@@ -89,15 +93,12 @@ def _look(disk: Disk, data_dir: str) -> tuple[Peer, Examination]:
     return me, found
 
 
-def _identity(disk: Disk, data_dir: str) -> tuple[Peer, bool]:
-    """Who the folder belongs to, and whether he founded his cluster. Raises Failure."""
-    from arc.node import IDENTITY
-    from arc.raft.types import Peer
+def _identity(disk: Disk, data_dir: str) -> Identity:
+    """Who the folder belongs to. Raises Failure."""
+    from arc.cluster.identity import IDENTITY, read_identity
 
     try:
-        kept = codec.loads(disk.read(IDENTITY))
-        # A folder from before there were clusters names neither.
-        return Peer(str(kept["node_id"]), int(kept.get("incarnation", 1))), bool(kept.get("is_founder", True))
+        return read_identity(disk.read(IDENTITY))
     except FileNotFoundError as error:
         raise Failure(
             f"{data_dir} is not the data folder of a node: it has no {IDENTITY}",
@@ -106,7 +107,7 @@ def _identity(disk: Disk, data_dir: str) -> tuple[Peer, bool]:
             exit_code=USAGE,
             code="not_found",
         ) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, ArcError) as error:
         raise Failure(
             f"{data_dir}/{IDENTITY} cannot be read: {error}",
             effect="Nothing was changed; who this node is cannot be told.",
@@ -153,7 +154,8 @@ def lines(me: Peer, found: Examination) -> Iterator[tuple[str, str]]:
     yield "node", f"{me.name}, incarnation {me.incarnation}"
     term = f"{found.hard_state.term}" if found.hard_state is not None else "not readable"
     yield "term", term
-    yield "members", f"{_people(agreed)} (by entry {found.configuration_index}, which may not be agreed on)"
+    by = f"by entry {found.configuration_index}, which may not be agreed on"
+    yield "members", f"{_people(agreed)} ({by if found.configuration_index or not agreed.voters else 'who founded it'})"
     held = f"{found.first_index} to {found.last_index}" if found.last_index >= found.first_index else "empty"
     yield "log", f"{held}; the last entry is {found.last_index} of term {found.last_term}"
     yield "snapshot", f"up to entry {found.snapshot.index}" if found.snapshot is not None else "none"

@@ -276,7 +276,7 @@ def _case(
     if not catalog.nodes:
         return "no node is described, so this node is alone"
     if lease is None:
-        return _Case("nobody held the lease before")
+        return _Case("nobody holds the lease")
     record = catalog.nodes.get(lease.holder)
     if record is None:
         return _Case(f"{lease.holder} is no member any more")

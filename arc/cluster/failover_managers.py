@@ -17,7 +17,7 @@ from typing import Protocol
 
 import trio
 
-from arc.catalog.events import InSyncChanged, LeaseAssigned, NodeDescribed, NodeForgotten
+from arc.catalog.events import InSyncChanged, LeaseAssigned, LeaseVacated, NodeDescribed, NodeForgotten
 from arc.catalog.leases import Lease
 from arc.cluster.callbacks import (
     DEFAULT_CALLBACK_TIMEOUT_SECONDS,
@@ -54,7 +54,7 @@ BACKOFF_SECONDS = (0.05, 0.2, 1.0)
 WARNING_SECONDS = 60.0
 """From one warning that nobody can take over to the next of the same words."""
 
-_RELEVANT = (LeaseAssigned, InSyncChanged, NodeDescribed, NodeForgotten)
+_RELEVANT = (LeaseAssigned, LeaseVacated, InSyncChanged, NodeDescribed, NodeForgotten)
 
 
 class Leadership(Protocol):

@@ -28,7 +28,7 @@ class HealthConfig:
     """How often a node tells those who decide about it: voters and the holders of leases."""
 
     far_heartbeat_seconds: float = 2.0
-    """How often it tells everybody else. Rounded up to whole multiples of heartbeat_seconds."""
+    """How often it tells everybody else, in whole multiples of heartbeat_seconds."""
 
     check_interval_seconds: float = 0.2
     """How often every other node is checked."""

@@ -1,11 +1,12 @@
 """Members come and go: what an operator asks for, in the order that leaves nobody half in.
 
 To come: the node at an address says who it is, everybody is told where it is reached, then consensus takes it in. To
-go: consensus lets go of it first, because until then it must be reached. Each step may be the last one that works, so
-both may be asked again and pick up what is left.
+go: it is said to be leaving, consensus lets go of it, and then its address is forgotten, because until then it must be
+reached. Each step may be the last one that works, so both may be asked again and pick up what is left; and who is said
+to be leaving and is no member any more is forgotten by `autopilot`.
 
 Consensus guards its own safety; the rules here are about what an operator would regret: a cluster that cannot go on,
-two incarnations under one name.
+two incarnations under one name. One change at a time on this node: who comes second waits.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from arc.catalog.commands import DescribeNode, ForgetNode
+import trio
+
+from arc.catalog.commands import DescribeNode, ForgetNode, SetNodeState
 from arc.catalog.facts import Catalog
-from arc.catalog.nodes import check_address
+from arc.catalog.nodes import NodeRecord, check_address
+from arc.catalog.roles import NodeState
 from arc.cluster.registrar import Propose
 from arc.errors import Conflict, NotFound, Unavailable
 from arc.ids import NodeId
@@ -68,6 +72,7 @@ class Membership:
         self._propose = propose
         self._catalog = catalog
         self._greet = greet
+        self._changing = trio.Lock()
 
     async def add(self, address: str, *, as_learner: bool) -> tuple[Peer, int]:
         """Take in the node at ``address``: it follows, and once it has caught up it votes, unless ``as_learner``.
@@ -80,19 +85,44 @@ class Membership:
         InvalidRequest (no address), OutcomeUnknown.
         """
         check_address(address)
-        await self._begin()
-        try:
-            peer = await self._greet(address)
-        except Unavailable as error:
-            raise Unavailable(error.message, code="peer_unreachable") from error
-        status = self._raft.status()
-        self._require_one_incarnation(peer, status)
-        if as_learner and peer in (*status.configuration.voters, *status.configuration.outgoing):
-            raise Conflict(f"{peer.name} votes already; to make it a learner, remove it first")
-        described = DescribeNode(name=NodeId(peer.name), incarnation=peer.incarnation, address=address)
-        (await self._propose.propose(described)).unwrap()
-        kind = ChangeKind.LEARNER if as_learner else ChangeKind.VOTER
-        return peer, await self._raft.change([Change(kind, peer)], expect_index=status.configuration_index)
+        async with self._changing:
+            await self._begin()
+            try:
+                peer = await self._greet(address)
+            except Unavailable as error:
+                raise Unavailable(error.message, code="peer_unreachable") from error
+            status = self._raft.status()
+            self._require_one_incarnation(peer, status)
+            if as_learner and peer in (*status.configuration.voters, *status.configuration.outgoing):
+                raise Conflict(f"{peer.name} votes already; to make it a learner, remove it first")
+            (await self._propose.propose(self._described(peer, address))).unwrap()
+            kind = ChangeKind.LEARNER if as_learner else ChangeKind.VOTER
+            return peer, await self._raft.change([Change(kind, peer)], expect_index=status.configuration_index)
+
+    async def admit(self, described: DescribeNode) -> int:
+        """Take in a node that asked for it: everybody is told what it is, and it follows. It votes by the rule of
+        `autopilot`. A member is only described anew. Returns the commit index that it has to reach.
+
+        Raises NotLeading, Unavailable, Conflict (code ``other_incarnation``; another change is under way),
+        InvalidRequest, OutcomeUnknown.
+        """
+        async with self._changing:
+            await self._begin()
+            peer, status = Peer(described.name, described.incarnation), self._raft.status()
+            self._require_one_incarnation(peer, status)
+            (await self._propose.propose(described)).unwrap()
+            if peer not in members(status.configuration):
+                await self._raft.change([Change(ChangeKind.LEARNER, peer)], expect_index=status.configuration_index)
+            return self._raft.status().commit
+
+    async def change(self, changes: Iterable[Change], *, expect_index: int) -> int:
+        """What `autopilot` decided on, if the configuration still is the one that it saw.
+
+        Raises NotLeading, Unavailable, Conflict, InvalidRequest, OutcomeUnknown.
+        """
+        async with self._changing:
+            await self._begin()
+            return await self._raft.change(changes, expect_index=expect_index)
 
     async def remove(self, name: str) -> int:
         """Let go of a node, dead or alive, and forget its address; the index of the last entry that did so.
@@ -100,7 +130,11 @@ class Membership:
         The leader hands over instead, and says who is to be asked. Raises NotLeading, NotFound, Conflict (the last
         voter; the rest could not go on; another change is under way), Unavailable, OutcomeUnknown.
         """
-        await self._begin()
+        async with self._changing:
+            await self._begin()
+            return await self._remove(name)
+
+    async def _remove(self, name: str) -> int:
         status = self._raft.status()
         leaving = tuple(peer for peer in members(status.configuration) if peer.name == name)
         record = self._catalog().nodes.get(name)
@@ -112,13 +146,31 @@ class Membership:
             raise NotLeading(f"{name} has led and handed over to {successor.name}, which can remove it", successor.name)
         index = 0
         if leaving:
+            if record is not None and record.state != NodeState.LEAVING:
+                (await self._propose.propose(_leaves(record))).unwrap()
             changes = [Change(ChangeKind.REMOVE, peer) for peer in leaving]
             index = await self._raft.change(changes, expect_index=status.configuration_index)
         if record is not None:
             forgotten = await self._propose.propose(ForgetNode(name=record.name, incarnation=record.incarnation))
-            forgotten.unwrap()
-            index = forgotten.index
+            if forgotten.code != "not_found":  # Else somebody else was quicker to clean up.
+                forgotten.unwrap()
+                index = forgotten.index
         return index
+
+    def _described(self, peer: Peer, address: str) -> DescribeNode:
+        """What is known of a node that said no more than who it is."""
+        record = self._catalog().nodes.get(peer.name)
+        if record is None:
+            return DescribeNode(name=NodeId(peer.name), incarnation=peer.incarnation, address=address)
+        return DescribeNode(
+            name=record.name,
+            incarnation=record.incarnation,
+            address=address,
+            role=record.role,
+            api_address=record.api_address,
+            version=record.version,
+            cores=record.cores,
+        )
 
     async def _begin(self) -> None:
         """Raises NotLeading or Unavailable unless this node leads and its catalog holds all that was agreed on."""
@@ -141,8 +193,13 @@ class Membership:
             raise Conflict(
                 f"the node there is {peer.name} with other data than before (incarnation {peer.incarnation}, and this "
                 f"cluster knows {others[0].incarnation}): it was emptied, or two nodes have one name; remove it first: "
-                f"{peer.name}"
+                f"{peer.name}",
+                code="other_incarnation",
             )
+
+
+def _leaves(record: NodeRecord) -> SetNodeState:
+    return SetNodeState(name=record.name, incarnation=record.incarnation, state=NodeState.LEAVING.value)
 
 
 def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:

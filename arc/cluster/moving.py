@@ -30,6 +30,9 @@ ASKED_MAX = 3
 HAND_OVER_SECONDS = 5.0
 """How long a holder that is alive may take to finish before the move is given up."""
 
+CLOSED_SECONDS = HAND_OVER_SECONDS + 2.0
+"""How long a holder stays closed that heard no more; a grant takes milliseconds, and a late one is safe."""
+
 HAND_OVERS_MAX = 3
 """So often a holder that is leaving is asked to finish first; then the lease goes without (nothing acknowledged is
 lost: the next one is in sync; but clients of what was on its way are told that the outcome is unknown).
@@ -47,8 +50,8 @@ class Propose(Protocol):
 class PrepareHandOver(Protocol):
     """Asks the holder of a lease, perhaps another node, to finish: take nothing new, and wait until ``target`` has all.
 
-    Unless the lease is gone within ``seconds_max`` of the call, the holder takes writes again by itself: nobody has to
-    tell it that the move failed.
+    Unless the lease is gone within ``seconds_max`` of the call, the holder takes writes again by itself, and at once
+    when it cannot finish: nobody has to tell it that the move failed.
     """
 
     async def __call__(self, holder: NodeId, target: NodeId, epoch: int, /, *, seconds_max: float) -> None:
@@ -115,7 +118,7 @@ class Mover:
         """Raises Unavailable, OutcomeUnknown or Conflict: the holder could not finish in time, and goes on."""
         try:
             with trio.fail_after(HAND_OVER_SECONDS):
-                await hand_over(held.holder, target, held.epoch, seconds_max=HAND_OVER_SECONDS + ASSIGN_SECONDS_MAX)
+                await hand_over(held.holder, target, held.epoch, seconds_max=CLOSED_SECONDS)
         except trio.TooSlowError:
             self._count_refused(held.epoch)
             raise Unavailable(f"{held.holder} did not finish within {HAND_OVER_SECONDS:g} s") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arc.catalog.commands import WRITER, AssignLease, DescribeNode, ForgetNode, SetInSync
+from arc.catalog.events import InSyncChanged, LeaseVacated, NodeForgotten
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.insync import InSync
 from arc.catalog.leases import HISTORY_MAX
@@ -101,13 +102,38 @@ def test_a_lease_goes_only_to_nodes_that_may_hold_it(node: str, lease: str, code
     assert refused(machine, assign(node, epoch, lossy=True, lease=lease)).code == code
 
 
-def test_a_forgotten_node_leaves_the_set_unless_it_writes() -> None:
+def test_a_forgotten_node_leaves_the_set() -> None:
     machine = cluster()
     do(machine, members("n1", "n2"))
     do(machine, ForgetNode(name=NodeId("n2"), incarnation=1))
     assert in_sync(machine) == (6, ("n1",))
+
+
+def test_whoever_comes_back_under_the_name_of_a_forgotten_holder_holds_nothing_and_has_nothing() -> None:
+    """A lease is a node's and not a name's: an emptied writer that was removed and added again would write over rows
+    that only its disk had.
+    """
+    machine = cluster()
+    do(machine, assign("n1", 0, lease="compactor"))
+    applied = machine.apply(machine.catalog.index + 1, ForgetNode(name=NodeId("n1"), incarnation=1))
+    n1 = NodeId("n1")
+    assert applied.events == (
+        LeaseVacated("compactor", n1), LeaseVacated(WRITER, n1), NodeForgotten(n1, 1), InSyncChanged(Epoch(6), ()),
+    )  # fmt: skip
+    do(machine, DescribeNode(name=NodeId("n1"), incarnation=2, address="n1:1", role="writer"))
+    assert machine.catalog.leases == {}
+    assert refused(machine, assign("n1", 0)).code == "not_in_sync"
+    assert refused(machine, assign("n2", 0)).code == "not_in_sync"
+    granted = do(machine, assign("n2", 0, lossy=True))
+    assert in_sync(machine) == (granted.value, ("n2",))
+
+
+def test_the_rest_of_the_set_takes_over_from_a_forgotten_holder() -> None:
+    machine = cluster()
+    do(machine, members("n1", "n2"))
     do(machine, ForgetNode(name=NodeId("n1"), incarnation=1))
-    assert in_sync(machine) == (6, ("n1",))
+    do(machine, assign("n2", 0))
+    assert machine.catalog.history[-1].is_clean
 
 
 def test_the_history_has_an_end() -> None:

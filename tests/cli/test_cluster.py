@@ -242,6 +242,22 @@ def test_an_order_is_one_request(
     assert (json.loads(asked.body) if asked.body else None) == body
 
 
+@pytest.mark.parametrize("answer", [{"cluster_uuid": "0b5c", "cluster_name": "arc"}, {"cluster": {"uuid": "0b5c"}}])
+def test_a_founded_cluster_has_a_name_for_life(answer: dict[str, object], run: Run, node: FakeNode) -> None:
+    node.script(Answer(document={"success": True, **answer}))
+    found = ask(run, node, "init")
+    assert found.stdout == "the cluster is founded: 0b5c\n"
+    assert "next: arc cluster join-token" in found.stderr
+
+
+def test_a_node_without_a_cluster_says_what_it_waits_for(run: Run, node: FakeNode) -> None:
+    node.script(refusal(503, "it waits for 3 nodes and has seen 1", "not_a_member"))
+    found = ask(run, node, "status")
+    assert found.exit_code == 4
+    assert "it waits for 3 nodes and has seen 1" in found.stderr
+    assert "next: It joins by itself" in found.stderr
+
+
 def test_an_order_goes_to_the_leader_when_another_node_was_asked(run: Run, node: FakeNode) -> None:
     with fake_node.running() as leader:
         leader.script(Answer(document=MOVED))

@@ -220,16 +220,19 @@ THIN = {"code": "in_sync_alone", "severity": "degraded", "words": "only n2 holds
 def test_a_cluster_is_whole_when_every_node_says_so(live: Live, node: FakeNode) -> None:
     node.script(
         refusal(503, "the node is starting", "node_starting"),
+        Answer(document={"enabled": False, "reason": "this node runs alone"}),
+        Answer(document=status(healthy_count=2)),
         Answer(document=status(healthy_count=2)),
         Answer(document=status(leases=[])),
         Answer(document=status(leader=None)),
         Answer(document=status()),
     )
     assert wait_whole([node.endpoint], "t", 3, soon(), live)["state"] == "healthy"
-    assert len(node.asked) == 5
+    assert len(node.asked) == 7
     said = live._screen.err.text  # type: ignore[attr-defined]
     assert "waiting: the node is starting" in said
-    assert "waiting: 2 of 3 nodes are healthy" in said
+    assert "waiting: this node runs alone" in said
+    assert said.count("waiting: 2 of 3 nodes are healthy") == 1
 
 
 def test_a_cluster_that_works_and_is_not_healthy_is_taken_as_it_is_and_said_so(live: Live, node: FakeNode) -> None:

@@ -210,3 +210,17 @@ def test_no_folder_is_made(run: Run, tmp_path: Path) -> None:
     assert found.exit_code == 2
     assert "there is no folder" in found.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_founded_with_others_is_not_alone_though_no_entry_names_them(run: Run, tmp_path: Path) -> None:
+    """The first voters of a cluster that several nodes founded together stand in the identity, on every founder."""
+    folder = write_folder(tmp_path / "data", configuration=None)
+    founders = [[*peer, f"{peer.name}:9100"] for peer in (N1, N2, N3)]
+    founding = ["u" * 36, [*N1], 1, founders]
+    identity = {"node_id": N1.name, "incarnation": N1.incarnation, "cluster_uuid": "u" * 36, "founding": founding}
+    (folder / "node.json").write_text(json.dumps(identity))
+    found = run("raft", "recover", str(folder), "--yes")
+    assert "members     n1, n2, n3 vote (who founded it)" in found.stdout
+    assert "n2 and n3 no longer count" in " ".join(found.stderr.split())
+    assert "for each of n2 and n3: arc raft remove NODE" in found.stdout
+    assert examine(SystemDisk(folder), "raft").configuration == Configuration(voters=(N1,))

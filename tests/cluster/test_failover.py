@@ -207,7 +207,7 @@ def test_a_holder_that_is_no_member_any_more_is_replaced_at_once() -> None:
     members.forget("n1")
     decision = ask(members, seen(members), now_us=0, known_seconds=0.0)
     assert (target(decision), decision.is_planned) == ("n2", False)
-    assert decision.reason.startswith("n1 is no member any more")
+    assert decision.reason.startswith("nobody holds the lease")
 
 
 def test_a_holder_that_became_a_reader_is_replaced() -> None:

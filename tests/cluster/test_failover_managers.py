@@ -109,6 +109,7 @@ class World:
         self,
         *,
         members: Members | None = None,
+        me: str = "n1",
         compactor: bool = False,
         config: FailoverConfig | None = None,
         hand_over: PrepareHandOver | None = None,
@@ -119,7 +120,7 @@ class World:
     ) -> None:
         self.members = members or five()
         self.clock = TrioClock()
-        self.registry = registry_of(self.members, self.clock)
+        self.registry = registry_of(self.members, self.clock, me=me)
         quiet = Log([], lambda: 0)
         self.checker = HealthChecker(registry=self.registry, config=HEALTH, clock=self.clock, log=quiet)
         self.leader, self.proposer = Leader(), Proposer(self.members)
@@ -218,7 +219,8 @@ async def test_a_node_that_does_not_lead_changes_nothing_and_acts_once_it_does(a
         assert world.manager.explain().verdict is Verdict.MOVE
         elected = trio.current_time()
         world.leader.become(leader=True)
-        assert await world.until_holder("n3") - elected <= 2 * ROUND_TRIP
+        await world.until_holder("n3")
+        assert [at for at, _ in world.proposer.asked] == [elected]
         assert world.leader.reads == 1
 
 
@@ -254,14 +256,32 @@ async def test_who_becomes_in_sync_takes_over_from_a_holder_that_was_missed(auto
         assert world.proposer.asked == []
         at = trio.current_time()
         world.members.in_sync("n2", "n4")
-        assert await world.until_holder("n4") - at <= 2 * ROUND_TRIP
+        await world.until_holder("n4")
+        assert [asked for asked, _ in world.proposer.asked] == [at]
 
 
 async def test_a_holder_that_is_removed_is_replaced_by_the_event(autojump_clock: MockClock) -> None:
     async with World().running() as world:
         at = trio.current_time()
         world.members.forget("n2")
-        assert await world.until_holder("n3") - at <= 2 * ROUND_TRIP
+        await world.until_holder("n3")
+        assert [asked for asked, _ in world.proposer.asked] == [at]
+
+
+async def test_two_who_see_different_things_do_not_send_the_lease_to_and_fro(autojump_clock: MockClock) -> None:
+    """n1 leads and cannot hear n2, n3 can: it moves once; when n3 leads it finds a healthy holder and leaves it."""
+    first = World()
+    second = World(members=first.members, me="n4")
+    second.leader.is_leader = False
+    async with first.running(), second.running():
+        first.kill("n2")
+        await first.until_holder("n3")
+        assert second.manager.explain().verdict is Verdict.KEEP
+        for _ in range(10):
+            first.leader.become(leader=second.leader.is_leader)
+            second.leader.become(leader=not second.leader.is_leader)
+            await trio.sleep(10.0)
+        assert (first.holder(), len(first.proposer.asked), second.proposer.asked) == ("n3", 1, [])
 
 
 async def test_a_compactor_is_replaced_later_and_gets_it_back_in_the_end(autojump_clock: MockClock) -> None:
@@ -269,10 +289,10 @@ async def test_a_compactor_is_replaced_later_and_gets_it_back_in_the_end(autojum
     async with World(compactor=True, config=config).running() as world:
         world.kill("n5")
         took = await world.until_holder("n3", COMPACTOR) - world.dead["n5"]
-        assert 10.0 <= took <= 10.1, "n2 writes, so n3 stands in"
+        assert 10.0 <= took <= 10.2, "n2 writes, so n3 stands in"
         moved = trio.current_time()
         world.dead.clear()
-        assert await world.until_holder("n5", COMPACTOR) - moved == pytest.approx(60.0, abs=0.1)
+        assert await world.until_holder("n5", COMPACTOR) - moved == pytest.approx(60.0, abs=0.2)
 
 
 # ------------------------------------------------------------------------------------------------------------ proposing
@@ -346,8 +366,8 @@ async def test_a_failure_does_not_stand_in_the_way_of_another_candidate(autojump
     async with World().running() as world:
         world.proposer.next = ["target forgotten"]
         world.kill("n2")
-        at = await world.until_holder("n4")
-        assert at - world.dead["n2"] <= HEALTH.detection_seconds + 0.2
+        await world.until_holder("n4")
+        assert world.proposer.asked[-1][0] - world.dead["n2"] <= HEALTH.detection_seconds + 0.2
 
 
 # -------------------------------------------------------------------------------------------------------- moves by hand
@@ -477,10 +497,11 @@ async def test_a_slow_callback_is_cancelled_counted_and_delays_no_failover(autoj
 
     async with World(on_start=slow, callback_timeout_seconds=2.0).running() as world:
         world.kill("n2")
-        at = await world.until_holder("n3")
-        assert at - world.dead["n2"] <= HEALTH.detection_seconds + 2 * ROUND_TRIP
+        await world.until_holder("n3")
+        ((at, _),) = world.proposer.asked
+        assert at - world.dead["n2"] <= HEALTH.detection_seconds + 1e-9
         await trio.sleep(10.0)
-        assert ended == [pytest.approx(at - ROUND_TRIP + 2.0, abs=0.02)]
+        assert ended == [pytest.approx(at + 2.0)]
         numbers = world.manager.statistics().callbacks
         assert (numbers.called_total, numbers.timeouts_total) == (1, 1)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 import trio
 
-from arc.catalog.commands import Command, DescribeNode
+from arc.catalog.commands import Command, DescribeNode, ForgetNode
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.nodes import NodeRecord
 from arc.catalog.results import Result
 from arc.cluster.membership import Membership
 from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
-from arc.raft.events import Change
+from arc.raft.events import Change, ChangeKind
 from arc.raft.membership import members, target
 from arc.raft.requests import NotLeading
 from arc.raft.status import FollowerStatus, Status
@@ -57,7 +58,7 @@ class FakeCluster:
             for peer in members(self.configuration)
             if peer != self.me
         )
-        blank = dict.fromkeys(Status._fields)
+        blank = dict.fromkeys(Status._fields, 0)
         return Status(
             **blank
             | {
@@ -203,18 +204,81 @@ async def test_a_description_that_is_refused_ends_it() -> None:
 async def test_a_node_is_let_go_before_its_address_is_forgotten() -> None:
     cluster = FakeCluster(N1, N2, N3)
     assert await cluster.members.remove("n3") == cluster.fsm.catalog.index
-    assert cluster.done == ["read", "remove n3", "ForgetNode"]
+    assert cluster.done == ["read", "SetNodeState", "remove n3", "ForgetNode"]
     assert cluster.configuration.voters == (N1, N2)
     assert cluster.known == {"n1": "h1:1", "n2": "h2:1"}
 
 
+async def test_a_node_that_asked_is_described_whole_and_follows() -> None:
+    cluster = FakeCluster(N1, N2)
+    described = DescribeNode(
+        name=NodeId("n3"),
+        incarnation=1,
+        address="h3:1",
+        role="reader",
+        api_address="h3:2",
+        version="1",
+        cores=4,
+        at_us=9,
+    )
+    await cluster.members.admit(described)
+    assert cluster.done == ["read", "DescribeNode", "learner n3"]
+    assert cluster.configuration == Configuration(voters=(N1, N2), learners=(N3,))
+    assert cluster.fsm.catalog.nodes["n3"].role == "reader"
+    await cluster.members.admit(described)  # Its answer was lost: it asks again.
+    assert cluster.done[3:] == ["read", "DescribeNode"]
+
+
+async def test_another_incarnation_is_not_admitted() -> None:
+    cluster = FakeCluster(N1, N2, N3)
+    with pytest.raises(Conflict, match="remove it first: n3") as caught:
+        await cluster.members.admit(DescribeNode(name=NodeId("n3"), incarnation=77, address="h3:1"))
+    assert caught.value.code == "other_incarnation"
+    assert cluster.done == ["read"]
+
+
+async def test_adding_by_address_keeps_what_the_node_said_of_itself() -> None:
+    cluster = FakeCluster(N1, N2)
+    await cluster.members.admit(DescribeNode(name=NodeId("n3"), incarnation=1, address="h3:1", role="reader", cores=4))
+    await cluster.members.add("h3:1", as_learner=True)
+    assert cluster.fsm.catalog.nodes["n3"].role == "reader"
+
+
+async def test_one_change_waits_for_the_other() -> None:
+    cluster = FakeCluster(N1, N2)
+    async with trio.open_nursery() as nursery:
+        for address in ("h3:1", "h4:1"):
+            nursery.start_soon(partial(cluster.members.add, address, as_learner=True))
+    assert cluster.configuration.learners == (N3, N4)
+
+
+async def test_what_the_autopilot_saw_must_still_stand() -> None:
+    cluster = FakeCluster(N1, N2, learners=(N3,))
+    await cluster.members.change([Change(ChangeKind.VOTER, N3)], expect_index=3)
+    assert cluster.configuration.voters == (N1, N2, N3)
+
+
+async def test_a_node_that_somebody_else_forgot_meanwhile_is_removed_all_the_same() -> None:
+    cluster = FakeCluster(N1, N2, N3)
+    propose = cluster.propose
+
+    async def forgotten(command: Command) -> Result:
+        if isinstance(command, ForgetNode):
+            await propose(command)
+        return await propose(command)
+
+    cluster.propose = forgotten  # type: ignore[method-assign]
+    await cluster.members.remove("n3")
+    assert "n3" not in cluster.known
+
+
 async def test_a_removal_that_failed_half_way_is_finished_by_the_next() -> None:
     cluster = FakeCluster(N1, N2, N3)
-    cluster.propose_error = Unavailable("leadership was lost")
+    cluster.change_error = Unavailable("leadership was lost")
     with pytest.raises(Unavailable):
         await cluster.members.remove("n3")
-    assert "n3" in cluster.known
-    cluster.propose_error = None
+    assert cluster.fsm.catalog.nodes["n3"].state == "leaving"  # So nobody takes it in again.
+    cluster.change_error = None
     await cluster.members.remove("n3")
     assert "n3" not in cluster.known
 

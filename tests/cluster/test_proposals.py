@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from arc.catalog.bootstrap import bootstrap_commands
-from arc.catalog.commands import AssignLease, Command, CreateDatabase, Once
+from arc.catalog.commands import AssignLease, Command, CreateDatabase, DescribeNode, FoundCluster, Once
 from arc.catalog.events import DatabaseCreated
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
@@ -410,6 +410,16 @@ async def test_bootstrap_makes_the_node_writer_with_a_database_and_one_token() -
 
 def test_bootstrap_makes_no_token_when_authentication_is_off() -> None:
     assert len(bootstrap_commands(Catalog(), NodeId("n1"), 5, None)) == 2
+
+
+def test_bootstrap_tells_which_cluster_this_is_and_leaves_the_lease_to_others_when_told() -> None:
+    founded = FoundCluster(uuid="u" * 36, name="arc", created_us=5)
+    described = DescribeNode(name=NodeId("n1"), incarnation=7, address="h:1")
+    found = bootstrap_commands(
+        Catalog(), NodeId("n1"), 5, "ab" * 32, described=described, founded=founded, takes_writer=False
+    )
+    kinds = [type(command).__name__ for command in found]
+    assert kinds == ["FoundCluster", "DescribeNode", "CreateDatabase", "CreateToken"]
 
 
 async def test_the_writer_lease_is_never_taken_from_another_member_but_from_one_that_was_given_up() -> None:

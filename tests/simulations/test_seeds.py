@@ -62,6 +62,11 @@ ONCE_RED = (
     ("world", 70_116, "a row of a request that its client had given up came between a query and count(*)"),
     ("world", 70_124, "at rest, a slow network cost the leader its quorum, and the entry of the next was under way"),
     ("world", 70_165, "who was to take in a node went on asking the node that had led before, and named the next one"),
+    (
+        "world",
+        70_369,
+        "who was to take in a node heard who led and asked that one six seconds later, when it led no more",
+    ),
     ("world", 60_032, "a requested snapshot whose disk failed was a bug of the server, and the node went on"),
 )
 

@@ -1,4 +1,4 @@
-"""What this node may do now, for load balancers, gates and the pages that explain it: one place for every reason not to.
+"""What this node may do now, for load balancers, gates and pages: one place for every reason not to.
 
 Reasons come from the parts whose matter they are, asked anew each time, so none can be forgotten when it is gone. A
 node that passes writes on to the one that takes them is ready; whether it takes them itself is another question.
