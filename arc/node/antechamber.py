@@ -51,6 +51,7 @@ async def wait_for_cluster(
         config.cluster.bootstrap,
         role,
         address=lambda: str(transport.address),
+        has_log=lambda: False,
         ask=ask,
         clock=ports.clock,
         rng=ports.rng,

@@ -294,6 +294,7 @@ class House:
             cluster.bootstrap,
             ground.role,
             address=self._address,
+            has_log=lambda: True,
             ask=calls.ask,
             clock=ports.clock,
             rng=ports.rng,

@@ -23,6 +23,7 @@ from arc.catalog.values import WRITER
 from arc.cluster.config import check_role, consensus_config
 from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed
+from arc.cluster.identity import Identity
 from arc.cluster.identityfile import open_identity
 from arc.cluster.joining import announcements
 from arc.config import Config
@@ -215,7 +216,8 @@ def _first_words(house: House, first_token: list[str]) -> list[Command]:
     ground = house.ground
     config, catalog, identity = ground.config, ground.fsm.catalog, ground.identity.current
     founding = identity.founding
-    if founding is not None and not first_token and founding.coordinator == identity.peer:
+    # Of several founders one makes a token up; one that the operator chose is everybody's to propose.
+    if not first_token and (config.auth.bootstrap_token or _is_first(identity)):
         first_token += _first_token(config, ground.ports, catalog)
     lease = catalog.leases.get(WRITER)
     now_us = ground.ports.clock.wall_us()
@@ -281,6 +283,10 @@ def _reached_at(config: Config) -> str:
     if host in ("", "0.0.0.0", "::"):
         host = config.cluster.advertise.rpartition(":")[0].strip("[]") or config.cluster.peer_host
     return f"[{host}]" if ":" in host else host
+
+
+def _is_first(identity: Identity) -> bool:
+    return identity.founding is not None and identity.founding.coordinator == identity.peer
 
 
 def _first_token(config: Config, ports: Ports, catalog: Catalog) -> list[str]:

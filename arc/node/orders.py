@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.facts import Catalog
-from arc.cluster.autopilot import Autopilot, rule
+from arc.cluster.autopilot import Autopilot
+from arc.cluster.voting import rule
 from arc.duties.standing import WriterStatistics
 from arc.errors import Conflict
 from arc.raft.node import RaftNode
