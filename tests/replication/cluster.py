@@ -1,5 +1,5 @@
-"""Nodes that write and follow, without HTTP and without Raft: the duties of each on a disk in memory, one agreed list of
-commands, and links that lose whatever is on the way when they break.
+"""Nodes that write and follow, without HTTP and without Raft: the duties of each on a disk in memory, one agreed list
+of commands, and links that lose whatever is on the way when they break.
 
 Needs the ``autojump_clock`` fixture. A link delivers in order within a lane; the two lanes overtake each other. A
 killed node comes back on the disk it left.
@@ -327,7 +327,7 @@ async def open_cluster(
 async def until(fact: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait, in virtual time, until something is true."""
     with trio.fail_after(seconds):
-        while not fact():
+        while not fact():  # noqa: ASYNC110  # facts of many parts, none of which tells
             await trio.sleep(0.01)
 
 
