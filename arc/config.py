@@ -18,6 +18,9 @@ from typing import Literal, get_type_hints
 
 from arc.api.config import AuthConfig, ServerConfig
 from arc.cluster.config import ClusterConfig
+from arc.cluster.failover import FailoverConfig
+from arc.cluster.judging import HealthConfig
+from arc.cluster.router import RouterConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
@@ -56,6 +59,9 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    failover: FailoverConfig = field(default_factory=FailoverConfig)
+    routing: RouterConfig = field(default_factory=RouterConfig)
     license: LicenseConfig = field(default_factory=LicenseConfig)
 
 

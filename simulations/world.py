@@ -368,6 +368,7 @@ class World:
                 "cluster.peer_port": PEER_PORT,
                 "cluster.advertise": f"{name}:{PEER_PORT}",
                 "cluster.join": number > 0,
+                "server.advertise": name,
             }
         flags |= {f"{section}.{key}": value for section, keys in plan.config.items() for key, value in keys.items()}
         return Machine(self, name, load(environment={}, flags=flags).config, disk, clocks)

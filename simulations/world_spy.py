@@ -13,12 +13,12 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, Protocol
 
-import arc.node
 from arc.catalog.facts import Catalog
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.machine import CatalogMachine
 from arc.cluster.transport import PeerTransport
+from arc.node import life
 from arc.raft.core import RaftCore
 from arc.raft.effects import Write
 from arc.raft.messages import Message
@@ -91,8 +91,8 @@ def watching(watch: Watch, who: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def small_logs(kind: LogKind) -> Iterator[None]:
-    """Nodes that start now have such logs: `arc.node` asks one function for settings that no operator has."""
-    original = arc.node.consensus_config
+    """Nodes that start now have such logs: `arc.node.life` asks one function for settings that no operator has."""
+    original = life.consensus_config
 
     def small(cluster: ClusterConfig) -> ConsensusConfig:
         config = original(cluster)
@@ -104,11 +104,11 @@ def small_logs(kind: LogKind) -> Iterator[None]:
         )
         return replace(config, raft=raft, segment_bytes=kind.segment_bytes, snapshot_entries=kind.snapshot_entries)
 
-    arc.node.consensus_config = small
+    life.consensus_config = small
     try:
         yield
     finally:
-        arc.node.consensus_config = original
+        life.consensus_config = original
 
 
 def _then(tell: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -19,9 +19,6 @@ FLOORS: Mapping[str, int] = {
     "arc.cli": 7,
     "arc.node": 6,
     "arc.duties": 5,
-    "arc.neighbourhood": 5,
-    "arc.readiness": 5,
-    "arc.vitals": 5,
     "arc.config": 5,
     "arc.system": 5,
     "arc.api": 4,
@@ -70,6 +67,9 @@ RAFT_ORDER = (
 
 PURE = (
     "arc.catalog*",
+    "arc.cluster.document",
+    "arc.cluster.outlook",
+    "arc.cluster.troubles",
     "arc.config",
     "arc.errors",
     "arc.ids",

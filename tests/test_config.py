@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arc.cluster.config import peer_secret
 from arc.config import OTHER_VARIABLES, SECTIONS, Config, Loaded, NodeConfig, Setting, describe, load
 from arc.errors import InvalidRequest
+from arc.security.signing import INSECURE_SECRET
 from arc.settings import read_value, show_value
 
 SECRET = "0123456789-a-token-of-an-operator-0123456789"
@@ -233,3 +235,33 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             read_value(key, wanted, text)
         except ValueError as problem:
             assert str(problem)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("enabled = true", "needs a shared_secret"),
+        ('enabled = true\nshared_secret = ""', "needs a shared_secret"),
+        ('shared_secret = "15 characters.."', "at least 16 characters"),
+        ('enabled = true\ninsecure_dev = true\nshared_secret = "sixteen of them."', "exclude each other"),
+        ('tls_cert_file = "c"', "must be given together"),
+        ('tls_ca_file = "c"', "needs tls_cert_file"),
+    ],
+)
+def test_a_clustered_node_needs_a_secret(settings: str, told: str) -> None:
+    """Promise 35: fail closed at the start, in one sentence."""
+    assert told in refusal(f"[cluster]\n{settings}")
+
+
+def test_the_secret_of_a_cluster_is_shown_nowhere() -> None:
+    loaded = load(toml=f'[cluster]\nenabled = true\nshared_secret = "{SECRET}"', environment={})
+    assert setting(loaded, "cluster", "shared_secret").value == "(set)"
+    assert SECRET not in repr(loaded.config)
+    assert peer_secret(loaded.config.cluster) == SECRET.encode()
+    assert SECRET not in refusal(f'[cluster]\nshared_secret = "{SECRET}"\ninsecure_dev = true')
+
+
+def test_a_demo_takes_the_secret_that_everybody_knows() -> None:
+    """One path for both: there is no session without a secret."""
+    loaded = load(toml="[cluster]\nenabled = true\ninsecure_dev = true", environment={})
+    assert peer_secret(loaded.config.cluster) == INSECURE_SECRET.encode()

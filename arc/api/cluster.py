@@ -10,15 +10,6 @@ import heapq
 from collections.abc import Iterable
 
 from arc.api.bodies import whole_number
-from arc.api.cluster_document import (
-    file_document,
-    lease_document,
-    local_document,
-    node_document,
-    status_document,
-    verdict_document,
-)
-from arc.api.cluster_outlook import Outlook, look
 from arc.api.cluster_schemas import FILES, HEALTH, LEASES_PAGE, LOCAL, NODE, NODES, STATUS, cluster_answers
 from arc.api.deps import ClusterView, Deps
 from arc.api.principal import Permission
@@ -28,6 +19,15 @@ from arc.api.schemas import STRING
 from arc.catalog.fsm import Catalog
 from arc.catalog.roles import NodeRole, NodeState
 from arc.catalog.values import LEASES
+from arc.cluster.document import (
+    file_document,
+    lease_document,
+    local_document,
+    node_document,
+    status_document,
+    verdict_document,
+)
+from arc.cluster.outlook import Outlook
 from arc.cluster.views import NodeView
 from arc.errors import InvalidRequest, NotFound, Unavailable
 from arc.storage.files import FileEntry
@@ -86,7 +86,7 @@ class Cluster:
 
     async def status(self, call: Call) -> Reply:
         """One look, with verdict, reasons and next commands."""
-        return json_reply(200, status_document(look(self._deps), self._cluster))
+        return json_reply(200, status_document(look(self._deps)))
 
     async def nodes(self, call: Call) -> Reply:
         """Raises InvalidRequest for a filter that is no role or state."""
@@ -143,6 +143,12 @@ class Cluster:
     def _cluster(self) -> ClusterView:
         assert self._deps.cluster is not None, "guarded by _page"
         return self._deps.cluster
+
+
+def look(deps: Deps) -> Outlook:
+    """Look now; there is a cluster."""
+    assert deps.cluster is not None
+    return deps.cluster.look()
 
 
 def alone() -> Reply:

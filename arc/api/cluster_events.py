@@ -14,7 +14,6 @@ import trio
 
 from arc.api.bodies import whole_number
 from arc.api.cluster import alone
-from arc.api.cluster_document import change_document
 from arc.api.cluster_schemas import EVENTS, cluster_answers
 from arc.api.deps import Deps, Observation
 from arc.api.principal import Permission
@@ -22,6 +21,7 @@ from arc.api.replies import Reply, json_reply
 from arc.api.routes import Call, Parameter, Route
 from arc.api.schemas import STRING
 from arc.catalog.leases import History, LeaseChange
+from arc.cluster.document import change_document
 from arc.errors import InvalidRequest
 from arc.telemetry import rfc3339_ms
 
@@ -163,4 +163,4 @@ def _observation(seen: Observation, seen_by: str) -> dict[str, object]:
 
 def _me(deps: Deps) -> str:
     assert deps.cluster is not None
-    return next((view.name for view in deps.cluster.nodes() if view.is_local), "")
+    return deps.cluster.look().me

@@ -12,17 +12,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from arc.api.cluster_outlook import (
+from arc.api.deps import Consensus, Deps
+from arc.catalog.leases import History, LeaseChange
+from arc.cluster.outlook import (
     Outlook,
     entries_behind,
     failures_tolerated,
-    look,
     quorum_of,
     records_behind,
 )
-from arc.api.cluster_troubles import Verdict, troubles, verdict_of
-from arc.api.deps import Consensus, Deps
-from arc.catalog.leases import History, LeaseChange
+from arc.cluster.troubles import Verdict, troubles, verdict_of
 from arc.raft.types import Peer, Role
 from arc.telemetry import Sample, flatten
 
@@ -118,7 +117,7 @@ class ClusterMetrics:
         raft = self._raft(self._deps.raft) if self._deps.raft is not None else None
         if self._deps.cluster is None:
             return ClusterTree(raft=raft, cluster=None, replication=None, failover=None, role=None)
-        outlook = look(self._deps)
+        outlook = self._deps.cluster.look()
         if self._tally is None:
             self._tally = LeaseTally(outlook.history)
         return ClusterTree(

@@ -10,9 +10,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from arc.api.bodies import json_object, optional_flag, optional_text, text
-from arc.api.cluster import alone, find_node
-from arc.api.cluster_document import change_document
-from arc.api.cluster_outlook import look
+from arc.api.cluster import alone, find_node, look
 from arc.api.cluster_schemas import CHANGE
 from arc.api.deps import ClusterView, Deps
 from arc.api.errors import LeaderElsewhere
@@ -22,6 +20,7 @@ from arc.api.routes import Call, Parameter, RequestBody, Route, Schema, View
 from arc.api.schemas import BOOLEAN, NUMBER, STRING, array, json_answer, nullable, obj
 from arc.catalog.leases import REASON_CHARS_MAX, Lease, LeaseChange
 from arc.catalog.values import LEASES, WRITER
+from arc.cluster.document import change_document
 from arc.errors import Conflict, InvalidRequest, Unavailable
 from arc.raft.requests import NotLeading
 

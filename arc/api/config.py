@@ -18,6 +18,9 @@ class ServerConfig:
     """Address to listen on. ``0.0.0.0`` is every IPv4 interface, ``::`` every interface."""
     port: int = 8000
     """TCP port; 0 asks the system for a free one."""
+    advertise: str = ""
+    """Name or address under which clients and other nodes reach this node's HTTP port. Empty: host; where that is a
+    wildcard, the host of cluster.advertise."""
     tls_cert_file: str = ""
     """PEM file with the certificate chain. TLS is on when certificate and key are both given."""
     tls_key_file: str = ""

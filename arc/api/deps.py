@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from arc.catalog.fsm import Catalog
     from arc.catalog.leases import Lease
     from arc.catalog.results import Result
-    from arc.cluster.views import NodeView
+    from arc.cluster.outlook import Outlook
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -142,68 +142,6 @@ class Members(Protocol):
         ...
 
 
-class FollowerLag(Protocol):
-    """How far one node's copy of the rows is behind the writer's log; known to the writer."""
-
-    @property
-    def name(self) -> str:
-        """The node."""
-        ...
-
-    @property
-    def records(self) -> int:
-        """Records that the writer has on disk and the node has not."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Age of the oldest of them; 0 when it lacks none."""
-        ...
-
-
-class Candidate(Protocol):
-    """A node that could be given a lease, or why not: `arc.cluster.candidates.Candidate`."""
-
-    @property
-    def name(self) -> str:
-        """The node."""
-        ...
-
-    @property
-    def is_eligible(self) -> bool:
-        """Whether it could be given the lease now."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why or why not; reads after the name."""
-        ...
-
-
-class LeasePlan(Protocol):
-    """What the leader would do about a lease now: `arc.cluster.failover.Decision`."""
-
-    @property
-    def verdict(self) -> str:
-        """``keep``, ``wait``, ``move`` or ``stuck``."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why, in words."""
-        ...
-
-    @property
-    def candidates(self) -> Sequence[Candidate]:
-        """Every node, those who can take the lease first, best first."""
-        ...
-
-    @property
-    def look_again_seconds(self) -> float | None:
-        """When time alone will change the verdict; None when it will not."""
-        ...
-
-
 class Observation(Protocol):
     """Something that this node saw of another one. Never agreed on."""
 
@@ -233,75 +171,23 @@ class Observation(Protocol):
         ...
 
 
-class License(Protocol):
-    """What is allowed: `arc.license.License`."""
-
-    @property
-    def holder(self) -> str:
-        """Whose it is."""
-        ...
-
-    @property
-    def tier(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def features(self) -> Sequence[str]:
-        """What it opens."""
-        ...
-
-    @property
-    def max_cores(self) -> int:
-        """Cores of all nodes together; 0 or less is no limit."""
-        ...
-
-    def state(self, now_us: int, /) -> str:
-        """``valid``, ``grace`` or ``expired`` at this wall clock time."""
-        ...
-
-
 class ClusterView(Protocol):
-    """The cluster as this node sees it, and what its operator can ask of it: `arc.cluster.coordinator.Coordinator`.
+    """The cluster as this node sees it, and what its operator can ask of it: `arc.cluster.operations.Operations`.
 
     Looking never waits and never fails. Every order raises NotLeading or Unavailable where it cannot be carried out
     here and now, Conflict where it contradicts what stands, NotFound for a node that is not known, and OutcomeUnknown.
     """
 
-    def nodes(self) -> Sequence[NodeView]:
-        """Every node that is known, this one included, by name."""
-        ...
-
-    def leader_since_us(self) -> int | None:
-        """When this node learnt of the present leader, by its wall clock; None while it knows none."""
-        ...
-
-    def lags(self) -> Sequence[FollowerLag]:
-        """Followers of the rows; empty on a node that is not the writer."""
-        ...
-
-    def plan(self, lease: str) -> LeasePlan | None:
-        """What would be done about the lease; None where nothing manages it."""
+    def look(self) -> Outlook:
+        """Everything that is known now, at one moment."""
         ...
 
     def observed(self) -> Sequence[Observation]:
         """What was seen of other nodes: the last ones, oldest first, bounded."""
         ...
 
-    def license(self) -> License:
-        """The licence in force."""
-        ...
-
     def health_checker(self) -> Mapping[str, object]:
         """Its settings: running, check_interval_ms, check_timeout_ms, unhealthy_threshold."""
-        ...
-
-    def router(self) -> Mapping[str, object] | None:
-        """What is routed, how; None where nothing is."""
-        ...
-
-    def catch_up(self) -> Mapping[str, object] | None:
-        """How far this node is with files that it lacks; None where it fetches none."""
         ...
 
     async def remove(self, name: str) -> None:
@@ -350,6 +236,10 @@ class NodeState(Protocol):
 
     def behind(self) -> str | None:
         """Why the catalog here may lack what was agreed on long ago; None once it has caught up after the start."""
+        ...
+
+    def not_ready(self) -> str | None:
+        """Why no requests should be sent here now; None when this node serves them, itself or by passing them on."""
         ...
 
     def refuses_writes(self) -> str | None:

@@ -38,15 +38,15 @@ class Health:
             ),
             Route(
                 method="GET", path="/ready", name="ready", tag="health", permission=Permission.PUBLIC, unlimited=True,
-                summary="Whether this node takes writes and answers queries", view=self.ready, answers=ready,
+                summary="Whether requests may be sent here", view=self.ready, answers=ready,
             ),
             Route(
                 method="GET", path="/ready/write", name="ready_write", tag="health", permission=Permission.PUBLIC,
-                unlimited=True, summary="Whether this node takes writes", view=self.ready_write, answers=ready,
+                unlimited=True, summary="Whether writes are taken here", view=self.ready_write, answers=ready,
             ),
             Route(
                 method="GET", path="/ready/query", name="ready_query", tag="health", permission=Permission.PUBLIC,
-                unlimited=True, summary="Whether this node answers queries", view=self.ready_query, answers=ready,
+                unlimited=True, summary="Whether queries are answered here", view=self.ready_query, answers=ready,
             ),
         )  # fmt: skip
 
@@ -69,9 +69,8 @@ class Health:
         )
 
     async def ready(self, call: Call) -> Reply:
-        """Both kinds of work."""
-        node = self._deps.node
-        return self._readiness(node.refuses_writes() or node.refuses_queries())
+        """Requests of any kind: this node answers them or passes them on."""
+        return self._readiness(self._deps.node.not_ready())
 
     async def ready_write(self, call: Call) -> Reply:
         """Writes only."""

@@ -14,7 +14,7 @@ from typing import Protocol
 import cbor2
 import trio
 
-from arc.errors import ArcError, OutcomeUnknown, Overloaded, Unavailable
+from arc.errors import ArcError, OutcomeUnknown, Overloaded, TooLarge, Unavailable
 from arc.raft.types import Peer
 from arc.telemetry import Log
 from arc.wire.channels import RULES, Channel
@@ -90,13 +90,14 @@ class Calls:
     async def call(self, peer: str, kind: str, question: bytes, *, timeout_seconds: float) -> bytes:
         """Ask a node and return its answer.
 
-        Raises Unavailable (nothing happened), OutcomeUnknown, or what the answerer raised: the same family and code.
+        Raises Unavailable or TooLarge (nothing happened), OutcomeUnknown, or what the answerer raised: the same family
+        and code.
         """
         if self._wire is None or len(self._open) >= CALLS_MAX:
             raise Unavailable("too many questions to other nodes wait already" if self._wire else "no peers here")
         number = self._number()
-        waiting = _Open(peer)
-        if not self._wire.post(peer, Channel.CALL, cbor2.dumps([_QUESTION, number, kind, question])):
+        waiting, asked = _Open(peer), _question(number, kind, question)
+        if not self._wire.post(peer, Channel.CALL, asked):
             raise Unavailable(f"{peer} cannot be reached now")
         self._open[number] = waiting
         try:
@@ -112,7 +113,7 @@ class Calls:
         """Ask whoever listens at ``host:port``, beside all sessions, for one who knows no more. Raises as `call`."""
         if self._wire is None:
             raise Unavailable("no peers here")
-        asked = cbor2.dumps([_QUESTION, self._number(), kind, question])
+        asked = _question(self._number(), kind, question)
         data = await self._wire.ask(address, asked, timeout_seconds=timeout_seconds)
         try:
             what, _, payload = cbor2.loads(data)
@@ -208,6 +209,14 @@ class Calls:
         if len(packed) > RULES[Channel.CALL].message_bytes_max:
             return _error(number, OutcomeUnknown("the answer is too large for one message", code="answer_too_large"))
         return packed
+
+
+def _question(number: int, kind: str, question: bytes) -> bytes:
+    """Raises TooLarge."""
+    data: bytes = cbor2.dumps([_QUESTION, number, kind, question])
+    if len(data) > RULES[Channel.CALL].message_bytes_max:
+        raise TooLarge(f"a question of {len(question)} bytes is too large for one message")
+    return data
 
 
 def _error(number: int, error: ArcError) -> bytes:

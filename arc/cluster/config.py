@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from arc.catalog.nodes import check_address
 from arc.catalog.roles import NodeRole, parse_role
-from arc.cluster.founding import Bootstrap
+from arc.cluster.sights import Bootstrap
 from arc.errors import InvalidRequest
 from arc.quorum import majority
 from arc.raft.config import Config as RaftConfig

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -16,31 +16,28 @@ from arc.catalog import codec
 from arc.catalog.commands import DescribeNode
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.calls import Calls
-from arc.cluster.config import ClusterConfig, ConsensusConfig, peer_secret
+from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.feed import Feed
+from arc.cluster.identityfile import IdentityFile
 from arc.cluster.machine import CatalogMachine
 from arc.cluster.membership import Membership
+from arc.cluster.peerport import listening, peer_security
 from arc.cluster.proposals import KIND as PROPOSE
 from arc.cluster.proposals import Proposals
 from arc.cluster.transport import PeerTransport
 from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
-from arc.ids import NodeId
 from arc.ports import Ports
 from arc.raft.messages import Message
 from arc.raft.node import RaftNode
 from arc.raft.storage import RaftStorage
-from arc.raft.types import Configuration, Entry, EntryKind, Peer
-from arc.security.tls import Certificates, TlsFiles
+from arc.raft.types import Entry, EntryKind, Peer
 from arc.telemetry import Log
-from arc.wire.certificates import keep_fresh
 from arc.wire.channels import Channel
 from arc.wire.door import PeerSecurity
 from arc.wire.facts import ClusterIdentity, PeerFacts
 
 AGAIN_SECONDS = 0.1
 READ_BYTES = 1 << 20
-HAND_OVER_SECONDS = 3.0
-"""A transfer takes a round trip and an election; whoever is not there by then is elected without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,36 +59,38 @@ class Consensus:
             except (Unavailable, OutcomeUnknown):  # No leader yet, nobody has added this node, or it is about to stop.
                 await trio.sleep(AGAIN_SECONDS)
 
-    def describe_me(self) -> DescribeNode | None:
-        """What the others must know of this node; None on a node alone."""
-        if self.transport is None:
-            return None
-        me, address = self.raft.me, self.transport.address
-        return DescribeNode(name=NodeId(me.name), incarnation=me.incarnation, address=str(address))
 
-    async def hand_over(self) -> None:
-        """Before an orderly end: let another node lead, if this one does and another one can."""
-        if self.raft.is_leader and self.raft.others():
-            with trio.move_on_after(HAND_OVER_SECONDS), suppress(Unavailable):
-                await self.raft.transfer()
+class Neighbours(Protocol):
+    """What the rest of the node has to do with other nodes."""
+
+    @property
+    def channels(self) -> Mapping[Channel, Callable[[Peer, bytes], None]]:
+        """Take what comes in channels besides Raft's and the calls'."""
+        ...
+
+    @property
+    def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
+        """Answer questions by their kind (`Calls`)."""
+        ...
+
+    def describe(self) -> PeerFacts:
+        """What other nodes are told of this one when they meet."""
+        ...
+
+    def address_of(self, name: str) -> str | None:
+        """Where a node was told to listen that the catalog does not know yet."""
+        ...
+
+    def connected(self, peer: Peer, facts: PeerFacts) -> None:
+        """A session begins."""
+        ...
+
+    def unreachable(self, peer: Peer) -> None:
+        """A session ended, or could not be had."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
-    """What the rest of the node has to do with other nodes, given when consensus starts.
-
-    ``uuid`` is the cluster's identity as known now, empty before there is one; ``describe`` what others are told of
-    this node; ``channels`` take what comes in channels besides Raft's and the calls'; ``answerers`` answer questions by
-    their kind (`Calls`); ``connected`` hears of every session that begins, ``unreachable`` of every end and every dial
-    that failed.
-    """
-
-    uuid: Callable[[], str] = lambda: ""
-    describe: Callable[[], PeerFacts] = PeerFacts
-    channels: Mapping[Channel, Callable[[Peer, bytes], None]] = field(default_factory=dict)
-    answerers: Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]] = field(default_factory=dict)
-    connected: Callable[[Peer, PeerFacts], None] = lambda peer, facts: None
-    unreachable: Callable[[Peer], None] = lambda peer: None
+N = TypeVar("N", bound=Neighbours)
 
 
 @asynccontextmanager
@@ -99,21 +98,22 @@ async def running_consensus(
     ports: Ports,
     config: ConsensusConfig,
     cluster: ClusterConfig,
-    me: Peer,
+    identity: IdentityFile,
     *,
-    is_founder: bool,
     fsm: ClusterFSM,
     feed: Feed,
     log: Log,
-    neighbours: Neighbours = Neighbours(),  # frozen, and of one who has none
-) -> AsyncIterator[Consensus]:
+    meet: Callable[[Consensus], N],
+) -> AsyncIterator[tuple[Consensus, N]]:
     """Open the log and take part until the body ends; then a snapshot and a closed log are left.
 
-    ``fsm`` and ``feed`` are changed by consensus from here on; ``is_founder``: an empty log begins with this node as
-    the only voter. Raises Corrupt, DiskFailed, Overloaded (disk full), InvalidRequest (members without a peer port),
-    OSError (the peer port is taken).
+    ``fsm`` and ``feed`` are changed by consensus from here on. An empty log begins with the voters that ``identity``
+    tells. ``meet`` builds the rest of the node over the parts of consensus, before any of them runs.
+
+    Raises Corrupt, DiskFailed, Overloaded (disk full), InvalidRequest (members without a peer port), OSError (the peer
+    port is taken).
     """
-    founders = Configuration(voters=(me,)) if is_founder else Configuration()
+    me, founders = identity.current.peer, identity.current.configuration
     storage = await ports.workers.run(
         lambda: RaftStorage.open(
             ports.disk, config.folder, me=me, founders=founders, segment_bytes=config.segment_bytes
@@ -134,105 +134,88 @@ async def running_consensus(
         _require_alone(raft)
         proposals = Proposals(raft, fsm, feed, ports.clock, None, rng=ports.rng)
         members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
+        alone = Consensus(raft=raft, proposals=proposals, members=members, transport=None, calls=None)
+        rest = meet(alone)
         async with trio.open_nursery() as nursery:
             await nursery.start(raft.run, _to_nobody)
-            yield Consensus(raft=raft, proposals=proposals, members=members, transport=None, calls=None)
+            yield alone, rest
             nursery.cancel_scope.cancel()
         return
-    told = await ports.workers.run(_addresses, storage)
-    certificates = _certificates(ports, cluster)
-    if certificates is not None:
-        await ports.workers.run(certificates.load)
-    if not cluster.shared_secret:
-        log.warning(
-            "peer_port_insecure",
-            reason="cluster.insecure_dev: everybody knows the secret of this cluster",
-            next_step="set cluster.shared_secret on every node and remove insecure_dev",
-        )
-    security = PeerSecurity(secret=peer_secret(cluster), tls=certificates)
-    parts = _connected(
-        ports, cluster, me, security, neighbours=neighbours, raft=raft, fsm=fsm, feed=feed, told=told, log=log
+    told = {**identity.current.addresses, **await ports.workers.run(_addresses, storage)}
+    security, certificates = await peer_security(ports, cluster, log)
+    parts, rest = _connected(
+        ports, cluster, identity, security, raft=raft, fsm=fsm, feed=feed, told=told, log=log, meet=meet
     )
-    async with trio.open_nursery() as nursery:
-        if certificates is not None:
-            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
-        port = await nursery.start(parts.transport.run, cluster.peer_host, cluster.peer_port, cluster.advertise)
-        await nursery.start(parts.calls.run, parts.transport)
+    assert parts.transport is not None and parts.calls is not None
+    async with (
+        listening(ports, cluster, certificates, parts.transport, parts.calls, log),
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(raft.run, parts.transport.send)
-        log.info("peer_port_open", host=cluster.peer_host, port=port, advertised=str(parts.transport.address))
-        yield Consensus(
-            raft=raft,
-            proposals=parts.proposals,
-            members=parts.members,
-            transport=parts.transport,
-            calls=parts.calls,
-        )
+        yield parts, rest
         nursery.cancel_scope.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    transport: PeerTransport
-    calls: Calls
-    proposals: Proposals
-    members: Membership
 
 
 def _connected(
     ports: Ports,
     cluster: ClusterConfig,
-    me: Peer,
+    identity: IdentityFile,
     security: PeerSecurity,
     *,
-    neighbours: Neighbours,
     raft: RaftNode,
     fsm: ClusterFSM,
     feed: Feed,
     told: Mapping[str, str],
     log: Log,
-) -> _Parts:
+    meet: Callable[[Consensus], N],
+) -> tuple[Consensus, N]:
+    """The parts, which name each other: nothing is sent and nothing comes before all of them are there."""
+
     async def answer(peer: Peer, question: bytes) -> bytes:
         return await proposals.answer(peer, question)
+
+    def connected(peer: Peer, facts: PeerFacts) -> None:
+        rest.connected(peer, facts)
 
     def unreachable(peer: Peer) -> None:
         raft.unreachable(peer)
         calls.unreachable(peer)
-        neighbours.unreachable(peer)
+        rest.unreachable(peer)
 
     async def greet(address: str) -> Peer:
         return (await transport.dial(address)).peer
 
     def address_of(name: str) -> str | None:
         node = fsm.catalog.nodes.get(name)
-        return node.address if node is not None else told.get(name)
+        return node.address if node is not None else rest.address_of(name) or told.get(name)
 
-    assert PROPOSE not in neighbours.answerers
-    calls = Calls({**neighbours.answerers, PROPOSE: answer}, log)
+    answerers: dict[str, Callable[[Peer, bytes], Awaitable[bytes]]] = {PROPOSE: answer}
+    calls = Calls(answerers, log)
+    channels: dict[Channel, Callable[[Peer, bytes], None]] = {Channel.CALL: calls.receive}
     proposals = Proposals(raft, fsm, feed, ports.clock, calls.call, rng=ports.rng)
     transport = PeerTransport(
-        me,
+        identity.current.peer,
         network=ports.network,
         rng=ports.rng,
         clock=ports.clock,
         log=log,
         security=security,
-        identity=lambda: ClusterIdentity(cluster.name, neighbours.uuid()),
+        identity=lambda: ClusterIdentity(cluster.name, identity.current.cluster_uuid),
         address_of=address_of,
-        describe=neighbours.describe,
-        channels={**neighbours.channels, Channel.CALL: calls.receive},
-        connected=neighbours.connected,
+        describe=lambda: rest.describe(),
+        channels=channels,
+        connected=connected,
         unreachable=unreachable,
         receive=raft.receive,
         answer=calls.answer,
     )
-    return _Parts(transport, calls, proposals, Membership(raft, proposals, lambda: fsm.catalog, greet))
-
-
-def _certificates(ports: Ports, cluster: ClusterConfig) -> Certificates | None:
-    if not cluster.tls_cert_file:
-        return None
-    files = TlsFiles(cert=cluster.tls_cert_file, key=cluster.tls_key_file, ca=cluster.tls_ca_file)
-    return Certificates(files, ports.disk.read_outside)
+    members = Membership(raft, proposals, lambda: fsm.catalog, greet)
+    parts = Consensus(raft=raft, proposals=proposals, members=members, transport=transport, calls=calls)
+    rest = meet(parts)
+    assert PROPOSE not in rest.answerers and Channel.CALL not in rest.channels
+    answerers.update(rest.answerers)
+    channels.update(rest.channels)
+    return parts, rest
 
 
 def _addresses(storage: RaftStorage) -> dict[str, str]:

@@ -21,15 +21,14 @@ from arc.catalog.commands import COMPACTOR, WRITER
 from arc.catalog.facts import Catalog
 from arc.catalog.roles import NodeRole, NodeState, RoleCapabilities
 from arc.cluster.config import ClusterConfig
+from arc.cluster.document import status_document
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.failover_managers import LeaseManager
 from arc.cluster.feed import Feed, Subscription
 from arc.cluster.health import HealthChecker
 from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import Members, Operations, Raft
-from arc.cluster.reasons import Look
 from arc.cluster.registry import Registry
-from arc.cluster.status import ClusterStatus, cluster_status
 from arc.cluster.views import NodeView
 from arc.errors import (
     AlreadyRunning,
@@ -314,27 +313,9 @@ class Coordinator:
 
     # ----------------------------------------------------------------------------------------------------------- status
 
-    def status(self) -> ClusterStatus:
-        """The one document: every page, metric and gate is a part of it. ``document()`` is its JSON form."""
-        return cluster_status(self.look())
-
-    def look(self) -> Look:
-        """What the status is made of, at one moment."""
-        catalog = self._catalog
-        return Look(
-            me=self.local_node_id,
-            now_us=self._clock.wall_us(),
-            is_running=self.is_running,
-            cluster_name=catalog.cluster.name if catalog.cluster is not None else self._config.name,
-            catalog=catalog,
-            nodes=tuple(self.registry.all()),
-            consensus=self.raft.status(),
-            licence=self.licence,
-            decisions={lease: manager.explain() for lease, manager in self.managers.items()},
-            failover={lease: manager.stats() for lease, manager in self.managers.items()},
-            router=self.router.stats() if self.router is not None else {},
-            catch_up=self.replication_catch_up_status(),
-        )
+    def status(self) -> dict[str, object]:
+        """The one document of the cluster, as JSON takes it: pages, metrics and reasons are made of the same look."""
+        return status_document(self.operations.look())
 
     # ----------------------------------------------------------------------------------------------------------- inside
 

@@ -7,29 +7,17 @@ as long as the node runs, because a founder may hear late that the cluster was f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cbor2
 import trio
 
 from arc.catalog.roles import NodeRole
-from arc.cluster.founding import (
-    AskPromises,
-    Begin,
-    Bootstrap,
-    DrawUp,
-    Gathering,
-    Join,
-    Sight,
-    Wait,
-    begun,
-    drawn_up,
-    joinable,
-    promised,
-)
+from arc.cluster.founding import AskPromises, Begin, DrawUp, Gathering, Join, Wait, begun, drawn_up, joinable, promised
 from arc.cluster.identity import Founder, Founding, Identity, founded_alone, new_uuid
 from arc.cluster.identityfile import IdentityFile
+from arc.cluster.sights import Bootstrap, Sight
 from arc.errors import ArcError, Conflict, InvalidRequest
 from arc.ports import Clock, Rng
 from arc.raft.types import Peer
@@ -68,7 +56,11 @@ class AssemblyStatistics:
 
 
 class Assembly:
-    """Founds a cluster with others, or finds one. ``address`` is this node's own, known once it listens."""
+    """Founds a cluster with others, or finds one. ``address`` is this node's own, known once it listens.
+
+    ``has_log`` says whether its consensus holds anything: then it takes part in a cluster whose UUID it does not know
+    yet (an operator added it, or its folder is older than UUIDs), and it founds none and promises nothing.
+    """
 
     def __init__(
         self,
@@ -77,6 +69,7 @@ class Assembly:
         role: NodeRole,
         *,
         address: Callable[[], str],
+        has_log: Callable[[], bool],
         ask: AskAddress,
         clock: Clock,
         rng: Rng,
@@ -86,6 +79,7 @@ class Assembly:
         self._bootstrap = bootstrap
         self._role = role
         self._address = address
+        self._has_log = has_log
         self._ask = ask
         self._clock = clock
         self._rng = rng
@@ -102,9 +96,21 @@ class Assembly:
         """For `cluster.calls.Calls`."""
         return {LOOK: self.answer_look, PROMISE: self.answer_promise}
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether this node takes part in no cluster yet."""
+        return self._identity.current.is_waiting and not self._has_log()
+
+    @property
+    def hears_raft(self) -> bool:
+        """Whether messages of consensus may be taken. A node that may found a cluster must not follow a leader before
+        it knows the voters that its log begins with.
+        """
+        return not (self.is_waiting and self._bootstrap.expect)
+
     def not_ready(self) -> str | None:
         """What it waits for; None when it belongs to a cluster."""
-        return self._word if self._identity.current.is_waiting else None
+        return self._word if self.is_waiting else None
 
     def statistics(self) -> AssemblyStatistics:
         """Numbers for status and metrics."""
@@ -121,13 +127,12 @@ class Assembly:
 
         What it is from then on is on disk. Raises DiskFailed.
         """
-        while self._identity.current.is_waiting:
+        while self.is_waiting:
             await self._look_around()
-            identity = self._identity.current
-            if not identity.is_waiting:
+            if not self.is_waiting:
                 break
             try:
-                if await self._act(identity):
+                if await self._act(self._identity.current):
                     continue
             except Conflict as error:  # Another promise was given meanwhile: look again.
                 self._log.info("founding_repeated", reason=error.message)
@@ -142,8 +147,9 @@ class Assembly:
         gathering = self._gathering
 
         def edit(identity: Identity) -> Identity:
-            if not identity.is_waiting:
-                raise Conflict(f"this node belongs to cluster {identity.cluster_uuid} already", code="exists")
+            if not self.is_waiting:
+                which = identity.cluster_uuid or "whose UUID it does not know yet"
+                raise Conflict(f"this node belongs to a cluster already, {which}", code="exists")
             if identity.promise is not None:
                 raise Conflict(
                     f"this node has promised {identity.promise.coordinator.name} to found a cluster together; if that "
@@ -183,6 +189,8 @@ class Assembly:
         ours = self._bootstrap
         if not ours.expect or (name, expect, tuple(seeds)) != (ours.cluster, ours.expect, ours.seeds):
             raise Conflict(f"{self._identity.current.node} is configured otherwise", code="configured_otherwise")
+        if self._has_log():
+            raise Conflict(f"{self._identity.current.node} takes part in a cluster already")
         identity = await self._identity.change(lambda current: promised(current, plan, peer))
         self._log.info("founding_promised", coordinator=str(peer), plan=plan.plan, uuid=plan.uuid)
         answer: bytes = cbor2.dumps([*identity.peer])
@@ -262,7 +270,10 @@ class Assembly:
         return self._made
 
     def _show(self) -> bytes:
-        shown: bytes = cbor2.dumps(self._gathering.show(self._identity.current, self._word).packed())
+        sight = self._gathering.show(self._identity.current, self._word)
+        if self._has_log():
+            sight = sight._replace(bootstrap=replace(self._bootstrap, expect=0))  # Nobody counts on it.
+        shown: bytes = cbor2.dumps(sight.packed())
         return shown
 
     def _check_name(self, sight: Sight) -> None:

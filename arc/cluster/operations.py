@@ -18,13 +18,12 @@ from arc.catalog.commands import COMPACTOR, WRITER, AssignLease, SetNodeState
 from arc.catalog.facts import Catalog
 from arc.catalog.leases import Lease
 from arc.catalog.roles import NodeState
-from arc.cluster.failover import Decision
 from arc.cluster.failover_managers import LeaseManager
 from arc.cluster.health import HealthChecker
 from arc.cluster.node_events import NodeEvent, NodeEventKind
+from arc.cluster.outlook import FollowerLag, Outlook
 from arc.cluster.registrar import Propose
 from arc.cluster.registry import Registry
-from arc.cluster.views import NodeView
 from arc.errors import Conflict, NodeNotFound, NotFound
 from arc.ids import Epoch, NodeId
 from arc.license import License
@@ -34,25 +33,6 @@ from arc.raft.types import Peer
 
 OBSERVATIONS_MAX = 1_000
 """The oldest is forgotten first; the catalog keeps what was agreed on for good."""
-
-
-class FollowerLag(Protocol):
-    """How far one node's copy of the rows is behind; known to the writer."""
-
-    @property
-    def name(self) -> str:
-        """The node."""
-        ...
-
-    @property
-    def records(self) -> int:
-        """Records that the writer has on disk and the node has not."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Age of the oldest of them; 0 when it lacks none."""
-        ...
 
 
 class Members(Protocol):
@@ -131,7 +111,8 @@ class Observation:
 
 class Operations:
     """One per node. ``managers`` by lease; ``lags`` is of the rows, ``catch_up`` of the files, ``router`` of what was
-    routed; each says None or nothing where there is no such part.
+    routed; each says None or nothing where there is no such part. ``behind`` says why this node may not know
+    everything.
     """
 
     def __init__(
@@ -151,6 +132,7 @@ class Operations:
         lags: Callable[[], Sequence[FollowerLag]] = lambda: (),
         router: Callable[[], Mapping[str, object] | None] = lambda: None,
         catch_up: Callable[[], Mapping[str, object] | None] = lambda: None,
+        behind: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._checker = checker
@@ -163,9 +145,11 @@ class Operations:
         self._clock = clock
         self._licence = licence
         self._compactor_kept_seconds = compactor_kept_seconds
-        self.lags = lags
-        self.router = router
-        self.catch_up = catch_up
+        self._lags = lags
+        self._router = router
+        self._catch_up = catch_up
+        self._behind = behind
+        self._is_running = False
         self._observed: deque[Observation] = deque(maxlen=OBSERVATIONS_MAX)
         self._sequence = 0
         self._leader: Peer | None = None
@@ -179,33 +163,42 @@ class Operations:
         with self._registry.events().subscribe() as notices:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_leader)
+                self._is_running = True
                 task_status.started()
-                async for notice in notices:
-                    for event in notice.events:
-                        self._note(event)
+                try:
+                    async for notice in notices:
+                        for event in notice.events:
+                            self._note(event)
+                finally:
+                    self._is_running = False
 
     # --------------------------------------------------------------------------------------------------------- looking
 
-    def nodes(self) -> list[NodeView]:
-        """Every node that is known, this one included, by name."""
-        return self._registry.all()
-
-    def leader_since_us(self) -> int | None:
-        """When this node learnt of the present leader, by its wall clock; None while it knows none."""
-        return self._leader_since_us if self._raft.leader is not None else None
-
-    def plan(self, lease: str) -> Decision | None:
-        """What would be done about the lease; None where nothing manages it."""
-        manager = self._managers.get(lease)
-        return manager.explain() if manager is not None else None
+    def look(self) -> Outlook:
+        """Everything that is known now, at one moment."""
+        catalog, leader = self._catalog(), self._raft.leader
+        return Outlook(
+            me=self._raft.me.name,
+            now_us=self._clock.wall_us(),
+            identity=catalog.cluster,
+            nodes=tuple(self._registry.all()),
+            consensus=self._raft.status(),
+            leader_since_us=self._leader_since_us if leader is not None and leader == self._leader else None,
+            leases=catalog.leases,
+            history=catalog.history,
+            in_sync=catalog.in_sync,
+            lags={lag.name: lag for lag in self._lags()},
+            plans={lease: manager.explain() for lease, manager in self._managers.items()},
+            licence=self._licence,
+            behind=self._behind(),
+            is_running=self._is_running,
+            router=self._router(),
+            catch_up=self._catch_up(),
+        )
 
     def observed(self) -> tuple[Observation, ...]:
         """What was seen of other nodes: the last ones, oldest first."""
         return tuple(self._observed)
-
-    def license(self) -> License:
-        """The licence in force."""
-        return self._licence
 
     def health_checker(self) -> dict[str, object]:
         """The health checker: Arc's keys, then what it counted."""

@@ -230,7 +230,7 @@ class PeerTransport:
             if link.session is not None:
                 raise _Crossed
             link.is_proving = True
-            return self._claims(known=link.known)
+            return self._claims(known=link.known, wanted=link.peer.name)
 
         def check(theirs: Claims) -> None:
             self._check(theirs)
@@ -273,10 +273,10 @@ class PeerTransport:
         if theirs.purpose is Purpose.ASK:
             self._asking.require_place(theirs.peer)
             return self._claims(), Verdict.ACCEPTED
-        self._heard[name] = Address.parse(theirs.address)
         link = self._links.get(name) or self._new_link(theirs.peer)
         if link is None:
             raise HandshakeRefused("too_many", f"no place for a session with {theirs.peer}")
+        self._heard[name] = Address.parse(theirs.address)
         verdict = settle(self.me, theirs, link.standing, is_proving=link.is_proving)
         return self._claims(known=link.known), verdict
 
@@ -341,7 +341,7 @@ class PeerTransport:
 
     # ------------------------------------------------------------------------------------------------------------- ours
 
-    def _claims(self, *, known: bytes = b"", purpose: Purpose = Purpose.SESSION) -> Claims:
+    def _claims(self, *, known: bytes = b"", purpose: Purpose = Purpose.SESSION, wanted: str = "") -> Claims:
         return Claims(
             peer=self.me,
             cluster=self._identity(),
@@ -350,6 +350,7 @@ class PeerTransport:
             boot=self._boot,
             known=known,
             purpose=purpose,
+            wanted=wanted,
         )
 
     def _check(self, theirs: Claims) -> None:

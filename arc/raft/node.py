@@ -27,7 +27,7 @@ from arc.raft.requests import Proposed, Requests, Then
 from arc.raft.saver import Saver
 from arc.raft.status import Status
 from arc.raft.turning import Inbox, Turning
-from arc.raft.types import Configuration, Peer, SnapshotMeta, Stored
+from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
 from arc.telemetry import Log
 
 INBOX_MESSAGES_MAX = 10_000
@@ -209,6 +209,17 @@ class RaftNode:
     def others(self) -> tuple[Peer, ...]:
         """The other members of the configuration in force."""
         return tuple(peer for peer in members(self._state.history.current) if peer != self.me)
+
+    def voters(self) -> frozenset[str]:
+        """Names of those that vote in the configuration in force."""
+        current = self._state.history.current
+        return frozenset(peer.name for peer in (*current.voters, *current.outgoing))
+
+    def silent_seconds(self) -> float:
+        """How long ago the leader was heard; on the leader, how long ago it sent what a quorum answered last."""
+        leading = self._state.leading if self._state.role is Role.LEADER else None
+        heard_at = self._state.contact_at if leading is None else leading.quorum_at
+        return self._ports.clock.now() - heard_at
 
     @property
     def leader(self) -> Peer | None:

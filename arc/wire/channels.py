@@ -21,6 +21,8 @@ class Channel(IntEnum):
     """Questions and answers."""
     WAL = 2
     """Rows on their way to other nodes."""
+    HEARTBEAT = 3
+    """How a node is, told by itself."""
 
 
 MIB = 1 << 20
@@ -54,6 +56,10 @@ RULES: Mapping[Channel, ChannelRule] = {
     # A forwarded command is at most entry_bytes_max; files are fetched in pieces.
     Channel.CALL: ChannelRule(
         message_bytes_max=16 * MIB, urgent_messages_max=20_000, bulk_messages_max=1024, bulk_bytes_max=64 * MIB
+    ),
+    # One is sent a few times a second, and an old one is worth nothing.
+    Channel.HEARTBEAT: ChannelRule(
+        message_bytes_max=8 << 10, urgent_messages_max=16, bulk_messages_max=1, bulk_bytes_max=8 << 10
     ),
     Channel.WAL: ChannelRule(
         message_bytes_max=64 * MIB, urgent_messages_max=4096, bulk_messages_max=1024, bulk_bytes_max=64 * MIB

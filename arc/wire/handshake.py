@@ -87,6 +87,8 @@ class Claims:
     known: bytes = b""
     """The last session with this peer that stood here, empty: none in this life."""
     purpose: Purpose = Purpose.SESSION
+    wanted: str = ""
+    """Name of the node that is dialled, empty: whoever listens there. Another one must not take it for its own."""
 
 
 class Keys(NamedTuple):
@@ -203,6 +205,8 @@ def check_claims(theirs: Claims, me: Peer, cluster: ClusterIdentity) -> None:
     if theirs.peer.name == me.name:
         same = theirs.peer == me
         raise HandshakeRefused("self", "this is the node itself" if same else f"{theirs.peer} has our own name")
+    if theirs.wanted not in ("", me.name):
+        raise HandshakeRefused("stranger", f"{theirs.peer} wants {theirs.wanted} and has dialled {me}")
     if not cluster.agrees(theirs.cluster):
         raise HandshakeRefused(
             "cluster", f"{theirs.peer} belongs to cluster {_named(theirs.cluster)}, this node to {_named(cluster)}"
@@ -289,11 +293,12 @@ def _encode_claims(claims: Claims) -> bytes:
             claims.boot,
             claims.known,
             int(claims.purpose),
+            claims.wanted,
         ]
     )
 
 
-_CLAIMS = (str, int, str, str, str, str, str, str, int, bytes, bytes, int)
+_CLAIMS = (str, int, str, str, str, str, str, str, int, bytes, bytes, int, str)
 
 
 def _decode_claims(data: bytes) -> Claims:
@@ -301,8 +306,9 @@ def _decode_claims(data: bytes) -> Claims:
         body = cbor2.loads(data)
     except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError) as error:
         raise HandshakeRefused("malformed", f"claims that are not CBOR: {error}") from error
-    name, incarnation, cluster, uuid, address, role, api, version, cores, boot, known, purpose = _list(body, _CLAIMS)
-    texts = (name, cluster, uuid, address, role, api, version)
+    fields = _list(body, _CLAIMS)
+    name, incarnation, cluster, uuid, address, role, api, version, cores, boot, known, purpose, wanted = fields
+    texts = (name, cluster, uuid, address, role, api, version, wanted)
     if not name or any(len(text) > TEXT_CHARS_MAX or not text.isprintable() for text in texts):
         raise HandshakeRefused("malformed", "claims with texts that cannot be names")
     if not 0 <= incarnation <= TERM_MAX or not 0 <= cores < 1 << 20 or len(boot) > ID_BYTES or len(known) > ID_BYTES:
@@ -320,6 +326,7 @@ def _decode_claims(data: bytes) -> Claims:
         boot=boot,
         known=known,
         purpose=meant,
+        wanted=wanted,
     )
 
 

@@ -120,7 +120,7 @@ class Session:
         """Only the last ping is answered: whoever sends many gets one answer."""
         self._rtt: float | None = None
         self._scope = trio.CancelScope()
-        self._ends: list[str] = []
+        self._end = ""
 
     def __repr__(self) -> str:
         way = "to" if self.is_dialled_here else "from"
@@ -129,11 +129,11 @@ class Session:
     @property
     def ended_because(self) -> str:
         """Why it ended."""
-        return "; ".join(self._ends) or "closed here"
+        return self._end or "closed here"
 
     def end(self, reason: str) -> None:
         """Stop: nothing is sent or delivered from here on."""
-        self._ends.append(reason)
+        self._end = self._end or reason
         self._scope.cancel()
 
     def look(self) -> SessionFacts:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from arc.api.cluster_outlook import Outlook, look
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.commands import AssignLease, DescribeNode, FoundCluster, SetInSync
 from arc.catalog.leases import Lease
 from arc.catalog.roles import NodeRole, NodeState, WriterState
+from arc.cluster.outlook import Outlook
 from arc.cluster.views import NodeStats, NodeView
 from arc.errors import ArcError
 from arc.ids import Epoch, NodeId
@@ -111,33 +111,27 @@ class FakeCluster:
     licence: Licence = Licence()
     asked: list[object] = field(default_factory=list)
     error: ArcError | None = None
+    world: ClusterWorld | None = None
 
-    def nodes(self) -> Sequence[NodeView]:
-        return self.views
-
-    def leader_since_us(self) -> int | None:
-        return self.since_us
-
-    def lags(self) -> Sequence[Lag]:
-        return self.followers
-
-    def plan(self, lease: str) -> Plan | None:
-        return self.plans.get(lease)
+    def look(self) -> Outlook:
+        assert self.world is not None
+        catalog = self.world.catalog
+        nodes = tuple(sorted(self.views, key=lambda view: view.name))
+        return Outlook(
+            me=next((view.name for view in nodes if view.is_local), ""),
+            now_us=self.world.clock.wall_us(), identity=catalog.cluster, nodes=nodes,
+            consensus=self.world.consensus.now, leader_since_us=self.since_us, leases=catalog.leases,
+            history=catalog.history, in_sync=catalog.in_sync, lags={lag.name: lag for lag in self.followers},
+            plans=self.plans,  # type: ignore[arg-type]
+            licence=self.licence,  # type: ignore[arg-type]
+            behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, catch_up=None,
+        )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:
         return self.seen
 
-    def license(self) -> Licence:
-        return self.licence
-
     def health_checker(self) -> Mapping[str, object]:
         return CHECKER
-
-    def router(self) -> Mapping[str, object] | None:
-        return {"strategy": "round_robin", "timeout_ms": 5000}
-
-    def catch_up(self) -> Mapping[str, object] | None:
-        return None
 
     async def remove(self, name: str) -> None:
         await self._do("remove", name)
@@ -207,7 +201,7 @@ class ClusterWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self.clock.seconds = 7200.0
-        self.cluster = FakeCluster(since_us=START_US + 3_600_000_000)
+        self.cluster = FakeCluster(since_us=START_US + 3_600_000_000, world=self)
         self.consensus = FakeConsensus()
         self.apply(FoundCluster(uuid=UUID, name="arc", created_us=START_US))
         for peer in (N1, N2, N3):
@@ -241,4 +235,4 @@ class ClusterWorld(World):
         ).unwrap()
 
     def look(self) -> Outlook:
-        return look(self.deps)
+        return self.cluster.look()

@@ -261,6 +261,9 @@ class FakeNode:
     def behind(self) -> str | None:
         return self.starting
 
+    def not_ready(self) -> str | None:
+        return self.write_reason or self.query_reason
+
     def refuses_writes(self) -> str | None:
         return self.write_reason
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from arc.api.cluster_document import local_document, status_document, verdict_document
 from arc.api.cluster_events import newest_first, parse_cursor, since
 from arc.catalog.roles import NodeState
 from arc.cli import cluster, cluster_orders
 from arc.cli.cluster_screen import event_line, exit_of, lines, snippet, span, spark
 from arc.cli.cluster_watch import LOOKS_KEPT, Lags
+from arc.cluster.document import local_document, status_document, verdict_document
 from tests.api.cluster_fakes import N2, ClusterWorld, Lag, Plan, Seen
 from tests.api.fakes import START_US
 from tests.api.test_cluster import silence
@@ -32,7 +32,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def status_of(world: ClusterWorld) -> dict[str, Any]:
     """What the API would answer."""
-    found = json.loads(json.dumps(status_document(world.look(), world.cluster)))
+    found = json.loads(json.dumps(status_document(world.look())))
     assert isinstance(found, dict)
     return found
 

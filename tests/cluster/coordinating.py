@@ -177,6 +177,7 @@ class Stage:
             clock=self.clock,
             licence=licence,
             compactor_kept_seconds=600.0,
+            catch_up=replication.catch_up_status if replication is not None else lambda: None,
         )
         self.coordinator = Coordinator(
             config=ClusterConfig(enabled=is_enabled, insecure_dev=is_enabled),

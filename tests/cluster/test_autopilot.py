@@ -15,7 +15,8 @@ from arc.catalog.facts import Catalog
 from arc.catalog.nodes import NodeRecord
 from arc.catalog.persistent import frozen
 from arc.catalog.results import Result
-from arc.cluster.autopilot import Action, Autopilot, ChangeVoters, Forget, HandOver, Silence, plan, rule
+from arc.cluster.autopilot import Autopilot
+from arc.cluster.voting import Action, ChangeVoters, Forget, HandOver, Silence, plan, rule
 from arc.errors import Conflict
 from arc.ids import NodeId
 from arc.quorum import majority

@@ -176,6 +176,13 @@ async def test_an_answer_that_fits_no_message_is_an_error_and_not_silence() -> N
         assert found.value.code == "answer_too_large"
 
 
+async def test_a_question_that_fits_no_message_is_told_to_who_asks() -> None:
+    """And is not the peer's fault."""
+    async with calling() as (one, _, __):
+        with pytest.raises(TooLarge):
+            await one.call("n2", "echo", bytes(RULES[Channel.CALL].message_bytes_max), timeout_seconds=5)
+
+
 @pytest.mark.parametrize(
     "data",
     [

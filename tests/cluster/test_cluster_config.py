@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arc.cluster.config import ClusterConfig, check_role
-from arc.cluster.founding import Bootstrap
+from arc.cluster.sights import Bootstrap
 from arc.config import load
 from arc.errors import InvalidRequest
 

@@ -46,7 +46,7 @@ async def test_it_runs_until_it_is_stopped_and_again_afterwards(autojump_clock: 
     assert not coordinator.is_running
     for _ in range(2):
         async with coordinator.running():
-            assert coordinator.is_running and coordinator.status().look.is_running
+            assert coordinator.is_running and coordinator.status()["running"] is True
             assert coordinator.operations.health_checker()["running"] is True
             with pytest.raises(AlreadyRunning):
                 await coordinator.run()
@@ -244,71 +244,28 @@ class Copies:
 def test_replication_is_asked_where_there_is_one() -> None:
     coordinator = Stage(trio_of_nodes(), replication=Copies()).coordinator
     assert not coordinator.replication_ready() and coordinator.replication_stats() == {"enabled": True}
-    assert coordinator.status().document()["replication_catchup_status"] == {"enqueued": 5}
+    assert coordinator.status()["replication_catchup_status"] == {"enqueued": 5}
     without = Stage(trio_of_nodes()).coordinator
     assert without.replication_ready() and without.replication_catch_up_status() is None
     assert without.replication_stats() == {"enabled": False}
 
 
-GO_KEYS = {
-    "running", "cluster_name", "local_node_id", "local_role", "node_count", "healthy_count", "nodes", "writers",
-    "readers", "compactors", "raft", "router", "total_cores", "max_cores", "active_compactor",
-    "replication_catchup_status",
-}  # fmt: skip
-GO_NODE_KEYS = {
-    "id",
-    "name",
-    "role",
-    "state",
-    "address",
-    "api_address",
-    "version",
-    "last_heartbeat",
-    "stats",
-    "writer_state",
-}
-GO_RAFT_KEYS = {"enabled", "is_leader", "leader_addr", "leader_id", "state", "stats", "membership"}
-OUR_KEYS = {
-    "cluster_uuid", "leases", "in_sync", "failover", "license", "degraded", "failures_tolerated", "next_command",
-}  # fmt: skip
-
-
-def test_the_status_has_every_key_of_arc_in_go_and_ours() -> None:
+def test_the_status_is_json_as_it_is() -> None:
+    """Its keys and its words are tested where they are served, in tests/api/test_cluster.py."""
     stage = Stage(trio_of_nodes())
     stage.hear("n2", "n3")
-    document = stage.coordinator.status().document()
-    assert set(document) == GO_KEYS | OUR_KEYS
-    nodes, raft = document["nodes"], document["raft"]
-    assert isinstance(nodes, list) and isinstance(raft, dict)
-    assert [set(node) for node in nodes] == [GO_NODE_KEYS] * 3 and set(raft) == GO_RAFT_KEYS
+    document = stage.coordinator.status()
     assert (document["node_count"], document["healthy_count"], document["writers"], document["compactors"]) == (
         3,
         3,
         2,
         1,
     )
-    assert raft["leader_id"] == "n1" and raft["is_leader"] is True and raft["stats"]["term"] == "3"
-    assert json.loads(json.dumps(document)) == document, "it is JSON as it is"
+    assert (document["state"], document["failures_tolerated"]) == ("healthy", 1)
+    assert json.loads(json.dumps(document)) == document
 
 
 def test_cores_that_remain_are_told_only_where_there_is_a_limit() -> None:
     limited = Stage(trio_of_nodes(), licence=License(holder="Ada", features=(CLUSTERING,), max_cores=4))
-    document = limited.coordinator.status().document()
+    document = limited.coordinator.status()
     assert (document["max_cores"], document["cores_remaining"]) == (4, 4)
-
-
-def test_the_status_says_who_holds_each_lease_since_when_and_why_and_what_comes_next() -> None:
-    members = trio_of_nodes()
-    members.grant("writer", "n2", at_us=2_000_000, reason="an operator asked")
-    status = Stage(members).coordinator.status()
-    writer, compactor = status.leases
-    assert (writer.holder, writer.previous, writer.since_us, writer.reason) == (
-        "n2",
-        "n1",
-        2_000_000,
-        "an operator asked",
-    )
-    assert writer.is_clean and writer.epoch == members.catalog.lease_epoch("writer")
-    assert compactor.holder == "n3" and writer.plan.startswith("keep: ")
-    told = status.document()["leases"]
-    assert isinstance(told, list) and told[0]["since"] == "1970-01-01T00:00:02.000Z"

@@ -16,21 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc.catalog.roles import NodeRole
-from arc.cluster.founding import (
-    AskPromises,
-    Begin,
-    Bootstrap,
-    DrawUp,
-    Gathering,
-    Join,
-    Sight,
-    Wait,
-    begun,
-    drawn_up,
-    joinable,
-    promised,
-)
+from arc.cluster.founding import AskPromises, Begin, DrawUp, Gathering, Join, Wait, begun, drawn_up, joinable, promised
 from arc.cluster.identity import Founder, Founding, Identity, new_uuid
+from arc.cluster.sights import Bootstrap, Sight
 from arc.errors import Conflict
 from arc.ids import NodeId
 from arc.raft.types import Peer

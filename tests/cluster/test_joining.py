@@ -15,13 +15,13 @@ from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.catalog.roles import NodeRole, NodeState
 from arc.cluster.admission import FORWARDED, JOIN, LEAVE, Admission, Application, Standing
-from arc.cluster.founding import Bootstrap
 from arc.cluster.gathering import LOOK, Assembly
 from arc.cluster.identity import Identity, founded_alone
 from arc.cluster.identityfile import IdentityFile, open_identity
 from arc.cluster.joining import Joiner, announcements
 from arc.cluster.leaving import Leaving, Left, set_state
 from arc.cluster.membership import Membership
+from arc.cluster.sights import Bootstrap
 from arc.errors import ArcError, Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.raft.events import Change
@@ -85,6 +85,7 @@ class Waiting:
         self.network = network
         self.number = number
         self.log = log
+        self.has_log = False
         self.bootstrap = Bootstrap(cluster="arc", expect=expect, seeds=tuple(f"h{n}:9100" for n in range(1, seeds + 1)))
         self.start()
 
@@ -98,6 +99,7 @@ class Waiting:
             self.bootstrap,
             NodeRole.STANDALONE,
             address=lambda: self.address,
+            has_log=lambda: self.has_log,
             ask=self.network.asker(self.identity.current.peer).ask,
             clock=self.network.clock,
             rng=rng,
@@ -166,6 +168,31 @@ async def test_an_operator_founds_with_one_node_and_the_others_find_it(
     assert {node.identity.current.cluster_uuid for node in nodes} == {founding.uuid}
     with pytest.raises(Conflict, match="already"):
         await nodes[0].assembly.init()
+
+
+async def test_a_member_that_does_not_know_its_cluster_yet_founds_none(
+    log: Log, autojump_clock: trio.testing.MockClock
+) -> None:
+    network = Network()
+    nodes = [Waiting(network, number, log) for number in range(1, 4)]
+    nodes[2].has_log = True
+    await nodes[2].assembly.run()
+    with trio.move_on_after(20):
+        async with trio.open_nursery() as nursery:
+            for node in nodes[:2]:
+                nursery.start_soon(node.assembly.run)
+    assert all(node.identity.current.is_waiting for node in nodes)
+    assert "2 here (n1, n2)" in (nodes[0].assembly.not_ready() or "")
+    with pytest.raises(Conflict, match="belongs to a cluster already"):
+        await nodes[2].assembly.init()
+
+
+def test_messages_of_consensus_are_taken_only_by_those_who_know_their_first_voters(log: Log) -> None:
+    node = Waiting(Network(), 1, log)
+    assert not node.assembly.hears_raft
+    node.has_log = True
+    assert node.assembly.hears_raft
+    assert Waiting(Network(), 1, log, expect=0).assembly.hears_raft
 
 
 async def test_init_is_refused_where_a_cluster_was_seen(log: Log, autojump_clock: trio.testing.MockClock) -> None:

@@ -37,30 +37,30 @@ async def test_since_when_the_leader_leads_is_known_by_this_nodes_clock(
     stage = Stage(trio_of_nodes())
     async with stage.coordinator.running():
         await trio.testing.wait_all_tasks_blocked()
-        first = stage.operations.leader_since_us()
+        first = stage.operations.look().leader_since_us
         stage.clock.advance(5.0)  # type: ignore[attr-defined]
         stage.raft.become(raft_status("n1", "n1 n2 n3", leader="n2"))
         await trio.testing.wait_all_tasks_blocked()
-        second = stage.operations.leader_since_us()
+        second = stage.operations.look().leader_since_us
         stage.raft.become(raft_status("n1", "n1 n2 n3"))
         await trio.testing.wait_all_tasks_blocked()
-        assert stage.operations.leader_since_us() is None
+        assert stage.operations.look().leader_since_us is None
     assert first is not None and second == first + 5_000_000
 
 
 def test_the_pages_of_the_api_can_look_at_it_and_ask_it() -> None:
     """The checker of types proves it; here it is only said."""
     view: ClusterView = Stage(trio_of_nodes()).operations
-    assert [each.name for each in view.nodes()] == ["n1", "n2", "n3"]
+    assert [each.name for each in view.look().nodes] == ["n1", "n2", "n3"]
 
 
 def test_plans_are_those_of_the_failover_managers() -> None:
     stage = Stage(trio_of_nodes())
     stage.hear("n2", "n3")
-    plan = stage.operations.plan("writer")
+    plan = stage.operations.look().plans.get("writer")
     assert plan is not None and plan.verdict is Verdict.KEEP
     assert [each.name for each in plan.candidates if each.is_eligible] == ["n2"]
-    assert stage.operations.plan("other") is None
+    assert set(stage.operations.look().plans) == {"writer", "compactor"}
 
 
 async def test_a_drained_node_is_given_nothing_new_and_gives_leadership_away() -> None:
@@ -122,5 +122,6 @@ async def test_orders_about_life_reach_those_who_carry_them_out() -> None:
     assert await stage.operations.converge_voters(dry_run=True, allow_single_voter=False) == {"changes": []}
     await stage.operations.leave()
     assert stage.life_calls == ["converge dry=True", "leave"]
-    assert stage.operations.license().tier == "open" and list(stage.operations.lags()) == []
-    assert (stage.operations.router(), stage.operations.catch_up()) == (None, None)
+    seen = stage.operations.look()
+    assert (seen.licence.tier, seen.lags) == ("open", {})
+    assert (seen.router, seen.catch_up) == (None, None)

@@ -322,6 +322,14 @@ async def test_dial_tells_who_listens_somewhere(autojump_clock: trio.testing.Moc
                 await first.transport.dial(address)
 
 
+async def test_a_peer_may_shake_hands_as_often_as_it_likes(autojump_clock: trio.testing.MockClock) -> None:
+    """Promise 39: the rate bounds strangers."""
+    async with two() as (first, second, _):
+        for _number in range(100):
+            await first.transport.dial("h:41002")
+        assert second.transport.statistics().handshakes.refused_total == {}
+
+
 async def test_whoever_knows_an_address_may_ask_without_a_session(autojump_clock: trio.testing.MockClock) -> None:
     """A joining node asks a seed."""
     async with two() as (first, second, _):
@@ -564,6 +572,25 @@ async def test_whenever_two_dial_each_other_one_session_is_left_and_both_use_it(
         second.transport.send(back(2))
         await settled()
         assert (first.got, second.got) == ([back(1), back(2)], [heartbeat(1), heartbeat(2)])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_wrong_address_does_not_touch_the_session_of_who_listens_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The book says that n3 is where n2 listens."""
+    network, book = MemoryNetwork(), {"n2": "h:41002", "n3": "h:41002"}
+    first, second = Node(network, N1, book), Node(network, N2, {})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await settled()
+        first.transport.post("n3", Channel.WAL, b"rows")
+        await settled()
+        assert first.lost == [Peer("n3")]
+        assert first.story == ["connected", "unreachable"] and second.story == ["connected"]
+        assert second.posts == []
         nursery.cancel_scope.cancel()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import cast
 
 import httpx
 import pytest
+import trustme
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import POLL_SECONDS, START_SECONDS, TOKEN, Server, free_port, run_arc
@@ -23,7 +25,7 @@ FAILOVER_SECONDS = 15.0
 class Trio:
     """A founder and two nodes that wait to be taken in."""
 
-    def __init__(self, make_server: MakeServer) -> None:
+    def __init__(self, make_server: MakeServer, more: Callable[[str], Mapping[str, object]] = lambda name: {}) -> None:
         self.ports = {name: free_port() for name in ("n1", "n2", "n3")}
         self.nodes: dict[str, Server] = {}
         for name, port in self.ports.items():
@@ -34,7 +36,7 @@ class Trio:
                 "cluster.join": "true" if name != "n1" else "false",
                 "node.id": name,
             }
-            self.nodes[name] = make_server(settings=settings)
+            self.nodes[name] = make_server(settings=settings | more(name))
 
     def found(self) -> None:
         """Start all, and have the founder take in the others by the command line."""
@@ -183,3 +185,37 @@ def test_a_member_without_its_peer_port_does_not_start_alone(trio_of_nodes: Trio
     alone.start(wait=False)
     assert alone.wait_end() != 0
     assert "cluster.enabled" in alone.stderr()
+
+
+def test_nodes_agree_over_mutual_tls_and_one_with_another_secret_gets_nowhere(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    """Certificates of an authority of one's own; the stranger has one as well and lacks the secret."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    def more(name: str) -> Mapping[str, object]:
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        tls = {
+            "cluster.tls_cert_file": tmp_path / f"{name}.pem",
+            "cluster.tls_key_file": tmp_path / f"{name}.key",
+            "cluster.tls_ca_file": tmp_path / "ca.pem",
+        }
+        return tls | ({"cluster.shared_secret": "this is not what the others share"} if name == "n3" else {})
+
+    nodes = Trio(make_server, more)
+    founder = nodes.nodes["n1"].start()
+    for name in ("n2", "n3"):
+        nodes.nodes[name].start(wait=False)
+        wait_for(lambda name=name: greets(nodes.nodes[name]))
+    assert arc(founder, "raft", "add", f"127.0.0.1:{nodes.ports['n2']}", "--json")["member"]["name"] == "n2"
+    wait_for(lambda: create(nodes.nodes["n2"], "over_tls"))
+    assert "over_tls" in nodes.databases("n1")
+    stranger = f"127.0.0.1:{nodes.ports['n3']}"
+    refused = run_arc("raft", "add", stranger, "--endpoint", founder.url, "--token", TOKEN, "--json")
+    assert refused.returncode != 0
+    assert "refused this node" in refused.stdout + refused.stderr
+    metrics = nodes.nodes["n3"].http.get("/metrics").text
+    assert 'arc_peers_handshakes_refused_total{reason="secret"}' in metrics

@@ -46,6 +46,7 @@ def test_a_peer_that_proves_itself_may_come_as_often_as_it_likes() -> None:
     for _ in range(10 * int(ATTEMPTS_MAX)):
         assert door.refuses("a") is None
         door.leave("a", is_known=True)
+    assert "hosts=0" in repr(door), "and leaves nothing behind"
 
 
 def test_a_full_table_refuses_strangers_until_it_has_forgotten() -> None:

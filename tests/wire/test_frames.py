@@ -192,3 +192,15 @@ def test_messages_that_do_not_fill_their_frame_are_refused(payload: bytes) -> No
 
 def test_a_frame_has_a_fixed_overhead() -> None:
     assert len(FrameWriter(KEY).frame(Channel.RAFT, b"abc", is_bulk=False, is_last=True)) == 3 + OVERHEAD_BYTES == 25
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6))
+def test_nonsense_ends_the_stream_or_waits_for_more(pieces: list[bytes]) -> None:
+    """Nobody without the key gets a message through, and what is held is what was sent."""
+    reader = FrameReader(KEY)
+    try:
+        for piece in pieces:
+            assert list(reader.feed(piece)) == []
+    except ValueError:
+        return
+    assert sum(map(len, reader._held)) == sum(map(len, pieces))

@@ -43,8 +43,9 @@ A = Claims(
     facts=PeerFacts(role="writer", api_address="10.0.0.1:8000", version="0.2", cores=4),
     boot=b"boot of a",
     known=b"earlier",
+    wanted="b",
 )
-B = replace(A, peer=Peer("b", 22), address="[::1]:9100", boot=b"boot of b", known=b"", purpose=Purpose.ASK)
+B = replace(A, peer=Peer("b", 22), address="[::1]:9100", boot=b"boot of b", known=b"", purpose=Purpose.ASK, wanted="")
 
 
 def chance(seed: int) -> bytes:
@@ -265,6 +266,16 @@ def test_only_nodes_of_one_cluster_talk_and_a_newcomer_takes_any_of_its_name(
         assert reason(lambda: check_claims(claims, Peer("b"), ClusterIdentity(*ours))) == expected
 
 
+@pytest.mark.parametrize(("me", "expected"), [("b", None), ("c", "stranger")])
+def test_who_wants_another_node_than_the_one_it_reached_is_refused(me: str, expected: str | None) -> None:
+    """A wrong address must not replace the session that the two have."""
+    if expected is None:
+        check_claims(A, Peer(me), A.cluster)
+    else:
+        assert reason(lambda: check_claims(A, Peer(me), A.cluster)) == expected
+    check_claims(B, Peer(me + "x"), A.cluster)
+
+
 @pytest.mark.parametrize("incarnation", [11, 12])
 def test_a_peer_with_our_own_name_is_refused(incarnation: int) -> None:
     """Two nodes with one name, or a node that dialled itself."""
@@ -339,6 +350,7 @@ def test_a_key_that_would_make_the_exchange_known_to_all_is_refused() -> None:
         replace(A, boot=bytes(17)),
         replace(A, known=bytes(17)),
         replace(A, facts=PeerFacts(cores=-1)),
+        replace(A, wanted="\0"),
         replace(A, facts=PeerFacts(role="\x1b[2J")),
         replace(A, cluster=ClusterIdentity("c", "u" * 257)),
     ],

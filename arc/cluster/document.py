@@ -6,9 +6,14 @@ the year 1, because that is what those clients take for never.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from arc.api.cluster_outlook import (
+from arc.catalog.leases import Lease, LeaseChange
+from arc.catalog.roles import NodeRole
+from arc.catalog.values import LEASES, WRITER
+from arc.cluster.failover import Decision
+from arc.cluster.outlook import (
     Outlook,
     entries_behind,
     failures_tolerated,
@@ -17,11 +22,7 @@ from arc.api.cluster_outlook import (
     records_behind,
     spare_writers,
 )
-from arc.api.cluster_troubles import troubles, verdict_of
-from arc.api.deps import ClusterView, LeasePlan
-from arc.catalog.leases import Lease, LeaseChange
-from arc.catalog.roles import NodeRole
-from arc.catalog.values import LEASES, WRITER
+from arc.cluster.troubles import troubles, verdict_of
 from arc.cluster.views import NodeView
 from arc.raft.status import Status
 from arc.raft.types import Role
@@ -31,7 +32,7 @@ from arc.telemetry import rfc3339_ms
 NEVER = "0001-01-01T00:00:00Z"
 
 
-def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]:
+def status_document(outlook: Outlook) -> dict[str, object]:
     """The whole page of ``GET /api/v1/cluster``."""
     local = outlook.local
     roles = [view.role for view in outlook.nodes]
@@ -39,7 +40,7 @@ def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]
         "enabled": True,
         "mode": "cluster",
         **verdict_document(outlook),
-        "running": True,
+        "running": outlook.is_running,
         "made_at": _time(outlook.now_us),
         "cluster_name": outlook.identity.name if outlook.identity is not None else "",
         "cluster_uuid": outlook.identity.uuid if outlook.identity is not None else "",
@@ -52,13 +53,13 @@ def status_document(outlook: Outlook, cluster: ClusterView) -> dict[str, object]
         "readers": roles.count(NodeRole.READER),
         "compactors": roles.count(NodeRole.COMPACTOR),
         "raft": raft_document(outlook),
-        "router": cluster.router(),
+        "router": _own(outlook.router),
         "leader": _leader(outlook),
         "leases": [lease_document(outlook, name) for name in LEASES],
         "active_compactor": _active_compactor(outlook),
         "in_sync": _in_sync(outlook),
         "replication": {"followers": [_lag(view, outlook) for view in outlook.nodes]},
-        "replication_catchup_status": cluster.catch_up(),
+        "replication_catchup_status": _own(outlook.catch_up),
         "failover": {name: _plan(plan) for name, plan in outlook.plans.items()},
         "license": _license(outlook),
         **_cores(outlook),
@@ -259,7 +260,7 @@ def _lag(view: NodeView, outlook: Outlook) -> dict[str, object]:
     }
 
 
-def _plan(plan: LeasePlan) -> dict[str, object]:
+def _plan(plan: Decision) -> dict[str, object]:
     return {
         "verdict": str(plan.verdict),
         "reason": plan.reason,
@@ -273,6 +274,10 @@ def _plan(plan: LeasePlan) -> dict[str, object]:
 def _license(outlook: Outlook) -> dict[str, object]:
     licence, state = outlook.licence, str(outlook.licence.state(outlook.now_us))
     return {"valid": state != "expired", "state": state, "tier": licence.tier, "features": list(licence.features)}
+
+
+def _own(part: Mapping[str, object] | None) -> dict[str, object] | None:
+    return dict(part) if part is not None else None
 
 
 def _cores(outlook: Outlook) -> dict[str, object]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from arc.api.deps import Deps, FollowerLag, LeasePlan, License
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.insync import InSync
 from arc.catalog.leases import History, Lease, LeaseChange, Leases
 from arc.catalog.roles import NodeState
 from arc.catalog.values import COMPACTOR, WRITER
+from arc.cluster.failover import Decision
 from arc.cluster.views import NodeView
+from arc.license import License
 from arc.quorum import majority
 from arc.raft.membership import halves, is_voter
 from arc.raft.status import Status
@@ -23,6 +25,25 @@ from arc.raft.types import Peer, Role
 
 SILENT = (NodeState.UNHEALTHY, NodeState.DEAD, NodeState.UNKNOWN)
 """States of a node that nobody should count on."""
+
+
+class FollowerLag(Protocol):
+    """How far one node's copy of the rows is behind the writer's log; known to the writer."""
+
+    @property
+    def name(self) -> str:
+        """The node."""
+        ...
+
+    @property
+    def records(self) -> int:
+        """Records that the writer has on disk and the node has not."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest of them; 0 when it lacks none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +78,16 @@ class Outlook:
     history: History
     in_sync: InSync | None
     lags: Mapping[str, FollowerLag]
-    plans: Mapping[str, LeasePlan]
+    plans: Mapping[str, Decision]
     licence: License
     behind: str | None
     """Why this node may not know all that was agreed on."""
+    is_running: bool = True
+    """Whether the parts that watch and decide run."""
+    router: Mapping[str, object] | None = None
+    """What the router says of itself; None where nothing is routed."""
+    catch_up: Mapping[str, object] | None = None
+    """How far this node is with files that it lacks; None where it fetches none."""
 
     def node(self, name: str | None) -> NodeView | None:
         """The node of this name."""
@@ -101,29 +128,6 @@ class Outlook:
         """Whether a node can be counted on, as far as this one can see."""
         view = self.node(name)
         return view is not None and (view.is_local or view.state not in SILENT)
-
-
-def look(deps: Deps) -> Outlook:
-    """Look now. ``deps.cluster`` is there."""
-    cluster, catalog = deps.cluster, deps.catalog()
-    assert cluster is not None
-    nodes = tuple(sorted(cluster.nodes(), key=lambda view: view.name))
-    plans = ((lease, cluster.plan(lease)) for lease in (WRITER, COMPACTOR))
-    return Outlook(
-        me=next((view.name for view in nodes if view.is_local), ""),
-        now_us=deps.clock.wall_us(),
-        identity=catalog.cluster,
-        nodes=nodes,
-        consensus=deps.raft.status() if deps.raft is not None else None,
-        leader_since_us=cluster.leader_since_us(),
-        leases=catalog.leases,
-        history=catalog.history,
-        in_sync=catalog.in_sync,
-        lags={lag.name: lag for lag in cluster.lags()},
-        plans={lease: plan for lease, plan in plans if plan is not None},
-        licence=cluster.license(),
-        behind=deps.node.behind(),
-    )
 
 
 def quorum_of(outlook: Outlook) -> Quorum:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from arc.node.vitals import Counts, Vitals
 from arc.ports import Load
-from arc.vitals import Counts, Vitals
 from tests.fakes import InlineWorkers, ManualClock
 
 

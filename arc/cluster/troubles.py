@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from arc.api.cluster_outlook import (
+from arc.catalog.leases import may_hold
+from arc.catalog.roles import NodeState
+from arc.catalog.values import COMPACTOR, WRITER
+from arc.cluster.outlook import (
     SILENT,
     Outlook,
     entries_behind,
@@ -19,9 +22,6 @@ from arc.api.cluster_outlook import (
     quorum_of,
     records_behind,
 )
-from arc.catalog.leases import may_hold
-from arc.catalog.roles import NodeState
-from arc.catalog.values import COMPACTOR, WRITER
 from arc.cluster.views import NodeView
 
 LAG_SECONDS_MAX = 30.0

@@ -1,0 +1,311 @@
+"""READ FIRST. A node from birth to orderly end: one nursery, in which every part of the house lives. No decisions.
+
+Order of birth: identity, a cluster to belong to (`antechamber`), consensus (its log is replayed), HTTP (answers "not
+ready" meanwhile), the catalog as the cluster knows it, the log of rows and whatever a lease obliges. Order of death:
+leases and leadership go to others while requests are still served, then no new ones, HTTP finishes what it has, rows
+that nobody else looks after go to files, the logs are marked as ended. A disk that fails takes the nursery down, and
+the process with it; what was acknowledged is on disk by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from arc.api.server import serve
+from arc.catalog.bootstrap import bootstrap_commands
+from arc.catalog.commands import Command, FoundCluster
+from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.catalog.roles import NodeState
+from arc.catalog.values import WRITER
+from arc.cluster.config import check_role, consensus_config
+from arc.cluster.consensus import running_consensus
+from arc.cluster.feed import Feed
+from arc.cluster.identity import Identity
+from arc.cluster.identityfile import open_identity
+from arc.cluster.joining import announcements
+from arc.config import Config
+from arc.errors import Conflict, OutcomeUnknown, Unavailable
+from arc.ingest.replay import Progress
+from arc.license import load_license
+from arc.node.antechamber import must_wait, wait_for_cluster
+from arc.node.ground import Ground
+from arc.node.house import House
+from arc.ports import Ports
+from arc.security import tokens
+from arc.storage.keeper import Drift
+from arc.telemetry import Log, RingSink
+
+AGAIN_SECONDS = 0.5
+"""Pause before a word that nobody took is said again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Told once, when the node is ready. ``bootstrap_token`` is the first admin token, if this start made one."""
+
+    host: str
+    port: int
+    node_id: str
+    recovered_rows: int
+    bootstrap_token: str | None
+
+
+async def run_node(
+    config: Config,
+    ports: Ports,
+    log: Log,
+    ring: RingSink,
+    *,
+    version: str,
+    on_started: Callable[[Started], None],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: trio.Event,
+) -> None:
+    """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (a port is taken)."""
+    role = check_role(config.node.role, config.cluster)
+    licence = await ports.workers.run(load_license, config.license, ports.disk)
+    identity = await ports.workers.run(
+        lambda: open_identity(
+            ports.disk,
+            ports.workers,
+            ports.rng,
+            now_us=ports.clock.wall_us(),
+            chosen=config.node.id,
+            is_alone=not config.cluster.is_member,
+        )
+    )
+    log = log.bind(node=identity.current.node)
+    log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
+    door: list[int] = []
+    ground = Ground(
+        config=config,
+        ports=ports,
+        identity=identity,
+        role=role,
+        licence=licence,
+        fsm=ClusterFSM(),
+        feed=Feed(),
+        api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
+        version=version,
+        ring=ring,
+        log=log,
+    )
+    if must_wait(identity, config.cluster):
+
+        async def wait() -> None:
+            await wait_for_cluster(config, ports, identity, ground.facts, role, log)
+
+        if not await _unless(stop, wait):
+            return
+    async with (
+        running_consensus(
+            ports,
+            consensus_config(config.cluster),
+            config.cluster,
+            identity,
+            fsm=ground.fsm,
+            feed=ground.feed,
+            log=log,
+            meet=lambda consensus: House(ground, consensus),
+        ) as (_, house),
+        trio.open_nursery() as nursery,
+    ):
+        await _live(house, nursery, door, on_started=on_started, on_progress=on_progress, stop=stop)
+        nursery.cancel_scope.cancel()
+    log.info("node_stopped")
+
+
+async def _live(
+    house: House,
+    nursery: trio.Nursery,
+    door: list[int],
+    *,
+    on_started: Callable[[Started], None],
+    on_progress: Callable[[Progress], None],
+    stop: trio.Event,
+) -> None:
+    ground, state = house.ground, house.near.readiness
+    config, ports, log = ground.config, ground.ports, ground.log
+    http_stop, http_stopped = trio.Event(), trio.Event()
+
+    async def http(*, task_status: trio.TaskStatus[int]) -> None:
+        await serve(house.api, config.server, ports=ports, log=log, stopping=http_stop, task_status=task_status)
+        http_stopped.set()
+
+    door.append(await nursery.start(http))
+    nursery.start_soon(ports.workers.run, house.rows.formats.warm)
+    nursery.start_soon(house.rows.queries.warm)
+    await _start_neighbourhood(house, nursery)
+    state.starting = "the node waits to hear what the cluster has agreed on"
+    first_token: list[str] = []
+
+    async def take_part() -> None:
+        await _take_part(house, first_token)
+
+    if not await _unless(stop, take_part):
+        return
+    state.starting = "the node is starting"
+    _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
+    if house.rows.puller is not None:
+        await nursery.start(_pull, house)
+    recovered = await nursery.start(house.rows.writer.run, on_progress)
+    state.starting = None
+    if not house.is_alone:
+        nursery.start_soon(_stay_announced, house)
+    epoch = ground.fsm.catalog.lease_epoch(WRITER)
+    log.info("node_ready", host=config.server.host, port=door[0], recovered_rows=recovered.rows, epoch=epoch)
+    shown = first_token[0] if first_token and not config.auth.bootstrap_token else None
+    on_started(
+        Started(
+            host=config.server.host,
+            port=door[0],
+            node_id=house.node,
+            recovered_rows=recovered.rows,
+            bootstrap_token=shown,
+        )
+    )
+    await stop.wait()
+    log.info("node_stopping")
+    if house.near.leaving is not None:
+        await house.near.leaving.stand_down()
+    state.stopping = True
+    house.rows.writer.close("the node is stopping")
+    http_stop.set()
+    await http_stopped.wait()
+    await house.rows.writer.finish()
+    await ports.workers.run(house.rows.engine.close)
+
+
+async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
+    """What watches, decides and passes on; on a node alone it watches itself."""
+    await nursery.start(house.coordinator.run)
+    await nursery.start(house.hand_overs.run)
+    if house.near.heartbeats is not None and house.near.joiner is not None:
+        await nursery.start(house.near.heartbeats.run)
+        nursery.start_soon(house.near.joiner.run)
+    if house.near.autopilot is not None and house.forwarder is not None:
+        nursery.start_soon(house.near.autopilot.run)
+        await nursery.start(house.forwarder.run)
+
+
+async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
+    assert house.rows.puller is not None
+    with house.ground.feed.subscribe() as changes:
+        await house.rows.puller.run(changes, task_status=task_status)
+
+
+async def _take_part(house: House, first_token: list[str]) -> None:
+    """Return when the catalog here is as the cluster knows it, and the cluster knows this node."""
+    ground = house.ground
+    while True:
+        await house.consensus.catch_up()
+        try:
+            for command in _first_words(house, first_token):
+                (await house.consensus.proposals.propose(command)).unwrap()
+            return
+        except (Unavailable, OutcomeUnknown, Conflict) as error:
+            # The leader went, or what was asked in vain was agreed on after all: look again, ask for the rest.
+            ground.log.info("start_repeated", reason=error.message)
+            await trio.sleep(AGAIN_SECONDS)
+
+
+def _first_words(house: House, first_token: list[str]) -> list[Command]:
+    """What this node has to propose at its start."""
+    ground = house.ground
+    config, catalog, identity = ground.config, ground.fsm.catalog, ground.identity.current
+    founding = identity.founding
+    # Of several founders one makes a token up; one that the operator chose is everybody's to propose.
+    if not first_token and (config.auth.bootstrap_token or _is_first(identity)):
+        first_token += _first_token(config, ground.ports, catalog)
+    lease = catalog.leases.get(WRITER)
+    now_us = ground.ports.clock.wall_us()
+    words = bootstrap_commands(
+        catalog,
+        house.node,
+        now_us,
+        tokens.hash_token(first_token[0]) if first_token else None,
+        is_alone=not house.consensus.raft.others(),
+        founded=FoundCluster(uuid=identity.cluster_uuid, name=config.cluster.name, created_us=now_us)
+        if founding is not None
+        else None,
+        # Taken anew at every start, so that nothing of an earlier run can still be in flight. A first holder, and one
+        # in another's place, is chosen by the cluster.
+        takes_writer=house.is_alone or (lease is not None and lease.holder == house.node),
+    )
+    if house.is_alone:
+        return words
+    return [*announcements(catalog, house.near.description(), NodeState.JOINING), *words]
+
+
+async def _stay_announced(house: House) -> None:
+    """Say that this node is healthy once it takes part, and again whenever the cluster knows it otherwise without an
+    operator having said so: after it was removed and added, or under a new address.
+    """
+    ground, assumed = house.ground, NodeState.HEALTHY
+    with ground.feed.subscribe() as changes:
+        while True:
+            known = ground.fsm.catalog.nodes.get(house.node)
+            is_draining = known is not None and known.state == NodeState.LEAVING
+            if not is_draining and not house.near.readiness.stopping and house.near.joiner is not None:
+                try:
+                    if house.near.joiner.not_ready() is None:
+                        for command in announcements(ground.fsm.catalog, house.near.description(), assumed):
+                            (await house.consensus.proposals.propose(command)).unwrap()
+                except (Unavailable, OutcomeUnknown, Conflict) as error:
+                    ground.log.info("announcement_repeated", reason=error.message)
+            with trio.move_on_after(AGAIN_SECONDS):
+                await changes.receive()
+
+
+async def _unless(stop: trio.Event, wait: Callable[[], Awaitable[None]]) -> bool:
+    """Wait for something; False when the node was asked to stop before it came."""
+    has_come = False
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await wait()
+        has_come = True
+        nursery.cancel_scope.cancel()
+    return has_come
+
+
+def _reached_at(config: Config) -> str:
+    """Host name for clients and other nodes."""
+    if config.server.advertise:
+        return config.server.advertise
+    host = config.server.host
+    if host in ("", "0.0.0.0", "::"):
+        host = config.cluster.advertise.rpartition(":")[0].strip("[]") or config.cluster.peer_host
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_first(identity: Identity) -> bool:
+    return identity.founding is not None and identity.founding.coordinator == identity.peer
+
+
+def _first_token(config: Config, ports: Ports, catalog: Catalog) -> list[str]:
+    """The first admin token, when there is none yet and tokens are asked for."""
+    if not config.auth.enabled or catalog.tokens:
+        return []
+    return [config.auth.bootstrap_token or tokens.generate_token(ports.rng.bytes(32))]
+
+
+def _tell_drift(log: Log, drift: Drift, *, is_alone: bool) -> None:
+    for path in (*drift.missing, *drift.wrong_size) if is_alone else ():
+        log.error(
+            "file_missing",
+            path=path,
+            effect="queries that need it fail",
+            next_step="restore it from a backup; the manifest keeps its place and checksum",
+        )
+    if not is_alone and (drift.missing or drift.wrong_size):
+        log.info("files_wanted", missing=len(drift.missing), damaged=len(drift.wrong_size))
+    if drift.unknown:
+        log.warning("orphans_quarantined", files=len(drift.unknown), reason="left over from before a registration")
