@@ -15,7 +15,7 @@ import trio
 from arc.catalog.fsm import Catalog
 from arc.catalog.values import WRITER
 from arc.cluster.registrar import FileRegistrar, RegistrarStatistics
-from arc.errors import Corrupt, DiskFailed
+from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
@@ -225,9 +225,13 @@ class Reign:
             self._house.visibility.show(seen)
 
     async def wait_copied(self, target: str) -> None:
-        """Return when ``target`` is in sync and has every record of the log on its disk."""
+        """Return when ``target`` is in sync and has every record of the log on its disk. Raises Unavailable when the
+        reign ended before.
+        """
         log = self._house.log
         while target not in self.durability.members or self.durability.confirmed(target) < log.next_sequence - 1:
+            if self.durability.is_over:
+                raise Unavailable("the writer lease went elsewhere meanwhile")
             await log.pulse.wait()
 
     def _min_insync(self) -> int:

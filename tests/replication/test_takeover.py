@@ -208,6 +208,22 @@ async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwh
         assert cluster["n2"].duty.closed_because is None, "a hand-over that was given up takes writes again"
 
 
+async def test_a_hand_over_ends_when_the_lease_goes_elsewhere() -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.cut("n1", "n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n3"})
+        async with trio.open_nursery() as nursery:
+
+            async def hand_over() -> None:
+                with pytest.raises(Unavailable, match="elsewhere"):
+                    await cluster["n1"].duty.hand_over(NodeId("n2"))
+
+            nursery.start_soon(hand_over)
+            await until(lambda: cluster["n1"].duty.closed_because is not None)
+            await takes_over(cluster, "n3")
+
+
 async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower() -> None:
     async with open_cluster() as cluster:
         for number in range(5):
