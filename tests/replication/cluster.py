@@ -8,7 +8,7 @@ killed node comes back on the disk it left.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -102,6 +102,13 @@ class Node:
             for batch in table.buffered:
                 found.update(batch.column("id").to_pylist())
         return found
+
+    def sees(self, rows: Iterable[int]) -> bool:
+        """Whether a query here would see exactly these, once; not while it would be refused."""
+        try:
+            return self.seen() == dict.fromkeys(rows, 1)
+        except Unavailable:
+            return False
 
     def logged(self) -> int:
         return self.duty.durable_sequence
