@@ -146,7 +146,7 @@ class SnapshotTaker:
             files = tuple(
                 file
                 for file in catalog.files_between(*key, wanted.min_us, wanted.max_us)
-                if file.last_sequence <= border
+                if self._coverage is None or file.last_sequence <= border
             )
             rows = () if self._buffered is None else self._buffered(*key, border)
             found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
