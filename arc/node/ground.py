@@ -13,6 +13,7 @@ from arc.config import Config
 from arc.ids import NodeId
 from arc.license import License
 from arc.ports import Ports
+from arc.security.tls import Certificates
 from arc.telemetry import Log, RingSink
 from arc.wire.facts import PeerFacts
 
@@ -30,6 +31,8 @@ class Ground:
     feed: Feed
     api_address: Callable[[], str]
     """Where clients reach this node, host:port; empty before it listens."""
+    forwarding: Certificates | None
+    """What the HTTP ports of other nodes are checked with; None: requests reach them in the clear."""
     version: str
     ring: RingSink
     log: Log

@@ -34,7 +34,7 @@ from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
-from arc.wire.http import HttpClient
+from arc.wire.http import Connect, HttpClient, over_tls
 
 
 class House:
@@ -139,7 +139,7 @@ class House:
             self.forwarder = Forwarder(
                 node=self.node,
                 router=self.router,
-                client=HttpClient(ports.network.connect_tcp, ports.clock),
+                client=HttpClient(self._dial(), ports.clock),
                 rng=ports.rng,
                 log=log,
                 wait_change=self.near.wait_sight,
@@ -213,6 +213,11 @@ class House:
         """See `cluster.consensus.Neighbours`."""
         self.rows.replication.peer_down(peer.name)
         self.near.checker.session_broke(peer.name)
+
+    def _dial(self) -> Connect:
+        """How the HTTP ports of other nodes are reached: as clients reach this one."""
+        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.forwarding
+        return connect if certificates is None else over_tls(connect, lambda: certificates.client)
 
     async def _leave(self) -> None:
         assert self.near.leaving is not None, "a node alone has no such page"

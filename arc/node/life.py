@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from arc.api.server import serve
+from arc.api.server import forwarding_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.commands import Command, FoundCluster
 from arc.catalog.fsm import Catalog, ClusterFSM
@@ -35,8 +36,10 @@ from arc.node.ground import Ground
 from arc.node.house import House
 from arc.ports import Ports
 from arc.security import tokens
+from arc.security.tls import Certificates
 from arc.storage.keeper import Drift
 from arc.telemetry import Log, RingSink
+from arc.wire.certificates import keep_fresh
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
@@ -78,6 +81,11 @@ async def run_node(
         )
     )
     log = log.bind(node=identity.current.node)
+    forwarding: Certificates | None = None
+    if config.cluster.enabled:
+        forwarding = forwarding_certificates(config.server, config.cluster.tls_ca_file, ports)
+    if forwarding is not None:
+        await ports.workers.run(forwarding.load)
     log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
     door: list[int] = []
     ground = Ground(
@@ -89,6 +97,7 @@ async def run_node(
         fsm=ClusterFSM(),
         feed=Feed(),
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
+        forwarding=forwarding,
         version=version,
         ring=ring,
         log=log,
@@ -189,6 +198,9 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     if house.near.autopilot is not None and house.forwarder is not None:
         nursery.start_soon(house.near.autopilot.run)
         await nursery.start(house.forwarder.run)
+        if (certificates := house.ground.forwarding) is not None:
+            ports, log = house.ground.ports, house.ground.log.bind(component="forwarding")
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
 
 
 async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
