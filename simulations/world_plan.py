@@ -52,7 +52,19 @@ class WorldPlan:
     catalog_share: float = 0.05
     key_share: float = 0.5
     rows_max: int = 8
+    roles: tuple[str, ...] = ()
+    """Of the machines, spares included; those beyond the end are standalone."""
+    founding: str = "join"
+    """``join``: the first node founds the cluster and a member adds the others. ``seeds``: they found it together."""
+    spares: int = 0
+    """Machines beyond ``size`` that are off until a fault ``join`` brings them in."""
+    takeover_seconds_max: float = 0.0
+    """A writer that was killed has a successor within this; 0: however long it takes."""
     faults: tuple[Fault, ...] = ()
+
+    def role(self, number: int) -> str:
+        """Of a machine."""
+        return self.roles[number] if number < len(self.roles) else "standalone"
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -65,6 +77,7 @@ class WorldPlan:
         values["network"] = NetworkKind(*values["network"])
         values["log"] = LogKind(*values["log"])
         values["clocks"] = tuple(values["clocks"])
+        values["roles"] = tuple(values.get("roles", ()))
         values["faults"] = tuple(
             Fault(at, kind, tuple(targets), amount) for at, kind, targets, amount in values["faults"]
         )
