@@ -365,7 +365,9 @@ class World:
         rows: dict[str, dict[int, int]] = {}
         counts: dict[str, int] = {}
         for measurement in MEASUREMENTS:
-            rows[measurement] = await self._certainly(judge, "a query", partial(judge.query, measurement, server=server))
+            rows[measurement] = await self._certainly(
+                judge, "a query", partial(judge.query, measurement, server=server)
+            )
             ask = partial(judge.count, measurement, server=server)
             counts[measurement] = await self._certainly(judge, "count(*)", ask)
         return rows, counts

@@ -69,6 +69,8 @@ from arc.raft.types import Peer
 from arc.replication.crossing import Replication
 from arc.replication.fetch import KIND as FETCH
 from arc.replication.fetch import FileServer
+from arc.replication.holdings import KIND as HOLDINGS
+from arc.replication.holdings import Holdings
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import Puller, PullerStatistics
 from arc.replication.sender import SenderStatistics
@@ -273,6 +275,7 @@ class House:
         self.assembly: Assembly | None = None
         self.joiner: Joiner | None = None
         self.leaving: Leaving | None = None
+        self.holdings: Holdings | None = None
         self.autopilot: Autopilot | None = None
         if calls is None:
             return
@@ -311,12 +314,16 @@ class House:
             rng=ports.rng,
             log=log,
         )
+        self.holdings = Holdings(
+            self.node, calls.call, self._reachable, lambda: ground.fsm.catalog, self.keeper.is_here, log
+        )
         self.leaving = Leaving(
             identity,
             raft,
             self.consensus.proposals,
             lambda: ground.fsm.catalog,
             self._wait_leases_gone,
+            self.holdings.wait_held_elsewhere,
             call=calls.call,
             log=log,
         )
@@ -461,7 +468,9 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        assert self.admission is not None and self.assembly is not None
+        assert self.admission is not None and self.assembly is not None and self.holdings is not None
+
+        holdings = self.holdings
 
         async def file(peer: Peer, question: bytes) -> bytes:
             return await self.file_server.answer(question)
@@ -471,6 +480,7 @@ class House:
             **self.assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
             FETCH: file,
+            HOLDINGS: lambda peer, question: holdings.answer(question),
         }
 
     def describe(self) -> PeerFacts:

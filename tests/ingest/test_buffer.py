@@ -38,6 +38,32 @@ def test_snapshot_leaves_out_what_the_flush_mark_has_passed() -> None:
     assert buffer.oldest_sequence() == 5
 
 
+def test_rows_whose_files_are_elsewhere_stay_when_later_ones_are_flushed_here() -> None:
+    """Found by world_joins seed 1: the next flush of a new writer dropped rows that its predecessor had put into a file
+    which had not come yet, and queries were refused.
+    """
+    buffer = Buffer()
+    add(buffer, 1, batch(0, 3), 0.0)
+    buffer.note_mark(KEY, 1)
+    add(buffer, 2, batch(10, 2), 1.0)
+    sealed = buffer.seal(KEY)
+    assert (sealed.first, sealed.last) == (2, 2)
+    buffer.flushed(sealed)
+    assert buffer.floor("db", "cpu") == 0
+    assert times(buffer, 0) == [0, 1, 2, 10, 11]
+    assert buffer.kept() == [KEY]
+    assert not buffer.holds(KEY, 2)
+    assert list(buffer.lanes())[0].rows == 0
+
+
+def test_flushed_rows_go_when_nothing_older_is_kept() -> None:
+    buffer = Buffer()
+    add(buffer, 1, batch(0, 3), 0.0)
+    buffer.flushed(buffer.seal(KEY))
+    assert times(buffer, 0) == []
+    assert buffer.floor("db", "cpu") == 1
+
+
 def test_small_batches_are_merged_and_differing_columns_become_null() -> None:
     buffer = Buffer()
     for n in range(200):
