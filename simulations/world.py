@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
 
 import trio
 
@@ -34,12 +33,12 @@ from simulations.checkers.violation import Violation
 from simulations.checkers.world_agreement import Ghost
 from simulations.checkers.world_durability import Rows
 from simulations.checkers.world_leases import Leases
-from simulations.checkers.world_rows import check_history
 from simulations.clock import Tasks
 from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
 from simulations.world_client import PORT, TOKEN, Client
 from simulations.world_disk import Platter
-from simulations.world_history import MEASUREMENTS, History, Known
+from simulations.world_history import History
+from simulations.world_judge import Judge, broken
 from simulations.world_machine import Machine
 from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
@@ -49,26 +48,11 @@ from simulations.world_spy import small_logs, watching
 from simulations.world_stories import END_SECONDS
 from simulations.world_trace import Trace
 
-T = TypeVar("T")
-
 READY_SECONDS = 60.0
 """After the faults, a node is ready within this (W-09)."""
 
 ANSWERED_SECONDS = 120.0
 """After the faults, every request has ended within this (V-09)."""
-
-SETTLE_SECONDS = 3.0
-"""Without work, every node has applied everything after this (V-03)."""
-
-LEVEL_ELECTIONS = 10
-"""And if not then, after so many election timeouts more: a slow network may cost a leader its quorum at any time, and
-each election adds an entry that everybody has to get."""
-
-LOOKS_MAX = 10
-"""So often rows may have changed between two looks when nobody writes any more: what was given up comes once."""
-
-TRIES_MAX = 10
-"""Who asks for what must work gives up after so many tries: in the slowest networks a leader of two lasts seconds."""
 
 PEER_PORT = 9100
 
@@ -268,47 +252,55 @@ class World:
     async def _story(self) -> None:
         for machine in self.machines:
             self.spawn(machine.live)
-        judge = self._client("judge")
+        judge = Judge(
+            self._client("judge"),
+            self.history,
+            self.ghost,
+            self.trace,
+            names=lambda: [machine.name for machine in self._taking_part()],
+            until=self.until,
+            election_seconds=self.machines[0].config.cluster.election_timeout_seconds,
+        )
         await self._gather(judge)
         clients = [self._client(name) for name in self.client_names]
         for client in clients:
             self.spawn(client.run)
         await self._let_faults_happen()
-        await self._until(
+        await self.until(
             "V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader())
         )
-        await self._until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
-        await self._until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        await self.until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
+        await self.until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
         if self.plan.takeover_seconds_max:
             self.leases.check_takeovers(self.plan.takeover_seconds_max)
         for client in clients:
             client.stop = True
-        await self._until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
-        await self._judge(judge)
+        await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
+        await judge.judge()
         for machine in self.machines:
             machine.want(False)
             machine.order_stop()
-        await self._until(
+        await self.until(
             "W-10", "a node did not stop", STOPPED_SECONDS, lambda: not any(m.process for m in self.machines)
         )
         for machine in self._taking_part():
             machine.want(True)
-        await self._until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
-        await self._judge(judge)
-        await judge.close()
+        await self.until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
+        await judge.judge()
+        await judge.client.close()
         for machine in self.machines:
             machine.want(False)
             machine.kill(0.0)
-        await self._until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
+        await self.until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
 
-    async def _gather(self, judge: Client) -> None:
+    async def _gather(self, judge: Judge) -> None:
         """The first machine has founded a cluster, and the others are taken in one after another; or all founded it."""
         first, *others = self._taking_part()
-        await self._until("W-09", "the first node is not ready", READY_SECONDS, lambda: first.is_ready)
+        await self.until("W-09", "the first node is not ready", READY_SECONDS, lambda: first.is_ready)
         for machine in others if self.plan.founding == "join" else ():
-            asked = partial(judge.add_member, f"{machine.name}:{PEER_PORT}")
-            await self._certainly(judge, f"taking in {machine.name}", asked)
-        await self._until("W-09", "a node is not ready", READY_SECONDS, self._all_ready)
+            asked = partial(judge.client.add_member, f"{machine.name}:{PEER_PORT}")
+            await judge.certainly(f"taking in {machine.name}", asked)
+        await self.until("W-09", "a node is not ready", READY_SECONDS, self._all_ready)
 
     async def _let_faults_happen(self) -> None:
         begun = trio.current_time()
@@ -321,72 +313,12 @@ class World:
             self._faults_nursery.cancel_scope.cancel()
         world_faults.end(self)
 
-    async def _judge(self, judge: Client) -> None:
-        """What is there now, in the buffer and in files, against what was promised."""
-        for _ in range(2):
-            for machine in self._taking_part():
-                await self._compare_rows(judge, machine.name)
-            names = await self._certainly(judge, "a list of databases", judge.databases)
-            if gone := sorted(set(self._certain_databases()) - set(names)):
-                self._broken("W-06", "acknowledged databases are missing", gone[:5])
-            await self._certainly(judge, "a flush", judge.flush)
-        await trio.sleep(SETTLE_SECONDS)
-        names = [machine.name for machine in self._taking_part()]
-        seconds = LEVEL_ELECTIONS * self.machines[0].config.cluster.election_timeout_seconds
-        await self._until("V-03", "nodes stay behind", seconds, lambda: self.ghost.is_level(names))
-        self.ghost.check_equal(names)
-
-    async def _compare_rows(self, judge: Client, server: str = "") -> None:
-        """The rows of all measurements among each other, with their counts, and with the history; on any node, or here.
-
-        A request whose client gave up may be carried out as long as its node lives, so between two questions too. What
-        does not fit is therefore wrong only when nothing came while it was looked at: when the rows are still the same.
-        """
-        rows, counts = await self._look(judge, server)
-        for _ in range(LOOKS_MAX):
-            try:
-                for measurement, count in counts.items():
-                    if count != len(rows[measurement]):
-                        there = len(rows[measurement])
-                        self._broken("W-11", "count(*) differs from the rows", measurement, count, there)
-                check_history(self.history, rows)
-            except Violation:
-                before = rows
-                rows, counts = await self._look(judge, server)
-                if rows == before:
-                    raise
-                self.trace.probe("rows_came_while_judged")
-            else:
-                return
-        self._broken("W-11", "rows come and come, and nobody writes", LOOKS_MAX)
-
-    async def _look(self, judge: Client, server: str = "") -> tuple[dict[str, dict[int, int]], dict[str, int]]:
-        """Row numbers by measurement, and their counts as another query tells them."""
-        rows: dict[str, dict[int, int]] = {}
-        counts: dict[str, int] = {}
-        for measurement in MEASUREMENTS:
-            rows[measurement] = await self._certainly(
-                judge, "a query", partial(judge.query, measurement, server=server)
-            )
-            ask = partial(judge.count, measurement, server=server)
-            counts[measurement] = await self._certainly(judge, "count(*)", ask)
-        return rows, counts
-
-    async def _certainly(self, judge: Client, what: str, ask: Callable[[], Awaitable[T | None]]) -> T:
-        """The answer; the first tries may meet a connection, a pause or an election."""
-        for _ in range(TRIES_MAX):
-            answer = await ask()
-            if answer is not None:
-                return answer
-            await judge.close()  # The server would, meanwhile, and the next try would only find that out.
-            await trio.sleep(6.0)
-        self._broken("W-11", f"{what} failed and nothing is wrong")
-
-    async def _until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+    async def until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+        """Wait for something. Raises Violation when it does not come in time."""
         deadline = trio.current_time() + seconds
         while not is_so():
             if trio.current_time() >= deadline:
-                self._broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
+                broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
             await trio.sleep(0.1)
 
     def _leaderless_seconds(self) -> float:
@@ -398,12 +330,6 @@ class World:
 
     def _taking_part(self) -> list[Machine]:
         return [machine for machine in self.machines if machine.name in self.members]
-
-    def _certain_databases(self) -> list[str]:
-        return [name for name, known in self.history.databases.items() if known is Known.DONE]
-
-    def _broken(self, killer: str, what: str, *facts: object) -> NoReturn:
-        raise Violation(killer, what, *facts)
 
     def _keep(self, group: BaseExceptionGroup[Violation]) -> None:
         leaf: BaseException = group

@@ -108,7 +108,8 @@ def watching(watch: Watch, who: Callable[[], str], *also: CatalogWatch) -> Itera
 @contextmanager
 def small_logs(kind: LogKind) -> Iterator[None]:
     """Nodes that start now have such logs: `arc.node.life` asks one function for settings that no operator has."""
-    original = life.consensus_config
+    module: Any = life
+    original = module.consensus_config
 
     def small(cluster: ClusterConfig) -> ConsensusConfig:
         config = original(cluster)
@@ -120,11 +121,11 @@ def small_logs(kind: LogKind) -> Iterator[None]:
         )
         return replace(config, raft=raft, segment_bytes=kind.segment_bytes, snapshot_entries=kind.snapshot_entries)
 
-    life.consensus_config = small
+    module.consensus_config = small
     try:
         yield
     finally:
-        life.consensus_config = original
+        module.consensus_config = original
 
 
 def _then(tell: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

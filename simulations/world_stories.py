@@ -268,7 +268,7 @@ async def _until_ordered(
 
 async def _while(seconds: float, is_so: Callable[[], bool]) -> None:
     with trio.move_on_after(seconds):
-        while is_so():
+        while is_so():  # noqa: ASYNC110 (a world has no event for everything that a story waits for)
             await trio.sleep(LOOK_SECONDS)
 
 

@@ -123,10 +123,9 @@ class Leases:
         assert isinstance(entry.payload, bytes)
         command = codec.decode(entry.payload)
         inner = command.action if isinstance(command, Once) else command
-        lease = WRITER if isinstance(inner, RegisterFiles) else inner.lease if isinstance(inner, ReplaceFiles) else None
-        if lease is not None and isinstance(inner, RegisterFiles | ReplaceFiles):
-            if inner.epoch != before.lease_epoch(lease):
-                current = before.lease_epoch(lease)
+        if isinstance(inner, RegisterFiles | ReplaceFiles):
+            current = before.lease_epoch(inner.lease if isinstance(inner, ReplaceFiles) else WRITER)
+            if inner.epoch != current:
                 raise Violation("L-04", "files were taken in under an old epoch", after.index, inner.epoch, current)
         for mark in before.marks():
             now = after.mark(mark.database, mark.measurement)

@@ -6,10 +6,12 @@ Settings are the defaults, except for sizes, which are small, so that logs rotat
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from simulations.chance import stream
 from simulations.plan import Fault
-from simulations.world_plan import LogKind, WorldPlan
+from simulations.world_plan import LogKind, WorldPlan, draw
 
 SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 30, "flush_age_seconds": 2.0}}
 SMALL_LOG = LogKind(16384, 20, 5, 2048)
@@ -18,12 +20,12 @@ TAKEOVER_SECONDS_MAX = 5.0
 """From the loss of the writer to a new epoch, with default settings, while a leader and a node in sync are there."""
 
 ELECTION_SECONDS = 3.0
-"""What it may take longer when the leader is lost with it: its election, and the new one has to hear everybody first."""
+"""What it may take longer when the leader is lost with it: first the election, then the new one hears everybody."""
 
 
-def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: object) -> WorldPlan:
+def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: Any) -> WorldPlan:
     chance = stream(seed, f"scenario/{name}")
-    plan = {
+    plan: dict[str, Any] = {
         "size": 3,
         "clients": 3,
         "think_seconds": 0.25,
@@ -31,7 +33,7 @@ def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: o
         "key_share": 0.7,
         "founding": chance.choice(("join", "seeds")),
     }
-    return WorldPlan(scenario=name, seed=seed, seconds=seconds, faults=tuple(sorted(faults)), **(plan | more))  # type: ignore[arg-type]
+    return replace(WorldPlan(scenario=name, seed=seed, seconds=seconds, faults=tuple(sorted(faults))), **(plan | more))
 
 
 def _leader_loss(seed: int) -> WorldPlan:
@@ -141,9 +143,15 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
 )
 """Name, what it shows, and the plan of a seed."""
 
-NAMED = {name: plan for name, _, plan in WORLDS}
 
-
-def any_of_them(seed: int) -> WorldPlan:
-    """One after the other, by the seed."""
+def _named(seed: int) -> WorldPlan:
+    """Keeps the name of the scenario, so that the last line of a report repeats it."""
     return WORLDS[seed % len(WORLDS)][2](seed)
+
+
+DRAWN: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
+    ("world", "whole nodes instead of bare cores: storage, WAL, HTTP; everything drawn from the seed", draw),
+    ("world_named", "the scenarios of whole nodes in turn, one per seed", _named),
+)
+
+NAMED = {name: plan for name, _, plan in (*WORLDS, *DRAWN)}
