@@ -19,7 +19,7 @@ from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
-from arc.ingest.flush import Flusher, FlushStatistics, release_log
+from arc.ingest.flush import Flusher, FlushStatistics, is_full, release_log
 from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
@@ -284,14 +284,19 @@ async def release_followed(
     able: Collection[str],
     visible: int,
     now_us: int,
-) -> None:
-    """A follower's log shrinks by the same rules as the holder's, where each flush does it. Raises DiskFailed."""
+) -> str | None:
+    """A follower's log shrinks by the same rules as the holder's, where each flush does it. Returns why it could not,
+    when the disk is full: then it stays as it is until there is room. Raises DiskFailed.
+    """
     below = min(visible + 1, retained_from(wal, config, able))
     if wal.may_release(below):
         try:
             await release_log(wal, buffer, keys, now_us=now_us, below=below)
         except OSError as error:
+            if is_full(error):
+                return str(error)
             raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
+    return None
 
 
 def require_log(wal: WalLog, catalog: Catalog) -> int | None:

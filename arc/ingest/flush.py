@@ -209,7 +209,7 @@ class Flusher:
             await self._registrar.register(entries, [mark])
         except OSError as error:
             self._failed(sealed, str(error))
-            if not _is_full(error):
+            if not is_full(error):
                 # The kernel may have dropped what it could not write; asking again would be told a lie.
                 raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
             return None
@@ -253,7 +253,7 @@ class Flusher:
         try:
             released = await self._release_wal()
         except OSError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
             self._log.warning("wal_not_released", reason=str(error), next_step="the next flush tries again")
         self._log.info(
@@ -347,7 +347,8 @@ async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *,
     return await wal.release(below, living)
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
+    """Whether the disk has no room now: it may have some later, and nothing was broken."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
