@@ -193,7 +193,12 @@ def ask_change(world: Cores, changes: tuple[Change, ...], *, is_catch_up: bool) 
     if goal is not None and not atlas.is_quorate(world, goal.voters):
         world.probes["change_spared_by_atlas"] += 1
         return
-    world.ask_admin(leader, lambda request: events.ChangeMembers(request, changes, is_catch_up=is_catch_up))
+
+    def make(request: str) -> events.Event:
+        world.changes_asked[request] = changes
+        return events.ChangeMembers(request, changes, is_catch_up=is_catch_up)
+
+    world.ask_admin(leader, make)
 
 
 def _rot(world: Cores, fault: Fault, chance: Stream) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simulations.world_plan import WorldPlan
 
 WORLD = "world"
-"""The scenario of whole nodes; all others are of bare cores."""
+"""Scenarios of whole nodes are called so, or begin so; all others are of bare cores."""
 
 DIFFERS = "I-36"
 """The same seed was not the same run: nothing to shrink, but something to find (`bisect`)."""
@@ -161,16 +161,16 @@ def run_seed(name_and_seed: tuple[str, int]) -> Outcome:
 
 def plan_of(name: str, seed: int) -> Plan | WorldPlan:
     """The plan of a seed. Raises KeyError for an unknown scenario."""
-    if name == WORLD:
-        from simulations.world_plan import draw
+    if name.startswith(WORLD):
+        from simulations.scenarios.worlds import NAMED
 
-        return draw(seed)
+        return NAMED[name](seed)
     return BY_NAME[name].plan(seed)
 
 
 def read_plan(document: Mapping[str, Any]) -> Plan | WorldPlan:
     """A plan from a file. Raises KeyError, TypeError or ValueError for what is none."""
-    if document.get("scenario") == WORLD:
+    if str(document.get("scenario")).startswith(WORLD):
         from simulations.world_plan import WorldPlan
 
         return WorldPlan.read(document)
@@ -232,8 +232,7 @@ def run_many(
 
     Raises KeyError for a scenario that is unknown.
     """
-    if name not in (*BY_NAME, WORLD):
-        raise KeyError(name)
+    plan_of(name, 0)
     campaign = Campaign(name)
     work = [(name, seed) for seed in seeds]
     for outcome in _twice(work, jobs) if is_twice else _outcomes(work, jobs):

@@ -19,31 +19,34 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
 
 import trio
 
+from arc.catalog.facts import Catalog
 from arc.config import load
 from simulations import clock, world_faults
 from simulations.chance import stream
 from simulations.checkers.violation import Violation
 from simulations.checkers.world_agreement import Ghost
-from simulations.checkers.world_rows import check_history
+from simulations.checkers.world_durability import Rows
+from simulations.checkers.world_leases import Leases
 from simulations.clock import Tasks
 from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
 from simulations.world_client import PORT, TOKEN, Client
 from simulations.world_disk import Platter
-from simulations.world_history import MEASUREMENTS, History, Known
+from simulations.world_history import History
+from simulations.world_judge import Judge, broken
 from simulations.world_machine import Machine
 from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
+from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
+from simulations.world_stories import END_SECONDS
 from simulations.world_trace import Trace
-
-T = TypeVar("T")
 
 READY_SECONDS = 60.0
 """After the faults, a node is ready within this (W-09)."""
@@ -51,24 +54,13 @@ READY_SECONDS = 60.0
 ANSWERED_SECONDS = 120.0
 """After the faults, every request has ended within this (V-09)."""
 
-SETTLE_SECONDS = 3.0
-"""Without work, every node has applied everything after this (V-03)."""
-
-LEVEL_ELECTIONS = 10
-"""And if not then, after so many election timeouts more: a slow network may cost a leader its quorum at any time, and
-each election adds an entry that everybody has to get."""
-
-LOOKS_MAX = 10
-"""So often rows may have changed between two looks when nobody writes any more: what was given up comes once."""
-
-TRIES_MAX = 10
-"""Who asks for what must work gives up after so many tries: in the slowest networks a leader of two lasts seconds."""
-
 PEER_PORT = 9100
 
 SECRET = "what the machines of a world share"
 
-RESTARTS = ("crash", "power_off", "power_cut", "stop")
+STRANGE_SECRET = "what the machines of another world share"
+
+RESTARTS = ("crash", "power_off", "power_cut", "stop", "both", "two_failovers", "rolling")
 """Faults whose amount is the time until a machine is back."""
 
 STOPPED_SECONDS = 90.0
@@ -130,6 +122,12 @@ class World:
         self._mirror = mirror
         self._scope = trio.CancelScope()
         self.ghost = Ghost()
+        self.leases = Leases()
+        self.rows = Rows(self.newest)
+        self.members: dict[str, None] = {}
+        """Names of machines that take part now, or are on their way in."""
+        self.strangers: list[Machine] = []
+        self._stories = 0
         self._servers: dict[str, int] = {}
         self._orders = 0
 
@@ -140,9 +138,16 @@ class World:
         """The whole run; what was found is in ``violation`` afterwards."""
         self.tasks = tasks
         self.fabric = Fabric(self.plan.network, stream(self.plan.seed, "network"), self.trace)
-        self.machines = tuple(self._machine(number) for number in range(self.plan.size))
+        plan, who = self.plan, tasks.current
+        self.machines = tuple(self._machine(number) for number in range(plan.size + plan.spares))
+        self.members = dict.fromkeys(machine.name for machine in self.machines[: plan.size])
         try:
-            with self._scope, small_logs(self.plan.log), watching(self.ghost, tasks.current):
+            with (
+                self._scope,
+                small_logs(plan.log),
+                watching(self.ghost, who, self.leases),
+                watching_rows(self.rows, who, self.leases),
+            ):
                 async with trio.open_nursery() as self._nursery:
                     await self._story()
                     self._nursery.cancel_scope.cancel()
@@ -169,14 +174,57 @@ class World:
 
     def order(self, machine: Machine, path: str) -> None:
         """An operator asks a node for something."""
-        self._orders += 1
-        operator = self._client(f"operator{self._orders}")
+        operator = self.operator()
 
         async def order() -> None:
             await operator.order(machine.name, path)
             await operator.close()
 
         self.spawn(order)
+
+    def tell(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Let a story go on until it is over."""
+
+        async def told() -> None:
+            self._stories += 1
+            await story()
+            self._stories -= 1
+
+        self.spawn(told)
+
+    def operator(self) -> Client:
+        """Somebody who gives orders."""
+        self._orders += 1
+        return self._client(f"operator{self._orders}")
+
+    def wiped(self, machine: Machine) -> None:
+        """Its disk is empty now: its next node knows nothing, and founds nothing."""
+        self.ghost.wiped(machine.name)
+        self.rows.wiped(machine.name)
+        self.trace.note(machine.name, "wiped")
+        if self.plan.founding == "join":
+            cluster = replace(machine.config.cluster, join=True)
+            machine.config = replace(machine.config, cluster=cluster)
+
+    def stranger(self) -> Machine:
+        """One more machine, which is off and whose node has another secret."""
+        stranger = self._machine(len(self.machines) + len(self.strangers), is_stranger=True)
+        self.strangers.append(stranger)
+        self.spawn(stranger.live)
+        return stranger
+
+    def gone(self, machine: Machine) -> None:
+        """It was killed just now."""
+        self.leases.lost(machine.name)
+
+    def started(self, machine: Machine) -> None:
+        """Its node says that it is ready."""
+        if machine in self.strangers:
+            self.fail(Violation("W-14", "who does not know the secret was let in", machine))
+
+    def newest(self) -> Catalog | None:
+        """The newest catalog that anybody has applied."""
+        return self.leases.newest
 
     def leader(self) -> Machine | None:
         """Who leads; of several that believe it, the one with the highest term."""
@@ -185,13 +233,14 @@ class World:
 
     def writer(self) -> Machine | None:
         """Who holds the writer lease in the newest catalog that anybody has applied."""
-        newest = max(self.ghost.catalogs.values(), key=lambda catalog: catalog.index, default=None)
+        newest = self.newest()
         lease = newest.leases.get("writer") if newest is not None else None
         return next((machine for machine in self.machines if lease and machine.name == lease.holder), None)
 
     def server(self, client: str) -> str:
         """Where a client believes that its requests are taken."""
-        return self.machines[self._servers.setdefault(client, 0) % len(self.machines)].name
+        first = self.client_names.index(client) if client in self.client_names else 0
+        return self.machines[self._servers.setdefault(client, first) % len(self.machines)].name
 
     def elsewhere(self, client: str, hint: str) -> None:
         """The server did not take a request: try the one it names, or the next."""
@@ -203,44 +252,55 @@ class World:
     async def _story(self) -> None:
         for machine in self.machines:
             self.spawn(machine.live)
-        judge = self._client("judge")
+        judge = Judge(
+            self._client("judge"),
+            self.history,
+            self.ghost,
+            self.trace,
+            names=lambda: [machine.name for machine in self._taking_part()],
+            until=self.until,
+            election_seconds=self.machines[0].config.cluster.election_timeout_seconds,
+        )
         await self._gather(judge)
         clients = [self._client(name) for name in self.client_names]
         for client in clients:
             self.spawn(client.run)
         await self._let_faults_happen()
-        await self._until(
+        await self.until(
             "V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader())
         )
-        await self._until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        await self.until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
+        await self.until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        if self.plan.takeover_seconds_max:
+            self.leases.check_takeovers(self.plan.takeover_seconds_max)
         for client in clients:
             client.stop = True
-        await self._until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
-        await self._judge(judge)
+        await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
+        await judge.judge()
         for machine in self.machines:
             machine.want(False)
             machine.order_stop()
-        await self._until(
+        await self.until(
             "W-10", "a node did not stop", STOPPED_SECONDS, lambda: not any(m.process for m in self.machines)
         )
-        for machine in self.machines:
+        for machine in self._taking_part():
             machine.want(True)
-        await self._until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
-        await self._judge(judge)
-        await judge.close()
+        await self.until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
+        await judge.judge()
+        await judge.client.close()
         for machine in self.machines:
             machine.want(False)
             machine.kill(0.0)
-        await self._until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
+        await self.until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
 
-    async def _gather(self, judge: Client) -> None:
-        """The first machine has founded a cluster; the others are taken in one after another."""
-        first, *others = self.machines
-        await self._until("W-09", "the first node is not ready", READY_SECONDS, lambda: first.is_ready)
-        for machine in others:
-            asked = partial(judge.add_member, f"{machine.name}:{PEER_PORT}")
-            await self._certainly(judge, f"taking in {machine.name}", asked)
-        await self._until("W-09", "a node is not ready", READY_SECONDS, self._all_ready)
+    async def _gather(self, judge: Judge) -> None:
+        """The first machine has founded a cluster, and the others are taken in one after another; or all founded it."""
+        first, *others = self._taking_part()
+        await self.until("W-09", "the first node is not ready", READY_SECONDS, lambda: first.is_ready)
+        for machine in others if self.plan.founding == "join" else ():
+            asked = partial(judge.client.add_member, f"{machine.name}:{PEER_PORT}")
+            await judge.certainly(f"taking in {machine.name}", asked)
+        await self.until("W-09", "a node is not ready", READY_SECONDS, self._all_ready)
 
     async def _let_faults_happen(self) -> None:
         begun = trio.current_time()
@@ -253,68 +313,12 @@ class World:
             self._faults_nursery.cancel_scope.cancel()
         world_faults.end(self)
 
-    async def _judge(self, judge: Client) -> None:
-        """What is there now, in the buffer and in files, against what was promised."""
-        for _ in range(2):
-            await self._compare_rows(judge)
-            names = await self._certainly(judge, "a list of databases", judge.databases)
-            if gone := sorted(set(self._certain_databases()) - set(names)):
-                self._broken("W-06", "acknowledged databases are missing", gone[:5])
-            await self._certainly(judge, "a flush", judge.flush)
-        await trio.sleep(SETTLE_SECONDS)
-        names = [machine.name for machine in self.machines]
-        seconds = LEVEL_ELECTIONS * self.machines[0].config.cluster.election_timeout_seconds
-        await self._until("V-03", "nodes stay behind", seconds, lambda: self.ghost.is_level(names))
-        self.ghost.check_equal(names)
-
-    async def _compare_rows(self, judge: Client) -> None:
-        """The rows of all measurements among each other, with their counts, and with the history.
-
-        A request whose client gave up may be carried out as long as its node lives, so between two questions too. What
-        does not fit is therefore wrong only when nothing came while it was looked at: when the rows are still the same.
-        """
-        rows, counts = await self._look(judge)
-        for _ in range(LOOKS_MAX):
-            try:
-                for measurement, count in counts.items():
-                    if count != len(rows[measurement]):
-                        there = len(rows[measurement])
-                        self._broken("W-11", "count(*) differs from the rows", measurement, count, there)
-                check_history(self.history, rows)
-            except Violation:
-                before = rows
-                rows, counts = await self._look(judge)
-                if rows == before:
-                    raise
-                self.trace.probe("rows_came_while_judged")
-            else:
-                return
-        self._broken("W-11", "rows come and come, and nobody writes", LOOKS_MAX)
-
-    async def _look(self, judge: Client) -> tuple[dict[str, dict[int, int]], dict[str, int]]:
-        """Row numbers by measurement, and their counts as another query tells them."""
-        rows: dict[str, dict[int, int]] = {}
-        counts: dict[str, int] = {}
-        for measurement in MEASUREMENTS:
-            rows[measurement] = await self._certainly(judge, "a query", partial(judge.query, measurement))
-            counts[measurement] = await self._certainly(judge, "count(*)", partial(judge.count, measurement))
-        return rows, counts
-
-    async def _certainly(self, judge: Client, what: str, ask: Callable[[], Awaitable[T | None]]) -> T:
-        """The answer; the first tries may meet a connection, a pause or an election."""
-        for _ in range(TRIES_MAX):
-            answer = await ask()
-            if answer is not None:
-                return answer
-            await judge.close()  # The server would, meanwhile, and the next try would only find that out.
-            await trio.sleep(6.0)
-        self._broken("W-11", f"{what} failed and nothing is wrong")
-
-    async def _until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+    async def until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+        """Wait for something. Raises Violation when it does not come in time."""
         deadline = trio.current_time() + seconds
         while not is_so():
             if trio.current_time() >= deadline:
-                self._broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
+                broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
             await trio.sleep(0.1)
 
     def _leaderless_seconds(self) -> float:
@@ -322,13 +326,10 @@ class World:
         return 10 * self.machines[0].config.cluster.election_timeout_seconds + self.longest_restart
 
     def _all_ready(self) -> bool:
-        return all(machine.is_ready for machine in self.machines)
+        return all(machine.is_ready for machine in self._taking_part())
 
-    def _certain_databases(self) -> list[str]:
-        return [name for name, known in self.history.databases.items() if known is Known.DONE]
-
-    def _broken(self, killer: str, what: str, *facts: object) -> NoReturn:
-        raise Violation(killer, what, *facts)
+    def _taking_part(self) -> list[Machine]:
+        return [machine for machine in self.machines if machine.name in self.members]
 
     def _keep(self, group: BaseExceptionGroup[Violation]) -> None:
         leaf: BaseException = group
@@ -340,14 +341,14 @@ class World:
 
     def _end(self) -> None:
         """Nothing may be left that a frozen or shielded task keeps alive."""
-        for machine in self.machines:
+        for machine in (*self.machines, *self.strangers):
             machine.want(False)
             machine.kill(0.0)
         self._scope.cancel()
 
     # ---- parts
 
-    def _machine(self, number: int) -> Machine:
+    def _machine(self, number: int, *, is_stranger: bool = False) -> Machine:
         plan, name = self.plan, f"n{number + 1}"
         disk = Platter(name, plan.capacity_bytes, stream(plan.seed, f"disk/{name}"), self.trace, self._mirror / name)
         rate = plan.clocks[number] if number < len(plan.clocks) else 1.0
@@ -361,17 +362,23 @@ class World:
             "storage.reserve_bytes": 256 * KIB,
         }
         if plan.size > 1:
+            is_founding_together = plan.founding == "seeds" or is_stranger
+            seeds = tuple(f"n{nth + 1}:{PEER_PORT}" for nth in range(plan.size))
             flags |= {
+                "node.role": plan.role(number),
                 "cluster.enabled": True,
-                "cluster.shared_secret": SECRET,
+                "cluster.shared_secret": STRANGE_SECRET if is_stranger else SECRET,
                 "cluster.peer_host": name,
                 "cluster.peer_port": PEER_PORT,
                 "cluster.advertise": f"{name}:{PEER_PORT}",
-                "cluster.join": number > 0,
+                "cluster.join": number > 0 and not is_founding_together,
+                "cluster.seeds": seeds if is_founding_together else (),
+                "cluster.bootstrap_expect": plan.size if is_founding_together and number < plan.size else 0,
                 "server.advertise": name,
             }
         flags |= {f"{section}.{key}": value for section, keys in plan.config.items() for key, value in keys.items()}
-        return Machine(self, name, load(environment={}, flags=flags).config, disk, clocks)
+        config = load(environment={}, flags=flags).config
+        return Machine(self, name, config, disk, clocks, is_wanted=number < plan.size)
 
     def _client(self, name: str) -> Client:
         connect = partial(self.fabric.connect, name)

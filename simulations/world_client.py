@@ -31,6 +31,9 @@ WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/wri
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
 
+MOVES = 0.2
+"""How often a client tries another node for no reason."""
+
 LEADERS_MAX = 3
 """Who asks for the leader is sent on so often, then waits a while."""
 
@@ -72,6 +75,8 @@ class Client:
                 break
             self._history.under_way += 1
             drawn = chance.random()
+            if chance.random() < MOVES:
+                self._where.elsewhere(self._name, "")
             if drawn < plan.query_share:
                 await self.query(chance.choice(MEASUREMENTS))
             elif drawn < plan.query_share + plan.flush_share:
@@ -113,12 +118,12 @@ class Client:
         self._history.settle(write, known)
         self._trace.note(self._name, "wrote", write.number, known.value, write.tries)
 
-    async def query(self, measurement: str) -> dict[int, int] | None:
+    async def query(self, measurement: str, *, server: str = "") -> dict[int, int] | None:
         """Row numbers of a measurement with how often each is there; None without an answer. Raises Violation."""
         history = self._history
         done = set(history.done[measurement])
         # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
-        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id")
+        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id", server)
         if answer is None:
             return None
         seen = {number: count for number, count in answer}
@@ -127,9 +132,9 @@ class Client:
         self._trace.note(self._name, "saw", measurement, len(seen))
         return seen
 
-    async def count(self, measurement: str) -> int | None:
+    async def count(self, measurement: str, *, server: str = "") -> int | None:
         """How many rows the manifest and the buffer say there are."""
-        answer = await self._sql(f"SELECT count(*) AS n FROM {measurement}")
+        answer = await self._sql(f"SELECT count(*) AS n FROM {measurement}", server)
         return None if answer is None else answer[0][0] if answer else 0
 
     async def flush(self) -> bool | None:
@@ -170,12 +175,18 @@ class Client:
                 return None
         return None
 
-    async def order(self, server: str, path: str) -> None:
-        """What an operator asks of one node; whether it worked is his own affair."""
+    async def order(
+        self, server: str, path: str, wish: Mapping[str, object] | None = None, *, method: str = "POST"
+    ) -> int:
+        """What an operator asks of one node: the status of its answer, 0 when there was none."""
+        body = json.dumps(wish or {}).encode()
         try:
-            await self._send("POST", path, {"content-type": "application/json"}, b"{}", server)
+            answer = await self._send(method, path, {"content-type": "application/json"}, body, server)
         except (NotSent, Lost):
             self._trace.probe("order_lost")
+            return 0
+        self._trace.probe(f"ordered_{path.rpartition('/')[2]}_{answer.status}")
+        return answer.status
 
     async def close(self) -> None:
         """Hang up."""
@@ -207,10 +218,10 @@ class Client:
             raise Violation("W-08", "a good request was answered with an error", answer.status, answer.body[:300])
         return Known.OPEN
 
-    async def _sql(self, sql: str) -> list[list[int]] | None:
+    async def _sql(self, sql: str, server: str = "") -> list[list[int]] | None:
         epoch, sequence = self._history.position
         seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
-        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen)
+        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
         if answer is None:
             return None
         document = json.loads(answer.body)
@@ -222,10 +233,16 @@ class Client:
         return None
 
     async def _post(
-        self, path: str, body: bytes, *, headers: Mapping[str, str] | None = None, anywhere: bool = False
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        anywhere: bool = False,
+        server: str = "",
     ) -> Answer | None:
         dressed = {"content-type": "application/json", **(headers or {})}
-        return await self._ask("POST", path, dressed, body, anywhere=anywhere)
+        return await self._ask("POST", path, dressed, body, anywhere=anywhere, server=server)
 
     async def _ask(
         self,

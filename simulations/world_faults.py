@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import trio
 
+from simulations import world_stories
 from simulations.chance import Stream, stream
 from simulations.plan import Fault
 from simulations.world_machine import Machine
-from simulations.world_network import Fabric
-from simulations.world_plan import WorldPlan
-from simulations.world_trace import Trace
 
 
-class World(Protocol):
+class World(world_stories.World, Protocol):
     """What faults change."""
 
-    plan: WorldPlan
-    trace: Trace
-    fabric: Fabric
-    machines: tuple[Machine, ...]
     client_names: tuple[str, ...]
 
     def order(self, machine: Machine, path: str) -> None:
         """An operator asks a node for something."""
         ...
 
-    def leader(self) -> Machine | None:
-        """Who leads; None when nobody does."""
-        ...
-
-    def writer(self) -> Machine | None:
-        """Who holds the writer lease, as far as anybody has applied; None when nobody ever did."""
+    def tell(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Let a story go on until it is over."""
         ...
 
     def later(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
@@ -45,7 +36,13 @@ def happen(world: World, fault: Fault) -> None:
     """Let it happen."""
     chance = stream(world.plan.seed, f"fault/{fault.at!r}/{fault.kind}")
     world.trace.note("world", "fault", fault.kind, *fault.targets, fault.amount)
-    KINDS[fault.kind](world, fault, chance)
+    brief, whole = world_stories.BRIEF.get(fault.kind), world_stories.WHOLE.get(fault.kind)
+    if brief is not None:
+        world.later(0.0, partial(brief, world, fault, chance, pick(world, fault, chance)))
+    elif whole is not None:
+        world.tell(partial(whole, world, fault, chance, pick(world, fault, chance)))
+    else:
+        KINDS[fault.kind](world, fault, chance)
 
 
 def pick(world: World, fault: Fault, chance: Stream) -> Machine:

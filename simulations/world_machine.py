@@ -44,6 +44,14 @@ class World(Protocol):
         """A property is broken: the run ends."""
         ...
 
+    def gone(self, machine: Machine) -> None:
+        """It was killed just now."""
+        ...
+
+    def started(self, machine: Machine) -> None:
+        """Its node says that it is ready."""
+        ...
+
     def spawn(self, what: Callable[[], Awaitable[None]]) -> None:
         """Run something beside everything else."""
         ...
@@ -99,12 +107,15 @@ class Process:
     def _started(self, started: Started) -> None:
         self.is_ready = True
         self.machine.world.trace.note(self.name, "ready", started.recovered_rows)
+        self.machine.world.started(self.machine)
 
 
 class Machine:
     """One machine of a world. ``config`` is its node's configuration."""
 
-    def __init__(self, world: World, name: str, config: Config, platter: Platter, clock: MachineClock) -> None:
+    def __init__(
+        self, world: World, name: str, config: Config, platter: Platter, clock: MachineClock, *, is_wanted: bool = True
+    ) -> None:
         self.world = world
         self.name = name
         self.config = config
@@ -112,7 +123,7 @@ class Machine:
         self.clock = clock
         self.process: Process | None = None
         self.lives = 0
-        self.is_wanted = True
+        self.is_wanted = is_wanted
         self._off_seconds = 0.0
         self._changed = trio.Event()
 
@@ -135,6 +146,7 @@ class Machine:
         process.killed_at = trio.current_time()
         self._off_seconds = off_seconds
         self.world.trace.note(process.name, "power_cut" if is_power else "killed")
+        self.world.gone(self)
         process.workers.kill(process.session)
         process.session.kill()
         self.world.fabric.process_died(self.name, is_machine_down=is_power)

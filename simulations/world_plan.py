@@ -52,7 +52,19 @@ class WorldPlan:
     catalog_share: float = 0.05
     key_share: float = 0.5
     rows_max: int = 8
+    roles: tuple[str, ...] = ()
+    """Of the machines, spares included; those beyond the end are standalone."""
+    founding: str = "join"
+    """``join``: the first node founds the cluster and a member adds the others. ``seeds``: they found it together."""
+    spares: int = 0
+    """Machines beyond ``size`` that are off until a fault ``join`` brings them in."""
+    takeover_seconds_max: float = 0.0
+    """A writer that was killed has a successor within this; 0: however long it takes."""
     faults: tuple[Fault, ...] = ()
+
+    def role(self, number: int) -> str:
+        """Of a machine."""
+        return self.roles[number] if number < len(self.roles) else "standalone"
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -65,6 +77,7 @@ class WorldPlan:
         values["network"] = NetworkKind(*values["network"])
         values["log"] = LogKind(*values["log"])
         values["clocks"] = tuple(values["clocks"])
+        values["roles"] = tuple(values.get("roles", ()))
         values["faults"] = tuple(
             Fault(at, kind, tuple(targets), amount) for at, kind, targets, amount in values["faults"]
         )
@@ -95,14 +108,27 @@ FAULTS_OF_SEVERAL: Mapping[str, tuple[float, float]] = {
     "transfer": (0.0, 0.0),
     "partition": (0.2, 6.0),
     "power_off": (0.1, 8.0),
+    "asymmetric": (0.5, 6.0),
+    "both": (0.1, 8.0),
+    "drain": (0.5, 8.0),
+    "failover": (0.0, 0.0),
+    "flap": (0.0, 0.0),
+    "rolling": (0.0, 1.0),
+    "two_failovers": (0.1, 6.0),
+    "wrong_secret": (1.0, 8.0),
 }
 """Also drawn for more than one node."""
+
+FAULTS_ONCE: Mapping[str, tuple[float, float]] = {"wipe": (0.5, 6.0), "join": (0.0, 0.0), "leave": (0.0, 0.0)}
+"""Drawn for three nodes and more, once each: nobody loses more disks than the rest has copies of."""
+
+ROLES = ("standalone", "writer", "writer", "reader", "compactor")
 
 
 def draw(seed: int, size: int = 0) -> WorldPlan:
     """A plan drawn from a seed: so many nodes (0: drawn), some kinds of faults, some shape of a node, some load."""
     chance = stream(seed, "world/plan")
-    size = size or stream(seed, "world/size").choice((1, 1, 3, 3, 5))
+    size = size or stream(seed, "world/size").choice((1, 1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7))
     seconds = chance.uniform(12.0, 40.0)
     kinds = [kind for kind in (FAULTS if size == 1 else {**FAULTS, **FAULTS_OF_SEVERAL}) if chance.random() < 0.4]
     if chance.random() < 0.1:
@@ -113,6 +139,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         kinds = [*kinds, "disk_full"]
     count = round(seconds / chance.uniform(2.0, 8.0)) if kinds else 0
     faults = tuple(sorted(_fault(chance, kinds, seconds, size) for _ in range(count)))
+    roles, founding, spares, more = _cluster(stream(seed, "world/cluster"), seconds, size)
     return WorldPlan(
         seed=seed,
         size=size,
@@ -136,14 +163,39 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         catalog_share=max(chance.choice((0.0, 0.05, 0.2)), 0.8 * is_about_logs),
         key_share=chance.choice((0.0, 0.5, 1.0)),
         rows_max=chance.choice((1, 8, 60)),
-        faults=faults,
+        roles=roles,
+        founding=founding,
+        spares=spares,
+        faults=tuple(sorted((*faults, *more))),
     )
+
+
+def _cluster(chance: Stream, seconds: float, size: int) -> tuple[tuple[str, ...], str, int, list[Fault]]:
+    """Roles, founding, spares, and the faults that come at most once: a node comes, one goes, one loses its disk."""
+    if size == 1:
+        return (), "join", 0, []
+    founding = chance.choice(("join", "seeds"))
+    once = [kind for kind in FAULTS_ONCE if size >= 3 and chance.random() < 0.25]
+    spares = 1 if "join" in once else 0
+    roles: tuple[str, ...] = ()
+    if chance.random() < 0.4:
+        # Two that take writes come first: the others follow, read, or merge.
+        able = [chance.choice(("standalone", "writer")) for _ in range(2)]
+        roles = (*able, *(chance.choice(ROLES) for _ in range(size + spares - 2)))
+    faults = []
+    for kind in once:
+        low, high = FAULTS_ONCE[kind]
+        who = chance.choice((f"n{chance.randrange(size) + 1}", "leader", "writer"))
+        faults.append(Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3)))
+    return roles, founding, spares, faults
 
 
 def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault:
     kind = chance.choice(kinds)
     low, high = FAULTS[kind] if kind in FAULTS else FAULTS_OF_SEVERAL[kind]
-    who = f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.6 else "leader"
+    who = (
+        f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.5 else chance.choice(("leader", "writer"))
+    )
     return Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3))
 
 

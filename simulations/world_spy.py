@@ -59,15 +59,31 @@ class Watch(Protocol):
         ...
 
 
+class CatalogWatch(Protocol):
+    """Who is told of the catalog only."""
+
+    def applied(self, who: str, entry: Entry, catalog: Catalog) -> None:
+        """See `Watch.applied`."""
+        ...
+
+    def restored(self, who: str, catalog: Catalog) -> None:
+        """See `Watch.restored`."""
+        ...
+
+
 @contextmanager
-def watching(watch: Watch, who: Callable[[], str]) -> Iterator[None]:
-    """Tell ``watch`` until the block ends; ``who`` names the process of the current task."""
+def watching(watch: Watch, who: Callable[[], str], *also: CatalogWatch) -> Iterator[None]:
+    """Tell ``watch``, and of the catalog ``also`` these, until the block ends; ``who`` names the process of the current
+    task.
+    """
 
     def after_apply(machine: CatalogMachine, entry: Entry) -> None:
-        watch.applied(who(), entry, machine._fsm.catalog)
+        for each in (watch, *also):
+            each.applied(who(), entry, machine._fsm.catalog)
 
     def after_restore(fsm: ClusterFSM, catalog: Catalog) -> None:
-        watch.restored(who(), catalog)
+        for each in (watch, *also):
+            each.restored(who(), catalog)
 
     def after_step(core: RaftCore, *event: object) -> None:
         watch.stepped(who(), core)
@@ -75,24 +91,25 @@ def watching(watch: Watch, who: Callable[[], str]) -> Iterator[None]:
     def before_send(transport: PeerTransport, message: Message) -> None:
         watch.sent(who(), message)
 
-    with ExitStack() as wrapped:
+    with ExitStack() as stack:
         for owner, name, told in (
             (CatalogMachine, "apply", after_apply),
             (ClusterFSM, "restore", after_restore),
             (RaftCore, "step", after_step),
         ):
-            wrapped.enter_context(_wrapped(owner, name, _then(told)))
+            stack.enter_context(wrapped(owner, name, _then(told)))
         owners: dict[RaftStorage, str] = {}
-        wrapped.enter_context(_wrapped(PeerTransport, "send", _first(before_send)))
-        wrapped.enter_context(_wrapped(RaftStorage, "write", _writing(watch, owners)))
-        wrapped.enter_context(_wrapped(RaftStorage, "open", _opening(watch, who, owners), is_class_method=True))
+        stack.enter_context(wrapped(PeerTransport, "send", _first(before_send)))
+        stack.enter_context(wrapped(RaftStorage, "write", _writing(watch, owners)))
+        stack.enter_context(wrapped(RaftStorage, "open", _opening(watch, who, owners), is_class_method=True))
         yield
 
 
 @contextmanager
 def small_logs(kind: LogKind) -> Iterator[None]:
     """Nodes that start now have such logs: `arc.node.life` asks one function for settings that no operator has."""
-    original = life.consensus_config
+    module: Any = life
+    original = module.consensus_config
 
     def small(cluster: ClusterConfig) -> ConsensusConfig:
         config = original(cluster)
@@ -104,11 +121,11 @@ def small_logs(kind: LogKind) -> Iterator[None]:
         )
         return replace(config, raft=raft, segment_bytes=kind.segment_bytes, snapshot_entries=kind.snapshot_entries)
 
-    life.consensus_config = small
+    module.consensus_config = small
     try:
         yield
     finally:
-        life.consensus_config = original
+        module.consensus_config = original
 
 
 def _then(tell: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -169,9 +186,10 @@ def _opening(
 
 
 @contextmanager
-def _wrapped(
+def wrapped(
     owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]], *, is_class_method: bool = False
 ) -> Iterator[None]:
+    """A method of a class is another one until the block ends."""
     kept = owner.__dict__[name]
     new = wrap(kept.__func__ if is_class_method else kept)
     setattr(owner, name, classmethod(new) if is_class_method else new)

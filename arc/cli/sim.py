@@ -59,12 +59,12 @@ def one_seed(
 @app.command("list")
 def list_scenarios(context: typer.Context, json: Json = False) -> None:
     """Show the scenarios."""
-    from simulations.runner import WORLD
     from simulations.scenarios import TABLE
+    from simulations.scenarios.worlds import DRAWN, WORLDS
 
     screen = screen_of(context)
     rows = [(each.name, each.what) for each in TABLE]
-    rows.append((WORLD, "whole nodes instead of bare cores: storage, WAL, HTTP; everything drawn from the seed"))
+    rows += [(name, what) for name, what, _ in (*DRAWN, *WORLDS)]
     if screen.json:
         screen.document({"scenarios": [{"scenario": name, "what": what} for name, what in rows]})
         return

@@ -1,6 +1,7 @@
 """A node goes: for a while, for maintenance, or for good. The order is what keeps the cluster whole (P-47).
 
-First everybody is told that the node takes nothing new, then its leases find other holders, then its leadership does.
+First everybody is told that the node takes nothing new, then its leases find other holders, then its leadership does;
+before a node leaves for good, others have every file that it has.
 An orderly stop ends there and keeps the membership: the node is back at its next start. Leaving for good goes on: the
 members let go of it, and forget it. Whatever is cut short leaves the node a member that says it is leaving, which its
 next start puts right.
@@ -32,6 +33,9 @@ TELL_SECONDS = 5.0
 
 LEASES_SECONDS = 30.0
 """How long leases may take to find other holders: the next writer finishes its queue first."""
+
+FILES_SECONDS = 60.0
+"""How long others may take to bring the last files from here; on a slow line the order is simply given again."""
 
 TRANSFER_SECONDS = 5.0
 """A transfer takes a round trip and an election, and where only the leader votes somebody else is given a vote first
@@ -81,7 +85,8 @@ class Leaving:
     """Takes this node out of duty.
 
     ``wait_leases_gone`` returns when this node holds no lease any more, according to its catalog; who moves them is
-    the coordinator's matter, which sees that the node is leaving.
+    the coordinator's matter, which sees that the node is leaving. ``wait_files_copied`` returns when every file on this
+    node is on one that stays, too.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Leaving:
         propose: Propose,
         catalog: Callable[[], Catalog],
         wait_leases_gone: Callable[[], Awaitable[None]],
+        wait_files_copied: Callable[[], Awaitable[None]],
         *,
         call: CallPeer,
         log: Log,
@@ -100,6 +106,7 @@ class Leaving:
         self._propose = propose
         self._catalog = catalog
         self._wait_leases_gone = wait_leases_gone
+        self._wait_files_copied = wait_files_copied
         self._call = call
         self._log = log.bind(component="leaving")
 
@@ -119,7 +126,7 @@ class Leaving:
     async def leave(self) -> None:
         """Leave for good, as far as this run of the process is concerned; a later start asks to come back.
 
-        Raises Conflict: it is the only member, the rest could not go on without it, or nobody takes its leases;
+        Raises Conflict: it is the only member, the rest could not go on without it, nobody takes its leases or files;
         Unavailable, OutcomeUnknown: it did not work now. It then is a member that is draining, and may be asked again.
         """
         if not self._others():
@@ -132,6 +139,15 @@ class Leaving:
                 f"nobody has taken over the leases of this node within {LEASES_SECONDS:g} s; it is draining and still "
                 "a member. See who could take them, then leave again",
                 code="leases_held",
+            )
+        # Without a lease nothing is flushed here any more: what is here now is all there will be.
+        with trio.move_on_after(FILES_SECONDS) as soon:
+            await self._wait_files_copied()
+        if soon.cancelled_caught:
+            raise Conflict(
+                f"files are on this node alone, and nobody has copied them within {FILES_SECONDS:g} s; it is draining "
+                "and still a member. Look after the other nodes, then leave again",
+                code="files_held",
             )
         with trio.move_on_after(TRANSFER_SECONDS) as soon:
             await self._transfer()

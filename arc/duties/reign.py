@@ -15,11 +15,11 @@ import trio
 from arc.catalog.fsm import Catalog
 from arc.catalog.values import WRITER
 from arc.cluster.registrar import FileRegistrar, RegistrarStatistics
-from arc.errors import Corrupt, DiskFailed
+from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ids import Epoch, NodeId
-from arc.ingest.buffer import EVERYTHING, Buffer
+from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
-from arc.ingest.flush import Flusher, FlushStatistics, release_log
+from arc.ingest.flush import Flusher, FlushStatistics, is_full, release_log
 from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
@@ -59,6 +59,7 @@ class House:
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
+    retire: Callable[[Key], None]
     wal: WalLog
     log: ReplicaLog
     buffer: Buffer
@@ -182,6 +183,7 @@ class Reign:
             admitted=lambda: self.durability.high,
             needed_from=self._needed_from,
             stored=house.stored,
+            retire=house.retire,
             log=house.tell,
         )
 
@@ -223,9 +225,13 @@ class Reign:
             self._house.visibility.show(seen)
 
     async def wait_copied(self, target: str) -> None:
-        """Return when ``target`` is in sync and has every record of the log on its disk."""
+        """Return when ``target`` is in sync and has every record of the log on its disk. Raises Unavailable when the
+        reign ended before.
+        """
         log = self._house.log
         while target not in self.durability.members or self.durability.confirmed(target) < log.next_sequence - 1:
+            if self.durability.is_over:
+                raise Unavailable("the writer lease went elsewhere meanwhile")
             await log.pulse.wait()
 
     def _min_insync(self) -> int:
@@ -278,14 +284,19 @@ async def release_followed(
     able: Collection[str],
     visible: int,
     now_us: int,
-) -> None:
-    """A follower's log shrinks by the same rules as the holder's, where each flush does it. Raises DiskFailed."""
+) -> str | None:
+    """A follower's log shrinks by the same rules as the holder's, where each flush does it. Returns why it could not,
+    when the disk is full: then it stays as it is until there is room. Raises DiskFailed.
+    """
     below = min(visible + 1, retained_from(wal, config, able))
     if wal.may_release(below):
         try:
             await release_log(wal, buffer, keys, now_us=now_us, below=below)
         except OSError as error:
+            if is_full(error):
+                return str(error)
             raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
+    return None
 
 
 def require_log(wal: WalLog, catalog: Catalog) -> int | None:

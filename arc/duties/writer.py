@@ -104,7 +104,7 @@ class WriterDuty:
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
         self._not_open = "the write-ahead log is being recovered"
         self._doors = Doors(wal, storage, ports, self._log)
-        self._has_seen_all = False
+        self._has_seen_all = self._is_log_kept = False
         self._wal: WalLog | None = None
         self._replica: ReplicaLog | None = None
         self._house: House | None = None
@@ -161,6 +161,7 @@ class WriterDuty:
             post=self._post,
             replication=self._replication,
             stored=self._stored,
+            retire=lambda key: self._settle([key]),
             wal=wal,
             log=self._replica,
             buffer=self._buffer,
@@ -287,7 +288,7 @@ class WriterDuty:
             # Files that came since make rows needless, and these the segments that held them.
             self._settle(self._buffer.kept())
             if self._wal is not None and self._reign is None:
-                await release_followed(
+                kept = await release_followed(
                     self._wal,
                     self._wal_config,
                     self._buffer,
@@ -296,6 +297,9 @@ class WriterDuty:
                     visible=self._visibility.through,
                     now_us=self._ports.clock.wall_us(),
                 )
+                if kept is not None and not self._is_log_kept:
+                    self._log.warning("wal_not_released", reason=kept, next_step="tried again until there is room")
+                self._is_log_kept = kept is not None
             await trio.sleep(min(TICK_SECONDS, self._wal_config.lease_seconds / 4))
 
     # ----------------------------------------------------------------------------------------------------------- facts

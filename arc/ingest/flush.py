@@ -100,7 +100,8 @@ class Flusher:
 
     ``admitted`` is the sequence up to which rows may become files: a file is for ever, so nothing that a failover could
     still take back may be in one. ``needed_from`` is the first record that somebody else may still ask the log for.
-    ``stored`` is told of every file that is on the disk, before the catalog knows of it.
+    ``stored`` is told of every file that is on the disk, before the catalog knows of it; ``retire`` of every
+    measurement whose flush mark has moved: its rows leave the buffer as far as their files can be read on this node.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Flusher:
         admitted: Callable[[], int],
         needed_from: Callable[[], int],
         stored: Callable[[str], None],
+        retire: Callable[[Key], None],
         log: Log,
     ) -> None:
         self._config = config
@@ -136,6 +138,7 @@ class Flusher:
         self._admitted = admitted
         self._needed_from = needed_from
         self._stored = stored
+        self._retire = retire
         self._log = log.bind(component="flush")
         self._slots = trio.CapacityLimiter(config.flush_workers)
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
@@ -206,7 +209,7 @@ class Flusher:
             await self._registrar.register(entries, [mark])
         except OSError as error:
             self._failed(sealed, str(error))
-            if not _is_full(error):
+            if not is_full(error):
                 # The kernel may have dropped what it could not write; asking again would be told a lie.
                 raise DiskFailed(f"writing Parquet files of {sealed.key} failed: {error}") from error
             return None
@@ -222,7 +225,7 @@ class Flusher:
         except BaseException:
             self._buffer.unseal(sealed.key)
             raise
-        self._buffer.forget(sealed.key, sealed.last)
+        self._retire(sealed.key)
         self._retry_at.pop(sealed.key, None)
         self._flushes += 1
         self._files += len(entries)
@@ -250,7 +253,7 @@ class Flusher:
         try:
             released = await self._release_wal()
         except OSError as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise DiskFailed(f"releasing the write-ahead log failed: {error}") from error
             self._log.warning("wal_not_released", reason=str(error), next_step="the next flush tries again")
         self._log.info(
@@ -344,7 +347,8 @@ async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *,
     return await wal.release(below, living)
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
+    """Whether the disk has no room now: it may have some later, and nothing was broken."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -32,6 +32,7 @@ from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
+from arc.replication.holdings import KIND as HOLDINGS
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -185,16 +186,18 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        assert self.near.admission is not None and self.near.assembly is not None
+        admission, assembly, holdings = self.near.admission, self.near.assembly, self.near.holdings
+        assert admission is not None and assembly is not None and holdings is not None
 
         async def file(peer: Peer, question: bytes) -> bytes:
             return await self.rows.file_server.answer(question)
 
         return {
-            **self.near.admission.answerers,
-            **self.near.assembly.answerers,
+            **admission.answerers,
+            **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
             FETCH: file,
+            HOLDINGS: lambda peer, question: holdings.answer(question),
         }
 
     def describe(self) -> PeerFacts:

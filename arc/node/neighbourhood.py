@@ -23,6 +23,7 @@ from arc.node.ground import Ground
 from arc.node.readiness import Readiness
 from arc.node.rows import Rows
 from arc.node.vitals import Counts, Vitals
+from arc.replication.holdings import Holdings
 from arc.wire.channels import Channel
 
 
@@ -93,6 +94,7 @@ class Neighbourhood:
         self.assembly: Assembly | None = None
         self.joiner: Joiner | None = None
         self.leaving: Leaving | None = None
+        self.holdings: Holdings | None = None
         self.autopilot: Autopilot | None = None
         if calls is None:
             return
@@ -131,12 +133,16 @@ class Neighbourhood:
             rng=ports.rng,
             log=log,
         )
+        self.holdings = Holdings(
+            ground.node, calls.call, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.keeper.is_here, log
+        )
         self.leaving = Leaving(
             identity,
             raft,
             self._consensus.proposals,
             lambda: ground.fsm.catalog,
             self._wait_leases_gone,
+            self.holdings.wait_held_elsewhere,
             call=calls.call,
             log=log,
         )

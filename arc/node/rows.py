@@ -70,7 +70,7 @@ class Rows:
             self.puller = Puller(
                 me=node,
                 ask=consensus.calls.call,
-                others=self._reachable,
+                others=self.reachable,
                 catalog=lambda: ground.fsm.catalog,
                 files=self.keeper,
                 disk=ports.disk,
@@ -95,7 +95,8 @@ class Rows:
             "inflight_count": found.under_way,
         }
 
-    def _reachable(self) -> Sequence[str]:
+    def reachable(self) -> Sequence[str]:
+        """Nodes that this one has a session with, by name."""
         return sorted(self._transport.sessions()) if self._transport is not None else ()
 
     def _post_rows(self, name: str, payload: bytes, *, is_bulk: bool) -> bool:

@@ -48,7 +48,7 @@ class Durability:
         self._min_insync = min_insync
         self._acknowledged = watermark.high
         self._paused: str | None = None
-        self._is_over = False
+        self.is_over = False
         self._look()
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Durability:
             self._look()
             if self._acknowledged >= sequence:
                 return self._acknowledged
-            if self._is_over:
+            if self.is_over:
                 raise OutcomeUnknown("the node lost the writer lease before this write was durable everywhere")
             await self._log.pulse.wait()
 
@@ -146,12 +146,12 @@ class Durability:
 
     def end(self) -> None:
         """The reign is over: nobody waits any longer."""
-        self._is_over = True
+        self.is_over = True
         self._log.pulse.beat()
 
     def _look(self) -> None:
         """Take in what the log here holds, and tell everybody what moved."""
-        if self._is_over:
+        if self.is_over:
             return
         end = self._log.next_sequence - 1
         before = (self._watermark.high, self._acknowledged)

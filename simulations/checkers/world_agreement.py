@@ -53,6 +53,18 @@ class Ghost:
         self._votes: dict[tuple[str, int], str] = {}
         self._entries: dict[int, bytes] = {}
         self._states: dict[int, bytes] = {}
+        self._lost: dict[str, Durable] = {}
+        """What disks held that are gone: it counted when it was agreed on."""
+
+    # ---- told by the world
+
+    def wiped(self, machine: str) -> None:
+        """Its disk is empty now: whoever starts there is another node with the same name."""
+        if machine in self.disks:
+            self._lost[machine] = self.disks.pop(machine)
+        for memory in (self.cores, self.catalogs, self.terms):
+            memory.pop(machine, None)
+        self._votes = {key: candidate for key, candidate in self._votes.items() if key[0] != machine}
 
     # ---- told by the spy
 
@@ -158,7 +170,7 @@ class Ghost:
 
     def is_level(self, machines: Sequence[str]) -> bool:
         """Whether every node has applied as much as every other."""
-        return len({self.catalogs[name].index for name in machines}) == 1
+        return len({self.catalogs[name].index if name in self.catalogs else 0 for name in machines}) == 1
 
     def check_equal(self, machines: Sequence[str]) -> None:
         """V-03: at rest every node has applied everything, and the same."""
@@ -187,8 +199,8 @@ class Ghost:
                 raise Violation("I-06", "applied and not on a quorum's disks", who, entry.index, holding, voters)
 
     def _holds(self, machine: str, entry: Entry) -> bool:
-        disk = self.disks.get(machine)
-        return disk is not None and disk.holds(entry.index, entry.term)
+        disks = (self.disks.get(machine), self._lost.get(machine))
+        return any(disk is not None and disk.holds(entry.index, entry.term) for disk in disks)
 
     def _compare(self, who: str, catalog: Catalog) -> None:
         digest = _bytes(catalog)

@@ -584,6 +584,8 @@ class Leaver:
         self.cluster = cluster
         self.done: list[str] = []
         self.leases = trio.Event()
+        self.files = trio.Event()
+        self.files.set()
         identity = Identity(node=NodeId(name), incarnation=2, cluster_uuid=cluster.uuid, has_joined=True)
         self.identity = IdentityFile(MemoryDisk(), InlineWorkers(), identity)
         self.leaving = Leaving(
@@ -592,6 +594,7 @@ class Leaver:
             cluster,
             lambda: cluster.fsm.catalog,
             self.wait_leases_gone,
+            self.files.wait,
             call=cluster.network.asker(peer).call,
             log=log,
         )
@@ -636,6 +639,23 @@ async def test_a_voter_that_is_needed_stays(log: Log, autojump_clock: trio.testi
 async def test_the_only_member_stays(log: Log) -> None:
     with pytest.raises(Conflict, match="only member"):
         await Leaver(Cluster(Network(), log, "n1"), "n1", log).leaving.leave()
+
+
+async def test_whoever_has_the_only_copy_of_a_file_stays(log: Log, autojump_clock: trio.testing.MockClock) -> None:
+    """Found by world_joins seed 1: a writer left within milliseconds of a flush, and took the file with it."""
+    cluster = Cluster(Network(), log, "n1", "n2", "n3")
+    leaver = Leaver(cluster, "n1", log)
+    leaver.leases.set()
+    leaver.files = trio.Event()
+    leaver.leaving._wait_files_copied = leaver.files.wait
+    with pytest.raises(Conflict, match="files are on this node alone") as refused:
+        await leaver.leaving.leave()
+    assert refused.value.code == "files_held"
+    assert cluster.leader == cluster.peers[0], "leadership stays as well"
+    assert cluster.peers[0] in cluster.configuration.voters
+    leaver.files.set()
+    await leaver.leaving.leave()
+    assert "n1" not in cluster.fsm.catalog.nodes
 
 
 async def test_leaving_twice_is_leaving_once(log: Log) -> None:

@@ -8,7 +8,7 @@ killed node comes back on the disk it left.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -102,6 +102,13 @@ class Node:
             for batch in table.buffered:
                 found.update(batch.column("id").to_pylist())
         return found
+
+    def sees(self, rows: Iterable[int]) -> bool:
+        """Whether a query here would see exactly these, once; not while it would be refused."""
+        try:
+            return self.seen() == dict.fromkeys(rows, 1)
+        except Unavailable:
+            return False
 
     def logged(self) -> int:
         return self.duty.durable_sequence
@@ -288,9 +295,9 @@ class Cluster:
         self.nodes[name] = Node(node.name, node.disk.copy(), node.role)
         self.spread()
 
-    def copy_files(self, a: str, b: str) -> None:
-        """Bring every file of one node to another."""
-        for path in self[a].disk.walk(DATA):
+    def copy_files(self, a: str, b: str, count: int | None = None) -> None:
+        """Bring every file of one node to another, or the first of them."""
+        for path in self[a].disk.walk(DATA)[:count]:
             self[b].disk.make_dirs(path.rsplit("/", 1)[0])
             self[b].disk.write_durable(path, self[a].disk.read(path))
 
@@ -327,7 +334,7 @@ async def open_cluster(
 async def until(fact: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait, in virtual time, until something is true."""
     with trio.fail_after(seconds):
-        while not fact():  # noqa: ASYNC110  # facts of many parts, none of which tells
+        while not fact():  # noqa: ASYNC110 (a fact about other tasks' state; time is virtual)
             await trio.sleep(0.01)
 
 

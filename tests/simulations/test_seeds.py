@@ -58,6 +58,16 @@ ONCE_RED = (
         512_725,
         "E-22 did not count an order to campaign, obeyed at once in a newer term, as the word of the leader it was",
     ),
+    (
+        "swarm",
+        523_324,
+        "a change on its way to a frozen leader was not counted when a disk was wiped, and was one too many",
+    ),
+    (
+        "swarm",
+        529_068,
+        "a sole voter took another one in, stood still, and led on by the quorum that it had been itself",
+    ),
     ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
     ("world", 70_116, "a row of a request that its client had given up came between a query and count(*)"),
     ("world", 70_124, "at rest, a slow network cost the leader its quorum, and the entry of the next was under way"),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from simulations.runner import FAILED, PASSED
-from simulations.world import LOOKS_MAX, World, run_world
+from simulations.world import run_world
 from simulations.world_client import Client
+from simulations.world_judge import LOOKS_MAX, Judge
 from simulations.world_plan import WorldPlan
 
 CALM = WorldPlan(seconds=3.0, clients=1)
@@ -19,9 +20,9 @@ def off_by_one(patch: pytest.MonkeyPatch, is_off: Callable[[int], bool]) -> None
     count = Client.count
     asked = 0
 
-    async def wrong(self: Client, measurement: str) -> int | None:
+    async def wrong(self: Client, measurement: str, *, server: str = "") -> int | None:
         nonlocal asked
-        told = await count(self, measurement)
+        told = await count(self, measurement, server=server)
         asked += 1
         return told + 1 if told is not None and is_off(asked) else told
 
@@ -37,19 +38,19 @@ def test_a_count_that_differs_from_rows_that_stay_the_same_is_wrong(monkeypatch:
 
 def test_rows_that_come_while_they_are_judged_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client wrote a row between the query and count(*), and gave up before it was told so (world seed 70116)."""
-    look = World._look
+    look = Judge.look
     looks = 0
 
-    async def late(self: World, judge: Client) -> object:
+    async def late(self: Judge, server: str) -> object:
         nonlocal looks
         looks += 1
-        rows, counts = await look(self, judge)
+        rows, counts = await look(self, server)
         if looks == 1:
-            await judge.write()
-            counts = (await look(self, judge))[1]
+            await self.client.write()
+            counts = (await look(self, server))[1]
         return rows, counts
 
-    monkeypatch.setattr(World, "_look", late)
+    monkeypatch.setattr(Judge, "look", late)
     outcome = run_world(CALM)
     assert outcome.verdict == PASSED, outcome.violation
     assert outcome.probes["rows_came_while_judged"] == 1
@@ -58,16 +59,16 @@ def test_rows_that_come_while_they_are_judged_are_looked_at_again(monkeypatch: p
 def test_rows_that_never_stop_coming_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """W-11: nobody writes any more, and each request comes once."""
     off_by_one(monkeypatch, lambda asked: True)
-    look = World._look
+    look = Judge.look
     looks = 0
 
-    async def growing(self: World, judge: Client) -> object:
+    async def growing(self: Judge, server: str) -> object:
         nonlocal looks
         looks += 1
-        await judge.write()
-        return await look(self, judge)
+        await self.client.write()
+        return await look(self, server)
 
-    monkeypatch.setattr(World, "_look", growing)
+    monkeypatch.setattr(Judge, "look", growing)
     outcome = run_world(CALM)
     assert (outcome.verdict, outcome.killer) == (FAILED, "W-11")
     assert looks == LOOKS_MAX + 1

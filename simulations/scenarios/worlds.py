@@ -1,0 +1,157 @@
+"""Named runs of whole nodes: each way in which a cluster loses, moves or changes who leads and who writes.
+
+Settings are the defaults, except for sizes, which are small, so that logs rotate and buffers flush in a short life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from simulations.chance import stream
+from simulations.plan import Fault
+from simulations.world_plan import LogKind, WorldPlan, draw
+
+SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 30, "flush_age_seconds": 2.0}}
+SMALL_LOG = LogKind(16384, 20, 5, 2048)
+
+TAKEOVER_SECONDS_MAX = 5.0
+"""From the loss of the writer to a new epoch, with default settings, while a leader and a node in sync are there."""
+
+ELECTION_SECONDS = 3.0
+"""What it may take longer when the leader is lost with it: first the election, then the new one hears everybody."""
+
+
+def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: Any) -> WorldPlan:
+    chance = stream(seed, f"scenario/{name}")
+    plan: dict[str, Any] = {
+        "size": 3,
+        "clients": 3,
+        "think_seconds": 0.25,
+        "config": SMALL,
+        "key_share": 0.7,
+        "founding": chance.choice(("join", "seeds")),
+    }
+    return replace(WorldPlan(scenario=name, seed=seed, seconds=seconds, faults=tuple(sorted(faults))), **(plan | more))
+
+
+def _leader_loss(seed: int) -> WorldPlan:
+    faults = [Fault(1.5, "crash", ("leader",), 3.0), Fault(6.0, "power_off", ("leader",), 3.0)]
+    return _plan("world_leader_loss", seed, *faults)
+
+
+def _writer_loss(seed: int) -> WorldPlan:
+    """Roles keep the leader elsewhere now and then; the writer stays away for longer than a takeover takes."""
+    chance = stream(seed, "scenario/world_writer_loss/kind")
+    faults = [
+        Fault(1.5, "transfer", ("leader",)),
+        Fault(3.0, chance.choice(("crash", "power_off")), ("writer",), 8.0),
+    ]
+    longest = TAKEOVER_SECONDS_MAX + ELECTION_SECONDS
+    return _plan("world_writer_loss", seed, *faults, takeover_seconds_max=longest)
+
+
+def _both(seed: int) -> WorldPlan:
+    faults = [Fault(1.5, "transfer", ("leader",)), Fault(3.0, "both", (), 6.0)]
+    return _plan("world_both", seed, *faults, size=5, clients=2, seconds=11.0)
+
+
+def _flap(seed: int) -> WorldPlan:
+    chance = stream(seed, "scenario/world_flap/who")
+    return _plan("world_flap", seed, Fault(1.5, "flap", (chance.choice(("leader", "writer", "random")),)), seconds=13.0)
+
+
+def _asymmetric(seed: int) -> WorldPlan:
+    faults = [Fault(1.5, "asymmetric", ("writer",), 3.0), Fault(6.5, "asymmetric", ("leader",), 3.0)]
+    return _plan("world_asymmetric", seed, *faults)
+
+
+def _paused_primary(seed: int) -> WorldPlan:
+    """It wakes up as the writer of an epoch that is long over, with requests in its hands."""
+    chance = stream(seed, "scenario/world_paused_primary/seconds")
+    faults = [Fault(1.5, "pause", ("writer",), chance.uniform(2.5, 7.0))]
+    return _plan("world_paused_primary", seed, *faults)
+
+
+def _joins(seed: int) -> WorldPlan:
+    """Two come and two go while clients write."""
+    faults = [
+        Fault(1.0, "join"),
+        Fault(3.0, "leave", ("writer",)),
+        Fault(5.0, "join"),
+        Fault(7.0, "leave", ("leader",)),
+    ]
+    return _plan("world_joins", seed, *faults, spares=2, log=SMALL_LOG)
+
+
+def _two_failovers(seed: int) -> WorldPlan:
+    return _plan("world_two_failovers", seed, Fault(1.5, "two_failovers", (), 7.0), size=5, clients=2)
+
+
+def _registrar_leader_loss(seed: int) -> WorldPlan:
+    """Files are registered all the time, and leaders go while they are asked for it."""
+    faults = [
+        Fault(1.5, "crash", ("leader",), 1.0),
+        Fault(4.0, "isolate", ("leader",), 2.0),
+        Fault(7.0, "crash_in_write", ("leader",), 6.0),
+        Fault(9.0, "transfer", ("leader",)),
+    ]
+    config = SMALL | {"ingest": {"flush_rows": 10, "flush_age_seconds": 1.0}}
+    return _plan("world_registrar_leader_loss", seed, *faults, config=config, flush_share=0.1)
+
+
+def _rolling(seed: int) -> WorldPlan:
+    return _plan("world_rolling", seed, Fault(1.5, "rolling", (), 0.3), seconds=24.0)
+
+
+def _wiped(seed: int) -> WorldPlan:
+    chance = stream(seed, "scenario/world_wiped/who")
+    return _plan("world_wiped", seed, Fault(2.5, "wipe", (chance.choice(("writer", "leader", "random")),), 4.0))
+
+
+def _wrong_secret(seed: int) -> WorldPlan:
+    faults = [Fault(1.0, "wrong_secret", (), 8.0), Fault(3.0, "crash", ("leader",), 1.0)]
+    return _plan("world_wrong_secret", seed, *faults, seconds=11.0)
+
+
+def _clock(seed: int) -> WorldPlan:
+    """Wall clocks jump by hours in both directions; what is decided goes by clocks that do not."""
+    chance = stream(seed, "scenario/world_clock/jumps")
+    faults = [
+        Fault(1.0 + nth * 1.3, "clock", (who,), chance.choice((-1.0, 1.0)) * chance.choice((5.0, 600.0, 90_000.0)))
+        for nth, who in enumerate(("leader", "writer", "random", "leader", "writer", "random"))
+    ]
+    faults += [Fault(4.0, "failover", ()), Fault(6.0, "crash", ("writer",), 4.0)]
+    return _plan("world_clock", seed, *faults, clocks=(0.99, 1.0, 1.01))
+
+
+WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
+    ("world_asymmetric", "whole nodes that are heard and do not hear, and the reverse", _asymmetric),
+    ("world_both", "leader and writer lost at once", _both),
+    ("world_clock", "wall clocks jump while leases move", _clock),
+    ("world_flap", "a node cut off and back about as fast as it is noticed", _flap),
+    ("world_joins", "nodes come and go under load", _joins),
+    ("world_leader_loss", "whole nodes lose their leader", _leader_loss),
+    ("world_paused_primary", "the writer sleeps through its own succession", _paused_primary),
+    ("world_registrar_leader_loss", "leaders lost while files are registered", _registrar_leader_loss),
+    ("world_rolling", "one node after the other stopped in order and started again", _rolling),
+    ("world_two_failovers", "the writer lost, and at once its successor", _two_failovers),
+    ("world_wiped", "a disk lost: back only after its removal, and then whole again", _wiped),
+    ("world_writer_loss", "the writer lost: a successor in bounded time, nothing lost or doubled", _writer_loss),
+    ("world_wrong_secret", "somebody with another secret wants in", _wrong_secret),
+)
+"""Name, what it shows, and the plan of a seed."""
+
+
+def _named(seed: int) -> WorldPlan:
+    """Keeps the name of the scenario, so that the last line of a report repeats it."""
+    return WORLDS[seed % len(WORLDS)][2](seed)
+
+
+DRAWN: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
+    ("world", "whole nodes instead of bare cores: storage, WAL, HTTP; everything drawn from the seed", draw),
+    ("world_named", "the scenarios of whole nodes in turn, one per seed", _named),
+)
+
+NAMED = {name: plan for name, _, plan in (*WORLDS, *DRAWN)}
