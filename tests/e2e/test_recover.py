@@ -6,7 +6,7 @@ import json
 
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import run_arc
-from tests.e2e.test_cluster import Trio, arc, create, greets, wait_for
+from tests.e2e.test_cluster import Trio, arc, create, greets, wait_for, wait_for_answer
 
 
 def test_the_survivor_of_three_goes_on_alone_and_becomes_a_cluster_again(make_server: MakeServer) -> None:
@@ -28,7 +28,7 @@ def test_the_survivor_of_three_goes_on_alone_and_becomes_a_cluster_again(make_se
     survivor.start()
     members = {member["name"]: member["kind"] for member in nodes.status("n1")["members"]}  # type: ignore[attr-defined]
     assert members == {"n1": "voter", "n2": "none", "n3": "none"}
-    assert survivor.rows("SELECT usage FROM cpu") == [[1.5]]
+    assert wait_for_answer(lambda: survivor.rows("SELECT usage FROM cpu")) == [[1.5]]
     assert create(survivor, "alone"), "its own voice is enough now"
 
     arc(survivor, "raft", "remove", "n2", "--json")
