@@ -19,11 +19,11 @@ from arc.cli.demo_cluster import make_nodes
 from arc.cli.demo_load import Ack, Count
 from arc.cli.demo_node import Node
 from arc.cli.demo_steps import leader_of, lease_of, look_at, verify
-from benchmarks.cluster.http import Databases, Lines
+from benchmarks.cluster.http import Http, Lines
 from benchmarks.consensus.cluster import NODES, Cluster
 from tests.e2e.framed import Connection, Down
 
-H = TypeVar("H", Databases, Lines)
+H = TypeVar("H", bound=Http)
 
 WHOLE_SECONDS = 90.0
 VERIFY_SECONDS = 60.0

@@ -18,8 +18,8 @@ from itertools import pairwise
 from arc.cli.demo_load import MEASUREMENT, Ack
 from benchmarks.cluster.nodes import Arc
 from benchmarks.consensus.cluster import NODES, Cluster, Etcd
-from benchmarks.payloads import START_NS
 from benchmarks.measure import Figure, Row, Run, figure
+from benchmarks.payloads import START_NS
 from tests.e2e.framed import PUT, Connection, Down
 
 ATTEMPT_SECONDS = 0.02
@@ -139,12 +139,13 @@ def follower_lost(run: Run) -> list[Row]:
                 etcd.start(victim)
                 etcd.wait_caught_up(victim, etcd.applied(etcd.wait_leader()))
     peer = f"{Etcd.version()}: {figure('s', found['etcd'])}" if found["etcd"] else ""
+    judged = f"{tally.lost} lost, {tally.doubled} doubled of {len(tally.done):,} acknowledged"
     return [
         Row(
             name="kill -9 of an in-sync follower: longest gap between acknowledged rows",
             ours=figure("s", found["arc"]),
             peer_name=peer,
-            note=f"default settings, {rounds} rounds; {tally.lost} lost, {tally.doubled} doubled of {len(tally.done):,}",
+            note=f"default settings, {rounds} rounds; {judged}",
         )
     ]
 

@@ -46,7 +46,7 @@ def traffic(run: Run) -> list[Row]:
 def _bursts(
     run: Run, cluster: Arc, level: str, repetition: int, body: Callable[[], bytes], keys: Iterator[int]
 ) -> Iterator[tuple[str, Burst]]:
-    writer, leader = cluster.arrange(writer_leads=True)
+    writer, _ = cluster.arrange(writer_leads=True)
     ways = [("direct", writer), ("forwarded", next(node for node in range(NODES) if node != writer))]
     if repetition % 2:
         ways.reverse()
