@@ -129,7 +129,13 @@ class Reign:
             level=wal.write_level,
             min_insync=self._min_insync,
         )
-        facts = Facts(catalog=house.catalog, oldest_needed=self._oldest_needed, keys=self._keys_below, able=house.able)
+        facts = Facts(
+            catalog=house.catalog,
+            oldest_needed=self._oldest_needed,
+            keys=self._keys_below,
+            able=house.able,
+            least=self._min_insync,
+        )
         self.sender = Sender(
             epoch=epoch,
             log=house.log,

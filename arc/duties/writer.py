@@ -315,7 +315,7 @@ class WriterDuty:
         """Why no writes are taken; None while they are."""
         if self._reign is None:
             return self._not_open
-        return self._reign.intake.closed_because
+        return self._reign.intake.closed_because or self._reign.durability.short
 
     @property
     def behind(self) -> str | None:

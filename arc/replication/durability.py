@@ -75,10 +75,14 @@ class Durability:
         """Raise Unavailable while what is begun now could not be acknowledged."""
         if self._paused is not None:
             raise Unavailable(f"this node takes no writes now: {self._paused}", code="lease_expired")
-        if self._level == "replicated" and (short := self._short()) is not None:
+        if (short := self.short) is not None:
             raise Unavailable(f"{short}; nothing was stored", code="not_enough_replicas", retry_after_seconds=2)
 
-    def _short(self) -> str | None:
+    @property
+    def short(self) -> str | None:
+        """Why too few nodes are in sync for a write to be acknowledged; None when they are enough."""
+        if self._level != "replicated":
+            return None
         wanted, there = self._min_insync(), self._watermark.in_sync
         if there >= wanted:
             return None
@@ -151,7 +155,7 @@ class Durability:
         end = self._log.next_sequence - 1
         before = (self._watermark.high, self._acknowledged)
         self._watermark.wrote(self._me, end)
-        if self._paused is None and (self._level == "local" or self._short() is None):
+        if self._paused is None and (self._level == "local" or self.short is None):
             reached = end if self._level == "local" else self._watermark.high
             self._acknowledged = max(self._acknowledged, reached)
         if before != (self._watermark.high, self._acknowledged):

@@ -31,6 +31,7 @@ def decide(
     *,
     able: Collection[str],
     high: int,
+    least: int,
     now: float,
     began_at: float,
     timeout_seconds: float,
@@ -41,8 +42,9 @@ def decide(
     from the moment it is asked for, the watermark counts it, too. To ask for the very end of the log would keep it out
     for as long as writes never pause.
 
-    ``able`` are the nodes of the cluster that may take over; the reign began at ``began_at``, and who was never heard
-    in it has lagged since then.
+    ``able`` are the nodes of the cluster that may take over. A member that may not any more, because it is drained,
+    goes at once, unless fewer than ``least`` would be left, without whom nothing is acknowledged: then it helps on
+    while it lives. The reign began at ``began_at``, and who was never heard in it has lagged since then.
     """
 
     def lags(name: str) -> bool:
@@ -50,7 +52,10 @@ def decide(
         since = began_at if known is None else max(began_at, min(known.heard_at, known.caught_up_at))
         return now - since > timeout_seconds
 
-    kept = {name for name in members if name == me or (name in able and not lags(name))}
+    alive = {name for name in members if name == me or not lags(name)}
+    kept = {name for name in alive if name == me or name in able}
+    if len(kept) < least:
+        kept = alive
     if kept != set(members):
         return tuple(sorted(kept))
     grown = kept | {

@@ -90,6 +90,7 @@ class InSyncKeeper:
                 self._stream.heard(),
                 able=self._facts.able(),
                 high=self._durability.high,
+                least=self._facts.least(),
                 now=self._clock.now(),
                 began_at=self._began_at,
                 timeout_seconds=self._timeout_seconds,

@@ -181,6 +181,11 @@ class Cluster:
         )
         return self.last
 
+    def reigns(self, name: str) -> bool:
+        """Whether this node holds the lease and has begun to."""
+        found = self[name].duty.statistics()
+        return found is not None and found.reign is not None
+
     def in_sync(self) -> set[str]:
         some = max(self.nodes.values(), key=lambda node: node.applied)
         assert some.catalog.in_sync is not None

@@ -31,7 +31,7 @@ def everywhere(cluster: Cluster, rows: range | list[int]) -> bool:
 
 async def takes_over(cluster: Cluster, name: str) -> None:
     assert cluster.assign(name).ok
-    await until(lambda: cluster[name].duty.closed_because is None)
+    await until(lambda: cluster.reigns(name))
 
 
 async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_asking_anybody() -> None:
@@ -270,7 +270,7 @@ async def test_only_an_operator_promotes_a_node_that_is_not_in_sync() -> None:
         await cluster.kill("n2")
         assert cluster.assign("n3").code == "not_in_sync"
         assert cluster.assign("n3", accepts_data_loss=True).ok
-        await until(lambda: cluster["n3"].duty.closed_because is None)
+        await until(lambda: cluster.reigns("n3"))
         await cluster.start("n1")
         await cluster.start("n2")
         cluster.join("n1", "n3")

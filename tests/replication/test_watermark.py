@@ -103,12 +103,30 @@ def heard(durable: int, *, at: float = 100.0, connected: bool = True, caught_up:
     ],
 )
 def test_decide(members: list[str], facts: dict[str, Heard], able: list[str], wanted: tuple[str, ...] | None) -> None:
-    found = decide(members, "n1", facts, able=able, high=10, now=100.0, began_at=50.0, timeout_seconds=10.0)
+    found = decide(members, "n1", facts, able=able, high=10, least=1, now=100.0, began_at=50.0, timeout_seconds=10.0)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("least", "facts", "wanted"),
+    [
+        (1, {"n2": heard(10)}, ("n1",)),
+        (2, {"n2": heard(10)}, None),  # without it nothing would be acknowledged
+        (2, {"n2": heard(10, at=89.0)}, ("n1",)),  # it is not there any more
+    ],
+)
+def test_a_member_that_is_drained_helps_on_while_it_is_needed(
+    least: int, facts: dict[str, Heard], wanted: tuple[str, ...] | None
+) -> None:
+    """With one node dead, draining another one stopped all writes, though it was alive."""
+    found = decide(
+        ["n1", "n2"], "n1", facts, able=["n1"], high=10, least=least, now=100.0, began_at=50.0, timeout_seconds=10.0
+    )
     assert found == wanted
 
 
 def test_a_reign_that_just_began_gives_everybody_his_time() -> None:
-    found = decide(["n1", "n2"], "n1", {}, able=NAMES, high=1, now=100.0, began_at=95.0, timeout_seconds=10.0)
+    found = decide(["n1", "n2"], "n1", {}, able=NAMES, high=1, least=1, now=100.0, began_at=95.0, timeout_seconds=10.0)
     assert found is None
 
 
