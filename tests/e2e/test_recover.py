@@ -30,9 +30,9 @@ def test_the_survivor_of_three_goes_on_alone_and_becomes_a_cluster_again(make_se
     assert wait_for_answer(lambda: survivor.rows("SELECT usage FROM cpu")) == [[1.5]]
     assert create(survivor, "alone"), "its own voice is enough now"
 
-    arc(survivor, "raft", "remove", "n2", "--json")
+    arc(lambda: survivor, "raft", "remove", "n2", "--json")
     replacement.data_dir = replacement.folder / "another disk"
     replacement.start(wait=False)
     wait_for(lambda: greets(replacement))
-    arc(survivor, "raft", "add", f"127.0.0.1:{nodes.ports['n2']}", "--json")
+    arc(lambda: survivor, "raft", "add", f"127.0.0.1:{nodes.ports['n2']}", "--json")
     wait_for(lambda: {"before", "alone"} <= nodes.databases("n2"))
