@@ -61,11 +61,6 @@ class Durability:
         return self._watermark.high
 
     @property
-    def log_end(self) -> int:
-        """The last record of the holder's log."""
-        return self._log.next_sequence - 1
-
-    @property
     def members(self) -> frozenset[str]:
         """The in-sync set as the catalog has it."""
         return self._watermark.agreed

@@ -1,7 +1,8 @@
 """Who should be in the in-sync set: one change at a time, decided from what the holder has heard. Pure.
 
 A member that has not confirmed new records for a while leaves, so that writes go on without it; a node that could take
-over and has every record of the log joins. Who decides does not act: the set changes when the catalog says so.
+over and has every record that may have been acknowledged joins. Who decides does not act: the set changes when the
+catalog says so.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ def decide(
     heard: Mapping[str, Heard],
     *,
     able: Collection[str],
-    log_end: int,
+    high: int,
     now: float,
     began_at: float,
     timeout_seconds: float,
 ) -> tuple[str, ...] | None:
     """The set to ask for, sorted, or None when it is right as it is.
+
+    A node joins once it has all that may have been acknowledged, which is what lies up to the high watermark ``high``;
+    from the moment it is asked for, the watermark counts it, too. To ask for the very end of the log would keep it out
+    for as long as writes never pause.
 
     ``able`` are the nodes of the cluster that may take over; the reign began at ``began_at``, and who was never heard
     in it has lagged since then.
@@ -51,6 +56,6 @@ def decide(
     grown = kept | {
         name
         for name, known in heard.items()
-        if name in able and known.is_connected and known.durable >= log_end and not lags(name)
+        if name in able and known.is_connected and known.durable >= high and not lags(name)
     }
     return tuple(sorted(grown)) if grown != kept else None

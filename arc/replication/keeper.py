@@ -89,7 +89,7 @@ class InSyncKeeper:
                 self._me,
                 self._stream.heard(),
                 able=self._facts.able(),
-                log_end=self._durability.log_end,
+                high=self._durability.high,
                 now=self._clock.now(),
                 began_at=self._began_at,
                 timeout_seconds=self._timeout_seconds,

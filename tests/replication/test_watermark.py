@@ -90,7 +90,7 @@ def heard(durable: int, *, at: float = 100.0, connected: bool = True, caught_up:
     ("members", "facts", "able", "wanted"),
     [
         (["n1"], {}, ["n1", "n2"], None),
-        (["n1"], {"n2": heard(9)}, ["n1", "n2"], None),  # not at the end
+        (["n1"], {"n2": heard(9)}, ["n1", "n2"], None),  # may lack what was acknowledged
         (["n1"], {"n2": heard(10)}, ["n1", "n2"], ("n1", "n2")),
         (["n1"], {"n2": heard(10)}, ["n1"], None),  # may not take over
         (["n1"], {"n2": heard(10, connected=False)}, ["n1", "n2"], None),
@@ -103,12 +103,12 @@ def heard(durable: int, *, at: float = 100.0, connected: bool = True, caught_up:
     ],
 )
 def test_decide(members: list[str], facts: dict[str, Heard], able: list[str], wanted: tuple[str, ...] | None) -> None:
-    found = decide(members, "n1", facts, able=able, log_end=10, now=100.0, began_at=50.0, timeout_seconds=10.0)
+    found = decide(members, "n1", facts, able=able, high=10, now=100.0, began_at=50.0, timeout_seconds=10.0)
     assert found == wanted
 
 
 def test_a_reign_that_just_began_gives_everybody_his_time() -> None:
-    found = decide(["n1", "n2"], "n1", {}, able=NAMES, log_end=1, now=100.0, began_at=95.0, timeout_seconds=10.0)
+    found = decide(["n1", "n2"], "n1", {}, able=NAMES, high=1, now=100.0, began_at=95.0, timeout_seconds=10.0)
     assert found is None
 
 
