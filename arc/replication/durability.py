@@ -49,6 +49,7 @@ class Durability:
         self._acknowledged = watermark.high
         self._paused: str | None = None
         self.is_over = False
+        self._told = self._moves()
         self._look()
 
     def __repr__(self) -> str:
@@ -153,10 +154,15 @@ class Durability:
         if self.is_over:
             return
         end = self._log.next_sequence - 1
-        before = (self._watermark.high, self._acknowledged)
         self._watermark.wrote(self._me, end)
         if self._paused is None and (self._level == "local" or self.short is None):
             reached = end if self._level == "local" else self._watermark.high
             self._acknowledged = max(self._acknowledged, reached)
-        if before != (self._watermark.high, self._acknowledged):
+        # Against what was told last: the watermark may have moved by itself before anybody looked.
+        if (now := self._moves()) != self._told:
+            self._told = now
             self._log.pulse.beat()
+
+    def _moves(self) -> tuple[int, int, frozenset[str]]:
+        """All that somebody waits for."""
+        return self._watermark.high, self._acknowledged, self._watermark.agreed
