@@ -128,6 +128,7 @@ class World:
         """Names of machines that take part now, or are on their way in."""
         self.strangers: list[Machine] = []
         self._stories = 0
+        self._is_over = False
         self._servers: dict[str, int] = {}
         self._orders = 0
 
@@ -215,7 +216,8 @@ class World:
 
     def gone(self, machine: Machine) -> None:
         """It was killed just now."""
-        self.leases.lost(machine.name)
+        if not self._is_over:
+            self.leases.lost(machine.name)
 
     def started(self, machine: Machine) -> None:
         """Its node says that it is ready."""
@@ -271,6 +273,7 @@ class World:
         )
         await self.until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
         await self.until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        self._is_over = True
         if self.plan.takeover_seconds_max:
             self.leases.check_takeovers(self.plan.takeover_seconds_max)
         for client in clients:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from arc.ingest.intake import Intake
 from arc.journal import Journal
-from arc.replication.durability import Durability
+from arc.replication.watermark import Watermark
 from arc.storage.wal.keys import FOLDER
 from simulations.world_spy import wrapped
 
@@ -70,7 +70,7 @@ def watching_rows(watch: RowsWatch, who: Callable[[], str], *also: ConfirmWatch)
         for name in ("cut", "restart"):
             stack.enter_context(wrapped(Journal, name, _changing(watch, owners)))
         stack.enter_context(wrapped(Journal, "release", _releasing(watch, owners)))
-        stack.enter_context(wrapped(Durability, "_look", _looking(watch, who)))
+        stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who)))
         stack.enter_context(wrapped(Intake, "write", _writing((watch, *also), who)))
         yield
 
@@ -141,14 +141,14 @@ def _releasing(watch: RowsWatch, owners: dict[Journal, str]) -> Callable[[Method
     return wrap
 
 
-def _looking(watch: RowsWatch, who: Callable[[], str]) -> Callable[[Method], Method]:
+def _advancing(watch: RowsWatch, who: Callable[[], str]) -> Callable[[Method], Method]:
     def wrap(method: Method) -> Method:
         @wraps(method)
-        def wrapper(self: Durability) -> None:
-            before = self._watermark.high
-            method(self)
-            if self._watermark.high > before:
-                watch.counted(who(), self._watermark.high)
+        def wrapper(self: Watermark) -> bool:
+            has_moved: bool = method(self)
+            if has_moved:
+                watch.counted(who(), self.high)
+            return has_moved
 
         return wrapper
 

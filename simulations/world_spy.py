@@ -109,7 +109,7 @@ def watching(watch: Watch, who: Callable[[], str], *also: CatalogWatch) -> Itera
 def small_logs(kind: LogKind) -> Iterator[None]:
     """Nodes that start now have such logs: `arc.node.life` asks one function for settings that no operator has."""
     module: Any = life
-    original = module.consensus_config
+    original: Callable[[ClusterConfig], ConsensusConfig] = module.consensus_config
 
     def small(cluster: ClusterConfig) -> ConsensusConfig:
         config = original(cluster)

@@ -180,12 +180,15 @@ async def wipe(world: World, fault: Fault, chance: Stream, machine: Machine) -> 
     if len(world.members) < ALIVE_MIN or machine.name not in world.members:
         return
     catalog = world.newest()
-    if catalog is None or catalog.in_sync is None or not {*catalog.in_sync.members} - {machine.name}:
+    if catalog is None or machine.name not in catalog.nodes:
+        return
+    if catalog.in_sync is None or not {*catalog.in_sync.members} - {machine.name}:
         world.trace.probe("wipe_spared_the_only_one_in_sync")
         return
     if any(not each.is_ready for each in world.machines if each.name in world.members and each is not machine):
         world.trace.probe("wipe_waited_for_better_times")
         return
+    former = catalog.nodes[machine.name].incarnation
     machine.want(False)
     machine.kill(0.0, is_power=True)
     await _while(BETWEEN_SECONDS, lambda: machine.process is not None)
@@ -194,14 +197,14 @@ async def wipe(world: World, fault: Fault, chance: Stream, machine: Machine) -> 
     world.wiped(machine)
     machine.want(True)
     await trio.sleep(fault.amount)
-    if machine.is_ready:
+    if machine.is_ready and _incarnation(world, machine.name) == former:
         world.fail(Violation("W-13", "a wiped node is ready before it was removed", machine))
     await _until_ordered(
         world,
         f"{machine.name} is never removed",
         f"/api/v1/cluster/nodes/{machine.name}",
         None,
-        lambda: _is_out(world, machine.name),
+        lambda: _incarnation(world, machine.name) != former,
         method="DELETE",
     )
     await _be_taken_in(world, machine)
@@ -230,6 +233,13 @@ async def _be_taken_in(world: World, machine: Machine) -> None:
             await operator.close()
             return
     world.fail(Violation("W-12", "a new node never takes part", machine))
+
+
+def _incarnation(world: World, name: str) -> int | None:
+    """Of the node that the cluster knows by this name. Who comes in again is another one, and may do so at once."""
+    catalog = world.newest()
+    known = catalog.nodes.get(name) if catalog is not None else None
+    return known.incarnation if known is not None else None
 
 
 def _is_out(world: World, name: str) -> bool:

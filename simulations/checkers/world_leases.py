@@ -82,6 +82,11 @@ class Leases:
         if lease is not None and lease.holder == machine:
             self._losses.append(_Loss(machine, lease.epoch, trio.current_time()))
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Every epoch of the writer lease that was ever granted."""
+        return tuple(sorted(self._holders))
+
     def takeovers(self) -> tuple[Takeover, ...]:
         """Every loss of a writer, and how long it took."""
         found = []

@@ -1,0 +1,62 @@
+"""Every named world runs once: nothing is lost, doubled or out of order, and what the name says did happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from simulations.runner import PASSED, plan_of
+from simulations.scenarios.worlds import NAMED, WORLDS
+from simulations.world import World, run_world_told
+from simulations.world_plan import WorldPlan
+
+HAPPENED: dict[str, Callable[[World], bool]] = {
+    "world_asymmetric": lambda world: world.faults["asymmetric"] == 2,
+    "world_both": lambda world: len(world.leases.takeovers()) >= 1 and world.faults["both"] == 1,
+    "world_clock": lambda world: world.trace.probes["ordered_failover_200"] == 1 and world.faults["clock"] == 6,
+    "world_flap": lambda world: world.faults["flap"] == 1,
+    "world_joins": lambda world: len(world.members) == 3 and {"n4", "n5"} <= world.members.keys(),
+    "world_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
+    "world_paused_primary": lambda world: len(world.leases.epochs) >= 2,
+    "world_registrar_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
+    "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
+    "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,
+    "world_wiped": lambda world: any(name.startswith("ordered_n") for name in world.trace.probes),
+    "world_writer_loss": lambda world: len(world.leases.takeovers()) == 1,
+    "world_wrong_secret": lambda world: bool(world.strangers) and world.strangers[0].lives == 1,
+}
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in WORLDS])
+def test_a_named_world_is_sound(name: str) -> None:
+    outcome, world = run_world_told(NAMED[name](1), is_told=False)
+    assert outcome.verdict == PASSED, outcome.violation
+    assert HAPPENED[name](world), (world.faults, world.trace.probes, world.leases.takeovers())
+    assert world.rows.acknowledgements > 10
+    assert world.rows.watermarks > 10
+
+
+def test_every_named_world_is_run() -> None:
+    assert HAPPENED.keys() == {name for name, _, _ in WORLDS}
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_a_plan_of_a_world_is_found_by_its_name_and_read_back_equal(name: str) -> None:
+    plan = plan_of(name, 5)
+    assert isinstance(plan, WorldPlan)
+    assert WorldPlan.read(plan.document()) == plan
+    assert plan.scenario == name or name == "world_named"
+
+
+def test_drawn_worlds_have_everything_now_and_then() -> None:
+    plans = [plan_of("world", seed) for seed in range(300)]
+    worlds = [plan for plan in plans if isinstance(plan, WorldPlan)]
+    kinds = {fault.kind for plan in worlds for fault in plan.faults}
+    assert {"both", "failover", "drain", "rolling", "wipe", "join", "leave", "asymmetric", "flap"} <= kinds
+    assert {plan.size for plan in worlds} == {1, 2, 3, 4, 5, 6, 7}
+    assert {role for plan in worlds for role in plan.roles} == {"standalone", "writer", "reader", "compactor"}
+    assert {plan.founding for plan in worlds} == {"join", "seeds"}
+    for plan in worlds:
+        able = [number for number in range(plan.size) if plan.role(number) in ("standalone", "writer")]
+        assert len(able) >= min(plan.size, 2), "somebody must be able to take over"
