@@ -17,7 +17,7 @@ from pathlib import Path
 from arc.cli.exits import Failure
 from benchmarks.__main__ import machine
 from benchmarks.cluster import hundred, idle, outage, traffic
-from benchmarks.consensus.cluster import Etcd
+from benchmarks.cluster.nodes import Etcd
 from benchmarks.measure import Benchmark, Row, Run, table
 from tests.e2e.framed import Down
 

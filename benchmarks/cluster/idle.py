@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.cluster.nodes import Arc, metric
+from benchmarks.cluster.nodes import Arc, Etcd, metric
 from benchmarks.consensus.client import cpu_seconds
-from benchmarks.consensus.cluster import NODES, Cluster, Etcd
+from benchmarks.consensus.cluster import NODES, Cluster
 from benchmarks.measure import Row, Run, figure
 
 SETTLE_SECONDS = 10.0

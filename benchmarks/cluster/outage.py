@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from arc.cli.demo_load import MEASUREMENT, Ack
-from benchmarks.cluster.nodes import Arc
-from benchmarks.consensus.cluster import NODES, Cluster, Etcd
+from benchmarks.cluster.nodes import Arc, Etcd
+from benchmarks.consensus.cluster import NODES, Cluster
 from benchmarks.measure import Figure, Row, Run, figure
 from benchmarks.payloads import START_NS
 from tests.e2e.framed import PUT, Connection, Down
