@@ -233,11 +233,13 @@ def free_port() -> int:
 _told_ports: set[int] = set()
 
 
-def run_arc(*arguments: str, settings: Mapping[str, object] | None = None) -> subprocess.CompletedProcess[str]:
+def run_arc(
+    *arguments: str, settings: Mapping[str, object] | None = None, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """One ``arc`` command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "arc", *arguments],
-        env=environment(settings or {}),
+        env=environment(settings or {}, variables),
         capture_output=True,
         text=True,
         timeout=STOP_SECONDS,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -28,6 +30,7 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -45,18 +48,31 @@ def test_the_demo_kills_the_writer_and_finds_every_row_once_on_every_node(tmp_pa
     print(f"gap {found['gap_seconds']} s, {found['acknowledged']} rows acknowledged")
 
 
+def to_the_command(running: subprocess.Popen[str]) -> None:
+    """As ``kill -INT`` does."""
+    running.send_signal(signal.SIGINT)
+
+
+def to_all_of_them(running: subprocess.Popen[str]) -> None:
+    """As Ctrl-C in a terminal does: the nodes get it as well."""
+    os.killpg(running.pid, signal.SIGINT)
+
+
 @pytest.mark.timeout(400)
-def test_an_interrupted_demo_ends_its_nodes_and_removes_their_folders(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupt", [to_the_command, to_all_of_them])
+def test_an_interrupted_demo_ends_its_nodes_and_removes_their_folders(
+    tmp_path: Path, interrupt: Callable[[subprocess.Popen[str]], None]
+) -> None:
     running = demo(tmp_path / "demo", "--seconds", "600")
     children: list[psutil.Process] = []
 
     def has_three() -> bool:
         assert running.poll() is None
         children[:] = psutil.Process(running.pid).children()
-        return len(children) == 3
+        return len(children) == 3 and len([*tmp_path.glob("demo/arc-demo-*/n*/data/wal")]) == 3
 
-    wait_until("three nodes run", has_three)
-    running.send_signal(signal.SIGINT)
+    wait_until("three nodes run and belong to a cluster", has_three)
+    interrupt(running)
     _, err = running.communicate(timeout=DEMO_SECONDS)
 
     assert running.returncode == INTERRUPTED, err

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from tests.e2e.cluster import Cluster, wait_until
-from tests.e2e.harness import POLL_SECONDS
+from tests.e2e.harness import POLL_SECONDS, TOKEN, run_arc
 from tests.e2e.keyed import KeyedLoad
 
 PAUSED_SECONDS = 3.0
@@ -109,9 +109,19 @@ def test_the_same_over_mutual_tls_between_nodes_and_https_for_clients(tmp_path: 
         standby = cluster.others(cluster.writer())[0]
         passed_on = cluster.nodes[standby].write("cpu v=1")
         assert passed_on.headers["x-arc-served-by"] == cluster.writer()
+        give_leadership(cluster, cluster.others(cluster.leader())[0], tmp_path / "n1" / "ca.pem")
         with KeyedLoad(cluster.nodes) as load:
             survive(cluster, load, killed)
         check_every_node(cluster, load)
+
+
+def give_leadership(cluster: Cluster, name: str, authority: Path) -> None:
+    """By the command line at a follower, which names the leader: it is asked over HTTPS, too."""
+    orders = ("cluster", "transfer-leader", name, "--endpoint", cluster.nodes[name].url, "--token", TOKEN)
+    done = run_arc(*orders, variables={"SSL_CERT_FILE": str(authority)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leads; asking it" in done.stderr, done.stderr
+    wait_until(f"{name} leads", lambda: cluster.leader() == name)
 
 
 @pytest.mark.long
