@@ -1,4 +1,4 @@
-"""Bugs planted where rows are replicated and leases move: each is caught by a checker of that layer, in a named world."""
+"""Bugs planted where rows are replicated and leases move: each is caught by a checker of that layer."""
 
 from __future__ import annotations
 
@@ -61,13 +61,14 @@ def cut_nothing(patch: pytest.MonkeyPatch) -> None:
 
 def take_in_who_lags(patch: pytest.MonkeyPatch) -> None:
     """K-W5: whoever is connected is in sync."""
-    decide = keeper.decide
+    module: Any = keeper
+    decide = module.decide
 
     def early(members: Any, me: str, heard: Any, **known: Any) -> Any:
         full = {name: replace(each, durable=max(each.durable, known["log_end"])) for name, each in heard.items()}
         return decide(members, me, full, **known)
 
-    patch.setattr(keeper, "decide", early)
+    patch.setattr(module, "decide", early)
 
 
 def forget_keys_of_others(patch: pytest.MonkeyPatch) -> None:
