@@ -13,10 +13,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check fix bench crash fuzz sim-long docs clean
+.PHONY: help serve demo test check fix bench bench-cluster crash fuzz sim-long docs clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 serve: $(VENV)/.run ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
 	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
@@ -43,6 +43,9 @@ docs: $(VENV)/.dev ## Rewrite the generated pages of docs/
 
 bench: $(VENV)/.dev ## Measure against peers and floors in the same run; prints a table of ratios
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-cluster: $(VENV)/.dev ## Lose, load and rest three whole nodes, beside etcd; simulate a hundred (BENCH_ARGS=--quick)
+	$(BIN)/python -m benchmarks.cluster $(BENCH_ARGS)
 
 crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
 	$(BIN)/python -m pytest -m long -k crash --timeout=3600 $(PYTEST_ARGS)

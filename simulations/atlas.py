@@ -55,13 +55,14 @@ def in_force(world: Cores) -> Iterator[Configuration]:
         for index, configuration in host.disk.issued.configurations:
             if index > ghost.commit:
                 yield configuration
-        leading = host.state.leading if host.core is not None else None
-        if leading is None:
+        if host.core is None:
             continue
-        if leading.change_goal is not None:
+        for request, changes in world.changes_asked.items():
+            if request in host.outstanding:  # Perhaps not even taken in: the process stands still.
+                try:
+                    yield target(host.state.history.current, changes)
+                except (Conflict, InvalidRequest):
+                    continue
+        leading = host.state.leading
+        if leading is not None and leading.change_goal is not None:
             yield leading.change_goal
-        if leading.catch_up is not None:
-            try:
-                yield target(host.state.history.current, leading.catch_up.changes)
-            except (Conflict, InvalidRequest):
-                continue

@@ -19,7 +19,7 @@ from typing import Any
 from arc.raft.config import Config
 from arc.raft.core import RaftCore
 from arc.raft.effects import Committed, Trace, Unknown
-from arc.raft.events import Event, Propose, Receive, SpaceAgain, Unreachable
+from arc.raft.events import Change, Event, Propose, Receive, SpaceAgain, Unreachable
 from arc.raft.messages import Append, InstallSnapshot, Message
 from arc.raft.types import Configuration, Peer, Stored, bootstrap
 from simulations import costep, faults, probes, wire
@@ -84,6 +84,8 @@ class Cores:
         self.is_closing = False
         self.admin = 0
         self.admin_results: dict[Any, Any] = {}
+        self.changes_asked: dict[str, tuple[Change, ...]] = {}
+        """Changes of membership by request, answered or not."""
         self.is_hunting = False
         """Whether the next leader that has an older term's entry on a majority of disks is to crash."""
         self.is_coded = "codec" in plan.audits

@@ -67,6 +67,8 @@ def _refuse(host: Host, ticket: tuple[int, int]) -> None:
     # What waits for these writes promises entries that are not there; whoever lost a message asks again (K-56).
     host.held = [each for each in host.held if each[0] < write_id]
     host.step(events.WriteRefused(write_id))
+    if life == host.life and not host.disk.is_full:  # It has room again since before the node knew (seed 616099).
+        host.world.space_again(host, None)
 
 
 def _persisted(host: Host, ticket: tuple[int, int]) -> None:

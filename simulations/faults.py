@@ -128,16 +128,19 @@ def _disk_full(world: Cores, fault: Fault, chance: Stream) -> None:
 
 
 def _clock(world: Cores, fault: Fault, chance: Stream) -> None:
-    """Jump by ``amount`` seconds. A process that stands still cannot see a jump back that its own pause hides again.
+    """Jump by ``amount`` seconds. Nobody sees a jump back before whose end he does not look at his clock.
 
-    It would believe an old lease when it goes on (seed 404567), which is beyond any bound on clocks; a node reads a
-    clock that is never set.
+    A process would go on believing in its lease, because it stood still (seed 404567) or had nothing to do (611217).
+    That is beyond any bound on clocks, and a node reads a clock that is never set. So with leases one that stands still
+    is spared, and one that runs looks at once.
     """
     host = pick(world, fault.targets[0], chance)
     if fault.amount < 0 and host.paused_until > world.now:
         world.probes["clock_of_the_stopped_spared"] += 1
         return
     host.set_clock(host.rate, fault.amount)
+    if fault.amount < 0 and host.config.is_lease_read:
+        host.step(events.Tick())
 
 
 def _loss(world: Cores, fault: Fault, chance: Stream) -> None:
@@ -193,7 +196,12 @@ def ask_change(world: Cores, changes: tuple[Change, ...], *, is_catch_up: bool) 
     if goal is not None and not atlas.is_quorate(world, goal.voters):
         world.probes["change_spared_by_atlas"] += 1
         return
-    world.ask_admin(leader, lambda request: events.ChangeMembers(request, changes, is_catch_up=is_catch_up))
+
+    def make(request: str) -> events.Event:
+        world.changes_asked[request] = changes
+        return events.ChangeMembers(request, changes, is_catch_up=is_catch_up)
+
+    world.ask_admin(leader, make)
 
 
 def _rot(world: Cores, fault: Fault, chance: Stream) -> None:

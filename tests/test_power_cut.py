@@ -23,6 +23,8 @@ from arc.catalog.fsm import ClusterFSM
 from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.consensus import running_consensus
 from arc.cluster.feed import Feed
+from arc.cluster.identity import Identity, founded_alone
+from arc.cluster.identityfile import IdentityFile
 from arc.duties import WriterDuty
 from arc.ids import NodeId
 from arc.ingest.buffer import Buffer
@@ -31,11 +33,11 @@ from arc.ingest.config import IngestConfig
 from arc.ingest.requests import WriteRequest
 from arc.ports import BLOCK_BYTES
 from arc.raft.config import Config as RaftConfig
-from arc.raft.types import Peer
 from arc.replication.crossing import Replication
 from arc.storage.config import StorageConfig, WalConfig
 from arc.storage.keeper import DATA, FileKeeper
 from arc.telemetry import Log
+from tests.cluster.test_proposals import Nobody
 from tests.fakes import ManualClock, MemoryDisk, make_ports
 from tests.raft.steps import StepDisk
 
@@ -109,9 +111,18 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
     ports = make_ports(disk=disk, clock=ManualClock())
     log = Log([], ports.clock.wall_us)
     fsm, buffer = ClusterFSM(), Buffer()
-    me, feed, cluster = Peer(NODE, 7), Feed(), ClusterConfig()
+    feed, founder = Feed(), founded_alone(Identity(node=NODE, incarnation=7), ports.rng, "")
     async with (
-        running_consensus(ports, SMALL_LOG, cluster, me, is_founder=True, fsm=fsm, feed=feed, log=log) as consensus,
+        running_consensus(
+            ports,
+            SMALL_LOG,
+            ClusterConfig(),
+            IdentityFile(ports.disk, ports.workers, founder),
+            fsm=fsm,
+            feed=feed,
+            log=log,
+            meet=lambda _: Nobody(),
+        ) as (consensus, _),
         trio.open_nursery() as nursery,
     ):
         keeper = FileKeeper(disk, ports.workers, ports.clock, StorageConfig())

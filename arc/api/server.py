@@ -62,6 +62,16 @@ def http_certificates(config: ServerConfig, ports: Ports) -> Certificates | None
     return Certificates(files, ports.disk.read_outside)
 
 
+def forwarding_certificates(config: ServerConfig, authority: str, ports: Ports) -> Certificates | None:
+    """For requests that this node passes on to the HTTP ports of others, which speak TLS when its own does; their
+    certificates are checked against ``authority``, a PEM file, or the system's. None without TLS.
+    """
+    if not config.tls_enabled:
+        return None
+    files = TlsFiles(cert=config.tls_cert_file, key=config.tls_key_file, ca=authority, minimum=ssl.TLSVersion.TLSv1_2)
+    return Certificates(files, ports.disk.read_outside)
+
+
 async def serve(
     app: Application,
     config: ServerConfig,

@@ -62,7 +62,7 @@ def order(
         address = _address_of(client, leader)
         if address:
             screen.note(f"{leader} leads; asking it at {address}")
-            with open_client(address, token) as other:
+            with open_client(f"{client.base_url.scheme}://{address}", token) as other:
                 answer = _send(other, method, path, body)
         else:
             raise _said(answer, next_step=f"Ask {leader}: give its HTTP address with --endpoint or ARC_ENDPOINT.")

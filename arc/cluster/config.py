@@ -81,7 +81,8 @@ class ClusterConfig:
 
     tls_ca_file: str = ""
     """PEM file with the authority that signs nodes: certificates of both ends are checked against it. Empty: the
-    system's authorities, and only the node that is dialled shows one."""
+    system's authorities, and only the node that is dialled shows one. When the HTTP ports speak TLS, nodes that pass
+    requests on check each other's HTTP certificates against it, too."""
 
     election_timeout_seconds: float = 1.0
     """How long a silent leader is waited for; the next one is there within about twice this time."""

@@ -86,6 +86,8 @@ class Assembly:
         self._log = log.bind(component="founding")
         self._made: Gathering | None = None
         self._word = "has just started to look for other nodes"
+        self._silent: dict[str, str] = {}
+        """Seed → why it did not answer when it was last asked."""
         self._looks = self._promises = self._plans = 0
 
     def __repr__(self) -> str:
@@ -109,8 +111,11 @@ class Assembly:
         return not (self.is_waiting and self._bootstrap.expect)
 
     def not_ready(self) -> str | None:
-        """What it waits for; None when it belongs to a cluster."""
-        return self._word if self.is_waiting else None
+        """What it waits for, and which seeds do not answer and why; None when it belongs to a cluster."""
+        if not self.is_waiting:
+            return None
+        silent = [f"{seed}: {self._silent[seed]}" for seed in self._bootstrap.seeds if seed in self._silent]
+        return f"{self._word} ({'; '.join(silent)})" if silent else self._word
 
     def statistics(self) -> AssemblyStatistics:
         """Numbers for status and metrics."""
@@ -236,8 +241,10 @@ class Assembly:
             sight = _sight(await self._ask(seed, LOOK, self._show(), timeout_seconds=ASK_SECONDS))
             self._check_name(sight)
         except ArcError as error:
+            self._silent[seed] = error.message
             self._log.debug("seed_silent", seed=seed, reason=error.message)
             return
+        self._silent.pop(seed, None)
         self._gathering.see(sight, self._clock.now(), at_seed=seed)
 
     async def _ask_promises(self, founding: Founding, founders: tuple[Founder, ...]) -> bool:

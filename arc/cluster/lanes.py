@@ -51,6 +51,11 @@ class Lanes:
         return f"<Lanes {self._client} busy={self.busy} made={self._made}>"
 
     @property
+    def has_free(self) -> bool:
+        """Whether a lane can be had without waiting."""
+        return self._slots.value > 0
+
+    @property
     def busy(self) -> int:
         """Lanes with a command in flight."""
         return self._lanes_max - self._slots.value

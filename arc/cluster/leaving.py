@@ -126,7 +126,7 @@ class Leaving:
     async def leave(self) -> None:
         """Leave for good, as far as this run of the process is concerned; a later start asks to come back.
 
-        Raises Conflict: it is the only member, the rest could not go on without it, nobody takes its leases or its files;
+        Raises Conflict: it is the only member, the rest could not go on without it, nobody takes its leases or files;
         Unavailable, OutcomeUnknown: it did not work now. It then is a member that is draining, and may be asked again.
         """
         if not self._others():

@@ -5,10 +5,10 @@ version of the catalog that is known to hold everything agreed on before the que
 good as if it had been logged. Everything else becomes an entry. A node that does not lead passes it to the one that
 does and waits until it is applied here, too: whoever got a result sees its effect on the node he asked.
 
-What is passed on may get lost with its answer, so it goes under a number of its own (`lanes`) and is asked for again,
-of whoever leads by then, until its outcome is known or patience ends: it takes effect once (P-30). Where this node
-leads, it proposes without a number: the answer does not travel, and is lost only with the leadership itself; then its
-proposer is told that nobody knows.
+Where there are other nodes, an answer may get lost on its way or with the leadership. So a command goes under a number
+of its own (`lanes`) and is asked for again, of whoever leads by then, until its outcome is known or patience ends: it
+takes effect once (P-30). A leader with no lane free proposes without a number rather than wait, and tells its proposer
+that nobody knows if it loses the leadership over it; a node alone needs no numbers.
 
 A proposer who is cancelled loses his answer and nothing else.
 """
@@ -23,11 +23,11 @@ from typing import Protocol
 import cbor2
 import trio
 
-from arc.catalog import codec, fsm
+from arc.catalog import codec, fsm, sessions
 from arc.catalog.commands import Command, Once
 from arc.catalog.facts import Catalog
 from arc.catalog.fsm import ClusterFSM
-from arc.catalog.results import Result
+from arc.catalog.results import Refusal, Result
 from arc.cluster.feed import Feed
 from arc.cluster.lanes import Lanes
 from arc.errors import (
@@ -140,9 +140,9 @@ class Proposals:
         (stopping; `NoLeaderKnown` or `LeaderUnreachable` when that lasted), Overloaded when too much waits or the disk
         is full (not stored either), OutcomeUnknown when it may have been.
         """
-        if self._ask is None:
+        if self._ask is None or not self._raft.others():
             return await self._decide(command, _Flight(), self._here)
-        if self._raft.is_leader:
+        if self._raft.is_leader and not self._lanes.has_free:
             try:
                 return await self._decide(command, _Flight(), self._here)
             except NotCoordinator:
@@ -197,6 +197,8 @@ class Proposals:
     def _judge(self, command: Command) -> Result | None:
         """What the command would come to now without changing anything; None when it has to be agreed on."""
         catalog: Catalog = self._fsm.catalog
+        if isinstance(command, Once) and not command.is_retry and _is_first(catalog, command):
+            return self._judge(command.action)  # That it would be remembered is no reason to log it.
         after, applied = fsm.apply(catalog, catalog.index + 1, command)
         if not after.same_facts(catalog):
             return None
@@ -281,6 +283,14 @@ class Proposals:
         if soon.cancelled_caught:
             raise OutcomeUnknown(f"it was agreed on as entry {index}, which this node has not applied yet")
         return Result(ok=ok, code=code, message=message, value=value, index=index)
+
+
+def _is_first(catalog: Catalog, command: Once) -> bool:
+    """Whether nothing speaks against its being new."""
+    try:
+        return sessions.first_result(catalog.sessions, command) is None
+    except Refusal:
+        return False
 
 
 Agree = Callable[[bytes], Awaitable[Result]]

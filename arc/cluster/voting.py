@@ -87,7 +87,7 @@ def plan(status: Status, catalog: Catalog, silence: Silence) -> list[Action]:
     is_busy = current.is_joint or status.configuration_index > status.commit or status.catching_up
     if status.role is not Role.LEADER or is_busy or status.transfer_to is not None:
         return []
-    for find in (_strays, _forgotten, _newcomers, _voters):
+    for find in (_drained, _strays, _forgotten, _newcomers, _voters):
         found = find(status, catalog, silence)
         if found is not None:
             return [found]
@@ -115,6 +115,20 @@ def rule(status: Status, catalog: Catalog) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- pieces
+
+
+def _drained(status: Status, catalog: Catalog, silence: Silence) -> Action | None:
+    """The leader is leaving: another voter leads, whoever asked for it and wherever."""
+
+    def is_leaving(peer: Peer) -> bool:
+        record = catalog.nodes.get(peer.name)
+        return record is not None and record.state == NodeState.LEAVING
+
+    if not is_leaving(status.me):
+        return None
+    voters = status.configuration.voters
+    heirs = [peer for peer in voters if peer != status.me and silence.answers(peer) and not is_leaving(peer)]
+    return HandOver(heirs[0], f"{status.me.name} is leaving, and leads no more") if heirs else None
 
 
 def _strays(status: Status, catalog: Catalog, silence: Silence) -> Action | None:

@@ -15,9 +15,9 @@ import trio
 from arc.catalog.fsm import Catalog
 from arc.catalog.values import WRITER
 from arc.cluster.registrar import FileRegistrar, RegistrarStatistics
-from arc.errors import Corrupt, DiskFailed
+from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ids import Epoch, NodeId
-from arc.ingest.buffer import EVERYTHING, Buffer
+from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import Flusher, FlushStatistics, is_full, release_log
 from arc.ingest.intake import Intake, IntakeStatistics
@@ -59,6 +59,7 @@ class House:
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
+    retire: Callable[[Key], None]
     wal: WalLog
     log: ReplicaLog
     buffer: Buffer
@@ -128,7 +129,13 @@ class Reign:
             level=wal.write_level,
             min_insync=self._min_insync,
         )
-        facts = Facts(catalog=house.catalog, oldest_needed=self._oldest_needed, keys=self._keys_below, able=house.able)
+        facts = Facts(
+            catalog=house.catalog,
+            oldest_needed=self._oldest_needed,
+            keys=self._keys_below,
+            able=house.able,
+            least=self._min_insync,
+        )
         self.sender = Sender(
             epoch=epoch,
             log=house.log,
@@ -182,6 +189,7 @@ class Reign:
             admitted=lambda: self.durability.high,
             needed_from=self._needed_from,
             stored=house.stored,
+            retire=house.retire,
             log=house.tell,
         )
 
@@ -223,9 +231,13 @@ class Reign:
             self._house.visibility.show(seen)
 
     async def wait_copied(self, target: str) -> None:
-        """Return when ``target`` is in sync and has every record of the log on its disk."""
+        """Return when ``target`` is in sync and has every record of the log on its disk. Raises Unavailable when the
+        reign ended before.
+        """
         log = self._house.log
         while target not in self.durability.members or self.durability.confirmed(target) < log.next_sequence - 1:
+            if self.durability.is_over:
+                raise Unavailable("the writer lease went elsewhere meanwhile")
             await log.pulse.wait()
 
     def _min_insync(self) -> int:

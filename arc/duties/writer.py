@@ -161,6 +161,7 @@ class WriterDuty:
             post=self._post,
             replication=self._replication,
             stored=self._stored,
+            retire=lambda key: self._settle([key]),
             wal=wal,
             log=self._replica,
             buffer=self._buffer,
@@ -314,7 +315,7 @@ class WriterDuty:
         """Why no writes are taken; None while they are."""
         if self._reign is None:
             return self._not_open
-        return self._reign.intake.closed_because
+        return self._reign.intake.closed_because or self._reign.durability.short
 
     @property
     def behind(self) -> str | None:

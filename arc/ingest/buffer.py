@@ -317,16 +317,6 @@ class Buffer:
             lane.flushed = mark
             lane.recount()
 
-    def flushed(self, sealed: Sealed) -> None:
-        """These rows are in files on this node now, and drop out of memory; not while older ones stay whose files cannot
-        be read here (a node before this one wrote them): the buffer answers for all rows above one bound or for none.
-        """
-        lane = self._lanes.get(sealed.key)
-        if lane is not None and lane.chunks[0].first < sealed.first:
-            self.note_mark(sealed.key, sealed.last)
-        else:
-            self.forget(sealed.key, sealed.last)
-
     def forget(self, key: Key, through: int) -> None:
         """Drop rows that queries find in files on this node."""
         self._floors[key] = max(through, self._floors.get(key, 0))

@@ -100,7 +100,8 @@ class Flusher:
 
     ``admitted`` is the sequence up to which rows may become files: a file is for ever, so nothing that a failover could
     still take back may be in one. ``needed_from`` is the first record that somebody else may still ask the log for.
-    ``stored`` is told of every file that is on the disk, before the catalog knows of it.
+    ``stored`` is told of every file that is on the disk, before the catalog knows of it; ``retire`` of every
+    measurement whose flush mark has moved: its rows leave the buffer as far as their files can be read on this node.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Flusher:
         admitted: Callable[[], int],
         needed_from: Callable[[], int],
         stored: Callable[[str], None],
+        retire: Callable[[Key], None],
         log: Log,
     ) -> None:
         self._config = config
@@ -136,6 +138,7 @@ class Flusher:
         self._admitted = admitted
         self._needed_from = needed_from
         self._stored = stored
+        self._retire = retire
         self._log = log.bind(component="flush")
         self._slots = trio.CapacityLimiter(config.flush_workers)
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
@@ -222,7 +225,7 @@ class Flusher:
         except BaseException:
             self._buffer.unseal(sealed.key)
             raise
-        self._buffer.flushed(sealed)
+        self._retire(sealed.key)
         self._retry_at.pop(sealed.key, None)
         self._flushes += 1
         self._files += len(entries)

@@ -238,13 +238,19 @@ class Intake:
             known = self._keys.find(database, key, now_us)
         if known is None:
             self._keys.check_room(now_us)
-        elif known.position.sequence > self._answered_through:
-            # Logged, by us or by the holder before us, but not durable everywhere yet: no reason to say that it is.
+        else:
+            await self._until_durable(known)
+        return known
+
+    async def _until_durable(self, known: Remembered) -> None:
+        """A key is known as soon as its write is logged, by us or by the holder before us; to say that it is stored
+        takes more. Raises OutcomeUnknown.
+        """
+        if known.position.sequence > self._answered_through:
             with trio.move_on_after(self._config.write_timeout_seconds):
                 await self._durability.wait_durable(known.position.sequence)
-                return known
+                return
             raise self._too_late()
-        return known
 
     async def _enter(self, database: str, key: str, agreed: Agreed) -> _Entry:
         parts = []
@@ -266,6 +272,7 @@ class Intake:
         )
         if key and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:
             # Its twin was stored while this one was settled, which may take as long as an election (world seed 70124).
+            await self._until_durable(stored)
             self._retries += 1
             entry.position, entry.rows = stored.position, stored.rows
             entry.done.set()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from arc.api.server import serve
+from arc.api.server import forwarding_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.commands import Command, FoundCluster
 from arc.catalog.fsm import Catalog, ClusterFSM
@@ -31,11 +32,14 @@ from arc.errors import Conflict, OutcomeUnknown, Unavailable
 from arc.ingest.replay import Progress
 from arc.license import load_license
 from arc.node.antechamber import must_wait, wait_for_cluster
-from arc.node.house import Ground, House
+from arc.node.ground import Ground
+from arc.node.house import House
 from arc.ports import Ports
 from arc.security import tokens
+from arc.security.tls import Certificates
 from arc.storage.keeper import Drift
 from arc.telemetry import Log, RingSink
+from arc.wire.certificates import keep_fresh
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
@@ -77,6 +81,11 @@ async def run_node(
         )
     )
     log = log.bind(node=identity.current.node)
+    forwarding: Certificates | None = None
+    if config.cluster.enabled:
+        forwarding = forwarding_certificates(config.server, config.cluster.tls_ca_file, ports)
+    if forwarding is not None:
+        await ports.workers.run(forwarding.load)
     log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
     door: list[int] = []
     ground = Ground(
@@ -88,6 +97,7 @@ async def run_node(
         fsm=ClusterFSM(),
         feed=Feed(),
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
+        forwarding=forwarding,
         version=version,
         ring=ring,
         log=log,
@@ -126,7 +136,7 @@ async def _live(
     on_progress: Callable[[Progress], None],
     stop: trio.Event,
 ) -> None:
-    ground, state = house.ground, house.readiness
+    ground, state = house.ground, house.near.readiness
     config, ports, log = ground.config, ground.ports, ground.log
     http_stop, http_stopped = trio.Event(), trio.Event()
 
@@ -135,8 +145,8 @@ async def _live(
         http_stopped.set()
 
     door.append(await nursery.start(http))
-    nursery.start_soon(ports.workers.run, house.formats.warm)
-    nursery.start_soon(house.queries.warm)
+    nursery.start_soon(ports.workers.run, house.rows.formats.warm)
+    nursery.start_soon(house.rows.queries.warm)
     await _start_neighbourhood(house, nursery)
     state.starting = "the node waits to hear what the cluster has agreed on"
     first_token: list[str] = []
@@ -147,10 +157,10 @@ async def _live(
     if not await _unless(stop, take_part):
         return
     state.starting = "the node is starting"
-    _tell_drift(log, await house.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
-    if house.puller is not None:
+    _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
+    if house.rows.puller is not None:
         await nursery.start(_pull, house)
-    recovered = await nursery.start(house.writer.run, on_progress)
+    recovered = await nursery.start(house.rows.writer.run, on_progress)
     state.starting = None
     if not house.is_alone:
         nursery.start_soon(_stay_announced, house)
@@ -168,32 +178,35 @@ async def _live(
     )
     await stop.wait()
     log.info("node_stopping")
-    if house.leaving is not None:
-        await house.leaving.stand_down()
+    if house.near.leaving is not None:
+        await house.near.leaving.stand_down()
     state.stopping = True
-    house.writer.close("the node is stopping")
+    house.rows.writer.close("the node is stopping")
     http_stop.set()
     await http_stopped.wait()
-    await house.writer.finish()
-    await ports.workers.run(house.engine.close)
+    await house.rows.writer.finish()
+    await ports.workers.run(house.rows.engine.close)
 
 
 async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     """What watches, decides and passes on; on a node alone it watches itself."""
     await nursery.start(house.coordinator.run)
     await nursery.start(house.hand_overs.run)
-    if house.heartbeats is not None and house.joiner is not None:
-        await nursery.start(house.heartbeats.run)
-        nursery.start_soon(house.joiner.run)
-    if house.autopilot is not None and house.forwarder is not None:
-        nursery.start_soon(house.autopilot.run)
+    if house.near.heartbeats is not None and house.near.joiner is not None:
+        await nursery.start(house.near.heartbeats.run)
+        nursery.start_soon(house.near.joiner.run)
+    if house.near.autopilot is not None and house.forwarder is not None:
+        nursery.start_soon(house.near.autopilot.run)
         await nursery.start(house.forwarder.run)
+        if (certificates := house.ground.forwarding) is not None:
+            ports, log = house.ground.ports, house.ground.log.bind(component="forwarding")
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
 
 
 async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
-    assert house.puller is not None
+    assert house.rows.puller is not None
     with house.ground.feed.subscribe() as changes:
-        await house.puller.run(changes, task_status=task_status)
+        await house.rows.puller.run(changes, task_status=task_status)
 
 
 async def _take_part(house: House, first_token: list[str]) -> None:
@@ -236,7 +249,7 @@ def _first_words(house: House, first_token: list[str]) -> list[Command]:
     )
     if house.is_alone:
         return words
-    return [*announcements(catalog, house.description(), NodeState.JOINING), *words]
+    return [*announcements(catalog, house.near.description(), NodeState.JOINING), *words]
 
 
 async def _stay_announced(house: House) -> None:
@@ -248,10 +261,10 @@ async def _stay_announced(house: House) -> None:
         while True:
             known = ground.fsm.catalog.nodes.get(house.node)
             is_draining = known is not None and known.state == NodeState.LEAVING
-            if not is_draining and not house.readiness.stopping and house.joiner is not None:
+            if not is_draining and not house.near.readiness.stopping and house.near.joiner is not None:
                 try:
-                    if house.joiner.not_ready() is None:
-                        for command in announcements(ground.fsm.catalog, house.description(), assumed):
+                    if house.near.joiner.not_ready() is None:
+                        for command in announcements(ground.fsm.catalog, house.near.description(), assumed):
                             (await house.consensus.proposals.propose(command)).unwrap()
                 except (Unavailable, OutcomeUnknown, Conflict) as error:
                     ground.log.info("announcement_repeated", reason=error.message)

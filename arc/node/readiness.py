@@ -86,7 +86,10 @@ class Readiness:
         """Why nothing should be sent here; None when this node serves, itself or by passing on."""
         if not self._forwards:
             return self.refuses_writes() or self.refuses_queries()
-        return self._refuses_all() or (self._rows.closed_because if self._holds() else None)
+        if not self._holds():
+            return self._refuses_all()
+        # The holder is where writes and strong queries end up: there is nobody to pass them on to.
+        return self.refuses_writes() or self._rows.behind
 
     def refuses_writes(self) -> str | None:
         """Why this node itself takes no writes; None when it does."""

@@ -143,11 +143,9 @@ class SnapshotTaker:
             if schema is None:
                 continue
             border = self._border(catalog, *key)
-            files = tuple(
-                file
-                for file in catalog.files_between(*key, wanted.min_us, wanted.max_us)
-                if file.last_sequence <= border
-            )
+            files = tuple(catalog.files_between(*key, wanted.min_us, wanted.max_us))
+            if border < catalog.mark(*key):
+                files = tuple(file for file in files if file.last_sequence <= border)
             rows = () if self._buffered is None else self._buffered(*key, border)
             found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
         paths = tuple(entry.path for table in found.values() for entry in table.files)

@@ -91,7 +91,7 @@ def acknowledged(state: State, leading: Leading, progress: Progress, number: int
 
 
 def confirm(state: State, leading: Leading) -> None:
-    """Work out which round a quorum has answered, and since when none was heard (6.2; Q-01, K-88)."""
+    """Work out which round a quorum has answered, and since when none was heard (K-88)."""
     rounds = {progress.peer: progress.round_acked for progress in leading.progress.values()}
     rounds[state.me] = leading.round
     number = quorum_value(state.groups, rounds)
@@ -100,9 +100,7 @@ def confirm(state: State, leading: Leading) -> None:
         place = number - leading.rounds[0][0]
         if place >= 0:
             leading.confirmed_at = leading.rounds[place][1]
-    contacts = {progress.peer: progress.contact_at for progress in leading.progress.values()}
-    contacts[state.me] = float("inf")
-    leading.quorum_at = quorum_value(state.groups, contacts)
+    state.follow_contact(leading)
 
 
 def has_lost_quorum(state: State, leading: Leading) -> bool:

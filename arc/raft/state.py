@@ -27,7 +27,7 @@ from arc.raft.effects import (
 from arc.raft.events import Request
 from arc.raft.leading import Leading
 from arc.raft.log import Log
-from arc.raft.membership import History, halves, is_voter, members
+from arc.raft.membership import History, halves, is_voter, members, quorum_value
 from arc.raft.messages import Message
 from arc.raft.progress import Progress
 from arc.raft.recovery import recover
@@ -358,6 +358,13 @@ class State:
         known = leading.progress
         leading.progress = {peer: known.get(peer) or Progress(peer, next_index, self.now) for peer in self.others}
         leading.is_settled = False
+        self.follow_contact(leading)
+
+    def follow_contact(self, leading: Leading) -> None:
+        """Work out since when no quorum of the configuration in force was heard (4.1, 6.2; Q-01, K-22)."""
+        contacts = {progress.peer: progress.contact_at for progress in leading.progress.values()}
+        contacts[self.me] = float("inf")
+        leading.quorum_at = quorum_value(self.groups, contacts)
 
     def commit_to(self, index: int) -> None:
         """Everything up to ``index`` is committed; that never changes again (I-08)."""

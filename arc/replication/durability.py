@@ -48,7 +48,8 @@ class Durability:
         self._min_insync = min_insync
         self._acknowledged = watermark.high
         self._paused: str | None = None
-        self._is_over = False
+        self.is_over = False
+        self._told = self._moves()
         self._look()
 
     def __repr__(self) -> str:
@@ -58,11 +59,6 @@ class Durability:
     def high(self) -> int:
         """The high watermark."""
         return self._watermark.high
-
-    @property
-    def log_end(self) -> int:
-        """The last record of the holder's log."""
-        return self._log.next_sequence - 1
 
     @property
     def members(self) -> frozenset[str]:
@@ -80,10 +76,14 @@ class Durability:
         """Raise Unavailable while what is begun now could not be acknowledged."""
         if self._paused is not None:
             raise Unavailable(f"this node takes no writes now: {self._paused}", code="lease_expired")
-        if self._level == "replicated" and (short := self._short()) is not None:
+        if (short := self.short) is not None:
             raise Unavailable(f"{short}; nothing was stored", code="not_enough_replicas", retry_after_seconds=2)
 
-    def _short(self) -> str | None:
+    @property
+    def short(self) -> str | None:
+        """Why too few nodes are in sync for a write to be acknowledged; None when they are enough."""
+        if self._level != "replicated":
+            return None
         wanted, there = self._min_insync(), self._watermark.in_sync
         if there >= wanted:
             return None
@@ -97,7 +97,7 @@ class Durability:
             self._look()
             if self._acknowledged >= sequence:
                 return self._acknowledged
-            if self._is_over:
+            if self.is_over:
                 raise OutcomeUnknown("the node lost the writer lease before this write was durable everywhere")
             await self._log.pulse.wait()
 
@@ -146,18 +146,23 @@ class Durability:
 
     def end(self) -> None:
         """The reign is over: nobody waits any longer."""
-        self._is_over = True
+        self.is_over = True
         self._log.pulse.beat()
 
     def _look(self) -> None:
         """Take in what the log here holds, and tell everybody what moved."""
-        if self._is_over:
+        if self.is_over:
             return
         end = self._log.next_sequence - 1
-        before = (self._watermark.high, self._acknowledged)
         self._watermark.wrote(self._me, end)
-        if self._paused is None and (self._level == "local" or self._short() is None):
+        if self._paused is None and (self._level == "local" or self.short is None):
             reached = end if self._level == "local" else self._watermark.high
             self._acknowledged = max(self._acknowledged, reached)
-        if before != (self._watermark.high, self._acknowledged):
+        # Against what was told last: the watermark may have moved by itself before anybody looked.
+        if (now := self._moves()) != self._told:
+            self._told = now
             self._log.pulse.beat()
+
+    def _moves(self) -> tuple[int, int, frozenset[str]]:
+        """All that somebody waits for."""
+        return self._watermark.high, self._acknowledged, self._watermark.agreed

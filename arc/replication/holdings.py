@@ -62,7 +62,7 @@ class Holdings:
         return answer
 
     async def only_here(self) -> list[str]:
-        """Files of the manifest that are on this node and, as far as those say that can be asked, on none that stays."""
+        """Files of the manifest that are here and, as far as those say that can be asked, on no node that stays."""
         left = sorted(entry.path for entry in self._catalog().all_files() if self._is_here(entry.path))
         for name in self._staying():
             held: set[str] = set()

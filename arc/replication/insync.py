@@ -1,7 +1,8 @@
 """Who should be in the in-sync set: one change at a time, decided from what the holder has heard. Pure.
 
 A member that has not confirmed new records for a while leaves, so that writes go on without it; a node that could take
-over and has every record of the log joins. Who decides does not act: the set changes when the catalog says so.
+over and has every record that may have been acknowledged joins. Who decides does not act: the set changes when the
+catalog says so.
 """
 
 from __future__ import annotations
@@ -29,15 +30,21 @@ def decide(
     heard: Mapping[str, Heard],
     *,
     able: Collection[str],
-    log_end: int,
+    high: int,
+    least: int,
     now: float,
     began_at: float,
     timeout_seconds: float,
 ) -> tuple[str, ...] | None:
     """The set to ask for, sorted, or None when it is right as it is.
 
-    ``able`` are the nodes of the cluster that may take over; the reign began at ``began_at``, and who was never heard
-    in it has lagged since then.
+    A node joins once it has all that may have been acknowledged, which is what lies up to the high watermark ``high``;
+    from the moment it is asked for, the watermark counts it, too. To ask for the very end of the log would keep it out
+    for as long as writes never pause.
+
+    ``able`` are the nodes of the cluster that may take over. A member that may not any more, because it is drained,
+    goes at once, unless fewer than ``least`` would be left, without whom nothing is acknowledged: then it helps on
+    while it lives. The reign began at ``began_at``, and who was never heard in it has lagged since then.
     """
 
     def lags(name: str) -> bool:
@@ -45,12 +52,15 @@ def decide(
         since = began_at if known is None else max(began_at, min(known.heard_at, known.caught_up_at))
         return now - since > timeout_seconds
 
-    kept = {name for name in members if name == me or (name in able and not lags(name))}
+    alive = {name for name in members if name == me or not lags(name)}
+    kept = {name for name in alive if name == me or name in able}
+    if len(kept) < least:
+        kept = alive
     if kept != set(members):
         return tuple(sorted(kept))
     grown = kept | {
         name
         for name, known in heard.items()
-        if name in able and known.is_connected and known.durable >= log_end and not lags(name)
+        if name in able and known.is_connected and known.durable >= high and not lags(name)
     }
     return tuple(sorted(grown)) if grown != kept else None

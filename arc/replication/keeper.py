@@ -76,6 +76,7 @@ class InSyncKeeper:
         self._timeout_seconds = timeout_seconds
         self._tell = tell
         self._began_at = clock.now()
+        self._told = ""
         self._asked = self._changes = self._refused = self._unknown = 0
 
     async def run(self) -> None:
@@ -88,7 +89,8 @@ class InSyncKeeper:
                 self._me,
                 self._stream.heard(),
                 able=self._facts.able(),
-                log_end=self._durability.log_end,
+                high=self._durability.high,
+                least=self._facts.least(),
                 now=self._clock.now(),
                 began_at=self._began_at,
                 timeout_seconds=self._timeout_seconds,
@@ -114,7 +116,7 @@ class InSyncKeeper:
         while not is_known:
             try:
                 result = await self._propose.propose(command)
-                is_known = True
+                is_known, self._told = True, ""
                 self._changes += result.ok
                 self._refused += not result.ok
                 told = self._tell.info if result.ok else self._tell.warning
@@ -128,7 +130,12 @@ class InSyncKeeper:
             except Unavailable as error:
                 # Nothing happened this time, but a copy that was asked before may be on its way.
                 is_known = not may_have_happened
-                self._tell.warning("in_sync_not_changed", reason=error.message, wanted=", ".join(wanted))
+                if error.message != self._told:
+                    # Asked again and again while nobody leads; told once.
+                    self._told = error.message
+                    self._tell.warning("in_sync_not_changed", reason=error.message, wanted=", ".join(wanted))
+                if is_known:
+                    await trio.sleep(AGAIN_SECONDS)
             except OutcomeUnknown as error:
                 may_have_happened = True
                 self._unknown += 1

@@ -16,7 +16,7 @@ from typing import Protocol
 import trio
 
 from arc.storage.wal import record
-from arc.storage.wal.history import History
+from arc.storage.wal.history import History, Span
 from arc.storage.wal.keys import StoredKey
 
 
@@ -130,6 +130,11 @@ class ReplicaLog:
     def next_sequence(self) -> int:
         """Sequence of the next record; all before it are durable here."""
         return self.history.next_sequence
+
+    def spans(self) -> tuple[Span, ...]:
+        """Which epochs wrote the records that can be read here, on the disk or in memory."""
+        self.history.release(min(self.first_sequence, self.next_sequence - len(self._tail)))
+        return self.history.spans()
 
     @property
     def tail_bytes(self) -> int:

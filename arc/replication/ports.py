@@ -62,10 +62,12 @@ class Rows(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the holder says beside records. ``oldest_needed``: the first record that is in no file; ``keys``: living
-    idempotency keys of records below a sequence; ``able``: nodes of the cluster that may take over.
+    idempotency keys of records below a sequence; ``able``: nodes of the cluster that may take over;
+    ``least``: how many must be in sync for a write to be acknowledged.
     """
 
     catalog: Callable[[], Catalog]
     oldest_needed: Callable[[], int]
     keys: Callable[[int], Sequence[StoredKey]]
     able: Callable[[], Collection[str]]
+    least: Callable[[], int]

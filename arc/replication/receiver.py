@@ -27,7 +27,7 @@ ANSWER_SECONDS = 1.0
 """A holder that does not answer by then may not know yet that it is one."""
 
 SILENCE_SECONDS = 5.0
-"""Five heartbeats: whoever says nothing for so long has lost this session."""
+"""Ten heartbeats: whoever says nothing for so long has lost this session."""
 
 AGAIN_SECONDS = 0.2
 """Pause between sessions, and before a message is offered again that found no place."""
@@ -168,7 +168,7 @@ class Receiver:
             session=self._session,
             first=self._log.first_sequence,
             next=self._log.next_sequence,
-            spans=self._log.history.spans(),
+            spans=self._log.spans(),
             is_memory=self._is_memory,
         )
         if not self._post(self._holder, encode(hello), is_bulk=False):

@@ -39,7 +39,7 @@ class WalConfig:
     as soon as two nodes that take writes are part of the cluster, else one.
     """
 
-    lag_timeout_seconds: float = 10.0
+    lag_timeout_seconds: float = 2.0
     """A node that could take over, but has not confirmed new records for this long, is left out of the in-sync set,
     so that writes go on without it.
     """

@@ -283,12 +283,14 @@ class Conversation:
             raise HttpFailed(f"the connection broke while receiving: {error}") from error
 
 
-def over_tls(connect: Connect, context: ssl.SSLContext) -> Connect:
-    """A `Connect` that speaks TLS on what ``connect`` opens and checks the name it dialled."""
+def over_tls(connect: Connect, context: Callable[[], ssl.SSLContext]) -> Connect:
+    """A `Connect` that speaks TLS on what ``connect`` opens and checks the name it dialled. ``context`` is asked for
+    each connection: certificates change while they are used.
+    """
 
     async def connect_tls(host: str, port: int) -> trio.abc.Stream:
         stream = await connect(host, port)
-        secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+        secured = trio.SSLStream(stream, context(), server_hostname=host, https_compatible=True)
         try:
             await secured.do_handshake()
         except BaseException:

@@ -367,3 +367,14 @@ async def test_leadership_goes_where_it_should_and_who_left_is_forgotten(log: Lo
     del running.model.nodes["w9"]
     assert isinstance(await running.autopilot.step(), HandOver)
     assert running.model.leader == Peer("w1", 2)
+
+
+def test_a_leader_that_is_leaving_hands_over_to_a_voter_that_stays() -> None:
+    """Whoever asked for it: an operator drains a node through any other."""
+    model = Model.of("w1 w2 w3")
+    for name in ("w1", "w2"):
+        model.nodes[name] = replace(model.nodes[name], state="leaving")
+    (action,) = model.plan()
+    assert action == HandOver(Peer("w3", 2), "w1 is leaving, and leads no more")
+    model.nodes["w3"] = replace(model.nodes["w3"], state="leaving")
+    assert not any(isinstance(each, HandOver) for each in model.plan()), "somebody has to lead"

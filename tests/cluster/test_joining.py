@@ -134,7 +134,8 @@ async def test_one_that_comes_late_is_waited_for_and_what_is_waited_for_is_told(
             nursery.start_soon(node.assembly.run)
         await trio.sleep(20)
         assert nodes[0].assembly.not_ready() == (
-            "waits for 3 nodes to found a cluster: 2 here (n1, n2); nobody has answered at h3:9100"
+            "waits for 3 nodes to found a cluster: 2 here (n1, n2); nobody has answered at h3:9100 "
+            "(h3:9100: no node answers at h3:9100)"
         )
         assert "n1, which coordinates, says: waits for 3 nodes" in (nodes[1].assembly.not_ready() or "")
         network.cut = set()

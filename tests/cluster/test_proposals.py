@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
@@ -19,18 +20,41 @@ from arc.catalog.results import Result
 from arc.cluster.config import ClusterConfig, ConsensusConfig
 from arc.cluster.consensus import Consensus, running_consensus
 from arc.cluster.feed import Feed
+from arc.cluster.identity import Identity, founded_alone
+from arc.cluster.identityfile import IdentityFile
 from arc.cluster.proposals import Proposals
 from arc.errors import Conflict, Corrupt, DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ids import NodeId
 from arc.raft.config import Config as RaftConfig
 from arc.raft.types import Peer
 from arc.telemetry import Log
+from arc.wire.channels import Channel
+from arc.wire.facts import PeerFacts
 from tests.fakes import InlineWorkers, MemoryDisk, make_ports
 
 T = TypeVar("T")
 
 LOG = Log([], lambda: 0)
 SHORT_LOG = RaftConfig(trailing_entries=0)
+
+
+class Nobody:
+    """The neighbours of a node that is alone."""
+
+    channels: Mapping[Channel, Callable[[Peer, bytes], None]] = MappingProxyType({})
+    answerers: Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]] = MappingProxyType({})
+
+    def describe(self) -> PeerFacts:
+        return PeerFacts()
+
+    def address_of(self, name: str) -> str | None:
+        return None
+
+    def connected(self, peer: Peer, facts: PeerFacts) -> None:
+        raise AssertionError(f"{peer} talks to a node without a peer port")
+
+    def unreachable(self, peer: Peer) -> None:
+        raise AssertionError(f"{peer} was talked to")
 
 
 class Node:
@@ -57,16 +81,17 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """From the start, when the catalog is up to date, until it is cancelled."""
         ports = make_ports(disk=self.disk, workers=self.workers)
+        founder = founded_alone(Identity(node=NodeId("n1"), incarnation=7), ports.rng, "")
         async with running_consensus(
             ports,
             self.config,
             ClusterConfig(),
-            Peer("n1", 7),
-            is_founder=True,
+            IdentityFile(ports.disk, ports.workers, founder),
             fsm=self.fsm,
             feed=self.feed,
             log=LOG,
-        ) as self._consensus:
+            meet=lambda _: Nobody(),
+        ) as (self._consensus, _):
             await self._consensus.catch_up()
             task_status.started()
             await trio.sleep_forever()

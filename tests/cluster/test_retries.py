@@ -64,6 +64,9 @@ class FakeRaft:
         self._changed.set()
         self._changed = trio.Event()
 
+    def others(self) -> tuple[Peer, ...]:
+        return (Peer("n3"),)
+
     async def read(self) -> int:
         await trio.lowlevel.checkpoint()
         if self.leader is None:
@@ -269,14 +272,43 @@ async def test_a_refusal_is_an_answer_and_is_not_asked_for_again(autojump_clock:
     assert (result.ok, result.code, two.asked) == (False, "exists", 1), "judged here, against all that was agreed on"
 
 
-async def test_where_this_node_leads_commands_go_without_a_number_and_a_lost_outcome_is_told() -> None:
+@pytest.mark.parametrize("leader", ["n1", "n2"])
+async def test_what_changes_nothing_is_answered_and_not_logged_whoever_leads(leader: str) -> None:
+    """P-31: its number is no reason to make an entry of it."""
+    two = Two()
+    two.following.led_by(leader)
+    command = CreateDatabase(name="a", created_us=1, if_missing=True)
+    assert [(await two.proposals.propose(command)).ok for _ in range(3)] == [True] * 3
+    assert len(two.agreed.commands) == 1
+
+
+async def test_a_leader_that_lost_its_leadership_over_a_command_asks_the_next_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     two = Two()
     two.following.led_by("n2")
     await two.put("a")
     two.following.lose_next = True
-    with pytest.raises(OutcomeUnknown):
-        await two.put("b")
-    assert [type(command) for command in two.agreed.commands] == [PutPolicy, PutPolicy]
+    assert (await two.put("b")).ok
+    assert two.agreed.made == ["a", "b"] and two.asked == 0
+    assert all(isinstance(command, Once) for command in two.agreed.commands)
+
+
+async def test_a_leader_without_a_free_lane_does_not_wait_for_one_and_tells_what_it_cannot_know(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    two = Two(["silent"] * 64)
+    async with trio.open_nursery() as nursery:
+        for number in range(64):
+            nursery.start_soon(two.put, f"p{number}")
+        await trio.testing.wait_all_tasks_blocked()
+        two.following.leader = "n2"
+        assert (await two.put("plain")).ok
+        two.following.lose_next = True
+        with pytest.raises(OutcomeUnknown):
+            await two.put("lost")
+        assert [type(command) for command in two.agreed.commands] == [PutPolicy, PutPolicy]
+        nursery.cancel_scope.cancel()
     assert lanes_of(two) == (0, 0)
 
 

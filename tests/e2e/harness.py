@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -37,7 +39,8 @@ class ServerDied(AssertionError):
 
 
 class Server:
-    """One node process. ``settings`` are ``section.key`` → text, handed over as ``ARC_*`` variables.
+    """One node process. ``settings`` are ``section.key`` → text, handed over as ``ARC_*`` variables. With ``trust`` it
+    is asked over HTTPS and its certificate is checked with that.
 
     >>> with Server(folder) as node:
     ...     node.write("cpu,host=a usage=1.5")
@@ -53,6 +56,7 @@ class Server:
         variables: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         data_dir: Path | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data" if data_dir is None else data_dir
@@ -62,7 +66,8 @@ class Server:
         self._variables = dict(variables or {})
         self._prefix = tuple(prefix)
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {TOKEN}"}, timeout=60)
+        self.trust = trust
+        self.http = self.client(timeout=60)
         folder.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self) -> str:
@@ -82,7 +87,13 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.trust is None else 'https'}://127.0.0.1:{self.port}"
+
+    def client(self, *, timeout: float) -> httpx.Client:
+        """A client of one's own, with the token of all nodes."""
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        verify = True if self.trust is None else self.trust
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, verify=verify)
 
     @property
     def pid(self) -> int:
@@ -146,6 +157,11 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process that runs now."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)
+
     def terminate(self) -> None:
         """Ask it to stop in order. Raises AssertionError when it does not, or ends with anything but 0."""
         assert self._process is not None, "not started"
@@ -203,10 +219,18 @@ def environment(settings: Mapping[str, object], variables: Mapping[str, str] | N
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return cast("int", probe.getsockname()[1])
+    """A port that was free a moment ago, and that nobody was told of before."""
+    with ExitStack() as held:
+        while True:
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port = cast("int", probe.getsockname()[1])
+            if port not in _told_ports:
+                _told_ports.add(port)
+                return port
+
+
+_told_ports: set[int] = set()
 
 
 def run_arc(*arguments: str, settings: Mapping[str, object] | None = None) -> subprocess.CompletedProcess[str]:

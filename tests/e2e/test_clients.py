@@ -1,5 +1,7 @@
 """The clients that people have, unmodified, each in a process of its own against a real node.
 
+The node is one that is alone, and one of a cluster that does not write, so that it passes on what it is sent.
+
 A script per client (tests/e2e/clients) makes the calls and prints what came of them; the tests here say what should
 have.
 """
@@ -11,10 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.e2e.cluster import Cluster
 from tests.e2e.harness import TOKEN, Server
 
 pytestmark = pytest.mark.clients
@@ -22,6 +27,20 @@ pytestmark = pytest.mark.clients
 HERE = Path(__file__).parent
 NODE_FOLDER = HERE / "node"
 CLIENT_SECONDS = 100
+
+
+@pytest.fixture(scope="module")
+def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A node of a cluster that another one writes for."""
+    with Cluster(tmp_path_factory.mktemp("standby")) as cluster:
+        cluster.start()
+        yield cluster.nodes[cluster.others(cluster.writer())[0]]
+
+
+@pytest.fixture(params=["node", "standby"])
+def any_node(request: pytest.FixtureRequest) -> Server:
+    """The node that a client is pointed at."""
+    return cast("Server", request.getfixturevalue(request.param))
 
 
 class Calls:
@@ -68,9 +87,9 @@ def python(script: str, node: Server, database: str) -> Calls:
     return drive([sys.executable, script], node, database)
 
 
-def test_the_arc_sdk_writes_and_reads_everything(node: Server) -> None:
+def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     """PyPI arc-tsdb-client, synchronous."""
-    calls = python("arc_sdk.py", node, "sdk")
+    calls = python("arc_sdk.py", any_node, "sdk")
 
     calls.all_worked("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
     assert calls.value("health") == "ok"
@@ -97,9 +116,9 @@ def test_the_arc_sdk_writes_and_reads_everything(node: Server) -> None:
     assert "Authentication failed" in calls.error("query_unauthorised")
 
 
-def test_the_arc_sdk_works_on_trio(node: Server) -> None:
+def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
     """PyPI arc-tsdb-client, asynchronous."""
-    calls = python("arc_sdk_trio.py", node, "sdktrio")
+    calls = python("arc_sdk_trio.py", any_node, "sdktrio")
 
     calls.all_worked()
     assert calls.value("query") == [[f"h{number}", float(number)] for number in range(8)]
@@ -107,9 +126,9 @@ def test_the_arc_sdk_works_on_trio(node: Server) -> None:
     assert calls.value("buffered") == [[7]]
 
 
-def test_influxdb_client_writes(node: Server) -> None:
+def test_influxdb_client_writes(any_node: Server) -> None:
     """PyPI influxdb-client, for InfluxDB 2."""
-    calls = python("influx2.py", node, "influx2")
+    calls = python("influx2.py", any_node, "influx2")
 
     calls.all_worked("write_partly_wrong", "write_unauthorised")
     assert calls.value("ping") is True
@@ -120,36 +139,36 @@ def test_influxdb_client_writes(node: Server) -> None:
     assert "partial write" in calls.error("write_partly_wrong")
     assert "(401)" in calls.error("write_unauthorised")
     sql = "SELECT epoch_ms(time) // 1000 - 1767225600, host, usage, n FROM influx2.v2 ORDER BY time"
-    assert node.rows(sql) == [[0, "a", 1.5, 3], [1, "b", 2.5, 4], [2, "c", 3.5, 5], [3, "d", 4.5, 6]]
-    assert node.rows("SELECT count(*), count(DISTINCT n) FROM influx2.v2batch") == [[175, 175]]
-    assert node.rows("SELECT count(*), sum(n) FROM influx2.v2gzip") == [[100, 4950]]
+    assert any_node.rows(sql) == [[0, "a", 1.5, 3], [1, "b", 2.5, 4], [2, "c", 3.5, 5], [3, "d", 4.5, 6]]
+    assert any_node.rows("SELECT count(*), count(DISTINCT n) FROM influx2.v2batch") == [[175, 175]]
+    assert any_node.rows("SELECT count(*), sum(n) FROM influx2.v2gzip") == [[100, 4950]]
 
 
-def test_influxdb_1_client_writes(node: Server) -> None:
+def test_influxdb_1_client_writes(any_node: Server) -> None:
     """PyPI influxdb 5.x, for InfluxDB 1, with Basic auth."""
-    calls = python("influx1.py", node, "influx1")
+    calls = python("influx1.py", any_node, "influx1")
 
     calls.all_worked("write_wrong", "write_unauthorised")
     assert "arc" in str(calls.value("ping"))
     assert "influx1" in calls.value("get_list_database")  # type: ignore[operator]
-    found = node.rows('SELECT host, usage, "on", note FROM influx1.v1 ORDER BY time')
+    found = any_node.rows('SELECT host, usage, "on", note FROM influx1.v1 ORDER BY time')
     assert found == [[f"h{n}", n + 0.5, True, f"n {n}"] for n in range(3)]
-    precisions = node.rows("SELECT p, epoch_ms(time) // 1000 FROM influx1.v1p ORDER BY p")
+    precisions = any_node.rows("SELECT p, epoch_ms(time) // 1000 FROM influx1.v1p ORDER BY p")
     assert precisions == [[p, 1767225600] for p in ("h", "m", "ms", "n", "s", "u")]
-    assert node.rows("SELECT count(*), sum(n) FROM influx1.v1lines") == [[10, 45]]
-    assert node.one("SELECT count(*) FROM influx1.v1gzip") == 1
+    assert any_node.rows("SELECT count(*), sum(n) FROM influx1.v1lines") == [[10, 45]]
+    assert any_node.one("SELECT count(*) FROM influx1.v1gzip") == 1
     assert calls.error("write_wrong").startswith("InfluxDBClientError: 400")
     assert calls.error("write_unauthorised").startswith("InfluxDBClientError: 401")
 
 
-def test_influxdb3_client_writes(node: Server) -> None:
+def test_influxdb3_client_writes(any_node: Server) -> None:
     """PyPI influxdb3-python; its Flight queries fail cleanly."""
-    calls = python("influx3.py", node, "influx3")
+    calls = python("influx3.py", any_node, "influx3")
 
     calls.all_worked("write_wrong", "query")
-    found = node.rows("SELECT host, usage FROM influx3.v3 ORDER BY host, usage")
+    found = any_node.rows("SELECT host, usage FROM influx3.v3 ORDER BY host, usage")
     assert found == [["a", 1.5], ["b", 0.5], ["b", 1.5], ["b", 2.5], ["b", 3.5], ["c", 9.5]]
-    assert node.one("SELECT count(*) FROM influx3.v3batch") == 100
+    assert any_node.one("SELECT count(*) FROM influx3.v3batch") == 100
     assert "write_wrong" and calls.error("write_wrong")
     assert calls.error("query")
 
@@ -167,13 +186,13 @@ def npm_modules() -> Path:
     return NODE_FOLDER
 
 
-def test_the_npm_client_writes(node: Server, npm_modules: Path) -> None:
+def test_the_npm_client_writes(any_node: Server, npm_modules: Path) -> None:
     """npm @influxdata/influxdb-client."""
-    calls = drive(["node", "influx2.mjs"], node, "npm", CLIENT_MODULES=str(npm_modules))
+    calls = drive(["node", "influx2.mjs"], any_node, "npm", CLIENT_MODULES=str(npm_modules))
 
     calls.all_worked("write_wrong", "write_unauthorised")
-    assert node.rows("SELECT host, usage, n, note FROM npm.js") == [["a", 1.5, 3, 'a "b" c']]
-    assert node.rows("SELECT count(*), sum(n) FROM npm.jsmany") == [[100, 4950]]
-    assert node.rows("SELECT count(*), sum(n) FROM npm.jsgzip") == [[100, 4950]]
+    assert any_node.rows("SELECT host, usage, n, note FROM npm.js") == [["a", 1.5, 3, 'a "b" c']]
+    assert any_node.rows("SELECT count(*), sum(n) FROM npm.jsmany") == [[100, 4950]]
+    assert any_node.rows("SELECT count(*), sum(n) FROM npm.jsgzip") == [[100, 4950]]
     assert "400" in calls.error("write_wrong")
     assert "401" in calls.error("write_unauthorised")

@@ -38,32 +38,6 @@ def test_snapshot_leaves_out_what_the_flush_mark_has_passed() -> None:
     assert buffer.oldest_sequence() == 5
 
 
-def test_rows_whose_files_are_elsewhere_stay_when_later_ones_are_flushed_here() -> None:
-    """Found by world_joins seed 1: the next flush of a new writer dropped rows that its predecessor had put into a file
-    which had not come yet, and queries were refused.
-    """
-    buffer = Buffer()
-    add(buffer, 1, batch(0, 3), 0.0)
-    buffer.note_mark(KEY, 1)
-    add(buffer, 2, batch(10, 2), 1.0)
-    sealed = buffer.seal(KEY)
-    assert (sealed.first, sealed.last) == (2, 2)
-    buffer.flushed(sealed)
-    assert buffer.floor("db", "cpu") == 0
-    assert times(buffer, 0) == [0, 1, 2, 10, 11]
-    assert buffer.kept() == [KEY]
-    assert not buffer.holds(KEY, 2)
-    assert list(buffer.lanes())[0].rows == 0
-
-
-def test_flushed_rows_go_when_nothing_older_is_kept() -> None:
-    buffer = Buffer()
-    add(buffer, 1, batch(0, 3), 0.0)
-    buffer.flushed(buffer.seal(KEY))
-    assert times(buffer, 0) == []
-    assert buffer.floor("db", "cpu") == 1
-
-
 def test_small_batches_are_merged_and_differing_columns_become_null() -> None:
     buffer = Buffer()
     for n in range(200):
@@ -123,3 +97,59 @@ def test_every_row_is_seen_exactly_once_at_every_moment(steps: list[str]) -> Non
         statistics = buffer.statistics()
         assert statistics.records_buffered == sequence - len(in_files)
         assert statistics.size_bytes == sum(b.nbytes for b in buffer.snapshot("db", "cpu", mark))
+
+
+def test_nobody_sees_and_no_flush_takes_what_lies_above_the_bounds() -> None:
+    buffer = Buffer()
+    for n in range(100):  # merged in the middle, so that the bounds lie inside a chunk
+        add(buffer, n + 1, batch(n, 1), 0.0)
+    buffer.visible = 40
+    assert times(buffer, 10) == list(range(10, 40))
+    (facts,) = buffer.lanes(through=40)
+    assert (facts.rows, facts.first) == (40, 1)
+    sealed = buffer.seal(KEY, 40)
+    assert (sealed.rows, sealed.last) == (40, 40)
+    (facts,) = buffer.lanes(through=40)
+    assert (facts.rows, facts.is_flushing) == (0, True)
+    buffer.forget(KEY, 40)
+    buffer.visible = 100
+    assert times(buffer, 40) == list(range(40, 100))
+    assert buffer.floor("db", "cpu") == 40
+
+
+def test_rows_that_are_in_files_elsewhere_are_kept_and_never_flushed_again() -> None:
+    buffer = Buffer()
+    for n in range(100):
+        add(buffer, n + 1, batch(n, 1), 0.0)
+    buffer.note_mark(KEY, 30)
+    assert times(buffer, 0) == list(range(100))
+    assert buffer.oldest_sequence() == 31
+    assert buffer.kept() == [KEY]
+    assert buffer.seal(KEY).first == 31
+    assert buffer.evict_kept(0) == [KEY]
+    assert (buffer.floor("db", "cpu"), buffer.kept()) == (30, [])
+    assert times(buffer, 30) == list(range(30, 100))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 200), st.lists(st.tuples(st.sampled_from("cnf"), st.integers(0, 220)), max_size=8))
+def test_cuts_marks_and_releases_fall_between_any_two_records(count: int, steps: list[tuple[str, int]]) -> None:
+    buffer, low, high = Buffer(), 0, count
+    for n in range(count):
+        add(buffer, n + 1, batch(n, 1 if n % 70 else 300), 0.0)
+    mark = 0
+    for step, at in steps:
+        if step == "c" and at > max(mark, low):
+            buffer.cut(at + 1)
+            high = min(high, at)
+        elif step == "n" and at <= high:
+            buffer.note_mark(KEY, at)
+            mark = max(mark, at)
+        elif step == "f" and at <= high:
+            buffer.forget(KEY, at)
+            low, mark = max(low, at), max(mark, at)
+    expected = [t for n in range(low, high) for t in range(n, n + (1 if n % 70 else 300))]
+    assert times(buffer, low) == expected
+    statistics = buffer.statistics()
+    assert statistics.records_buffered == len(expected)
+    assert buffer.oldest_sequence() == (max(low, mark) + 1 if high > max(low, mark) else None)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import trio
+import trio.testing
 
 from arc.catalog.commands import Command, DeclareColumns
 from arc.catalog.results import Result
@@ -197,6 +198,51 @@ async def test_row_not_yet_durable_everywhere_is_neither_visible_nor_acknowledge
         assert path.rows() == 5
         assert (await path.intake.write(write(values(5), key="k"))).rows == 5
         assert path.rows() == 5
+
+
+async def test_a_twin_that_was_logged_while_this_one_was_settled_is_no_answer_before_it_is_durable(
+    tmp_path: Path,
+) -> None:
+    """Its key is known from the log on, and a log alone is not durable everywhere."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.release = trio.Event()
+
+        def require_able(self) -> None:
+            pass
+
+        async def wait_durable(self, sequence: int) -> int:
+            await self.release.wait()
+            return sequence
+
+    slow, held = Slow(), trio.Event()
+    async with open_write_path(tmp_path, durability=slow) as path:
+        propose = path.proposer.propose
+
+        async def late(command: Command) -> Any:
+            if isinstance(command, DeclareColumns) and command.measurement == "mem":
+                await held.wait()
+            return await propose(command)
+
+        path.proposer.propose = late  # type: ignore[method-assign]
+        answered: list[int] = []
+
+        async def send(measurement: str) -> None:
+            answered.append((await path.intake.write(write(values(5, measurement=measurement), key="k"))).rows)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, "mem")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(send, "cpu")
+            while path.wal.next_sequence == 1:  # noqa: ASYNC110 (the log tells nobody)
+                await trio.sleep(0.001)
+            held.set()
+            await trio.sleep(0.05)
+            assert answered == []
+            slow.release.set()
+        assert answered == [5, 5]
+        assert (path.rows("cpu"), path.rows("mem")) == (5, 0)
 
 
 class BrokenDisk(SystemDisk):

@@ -15,7 +15,7 @@ from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.cluster.registrar import FileRegistrar
 from arc.ids import Epoch, NodeId
-from arc.ingest.buffer import EVERYTHING, Buffer
+from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.columns import Column, Decoded, Kind, Refused, Request
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import Flusher
@@ -24,6 +24,7 @@ from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.replay import replay
 from arc.ingest.requests import WriteRequest
+from arc.ingest.retirement import Retirement
 from arc.ingest.visibility import Visibility
 from arc.ports import Disk
 from arc.storage.config import WalConfig
@@ -91,6 +92,11 @@ def write(
     return WriteRequest(database="db", decoded=Request(tuple(batches), refused), idempotency_key=key, strict=strict)
 
 
+def nobody_else(evicted: list[Key]) -> None:
+    """Every file can be read here, so no rows are kept, and none have to go."""
+    assert evicted == []
+
+
 @asynccontextmanager
 async def open_write_path(
     root: Path,
@@ -129,6 +135,7 @@ async def open_write_path(
         history=History(),
         is_readable=lambda path: True,
     )
+    retirement = Retirement(buffer, lambda: fsm.catalog, lambda path: True, EVERYTHING)
     visibility = Visibility(buffer, wal.next_sequence - 1)
     intake = Intake(
         config=config,
@@ -161,6 +168,7 @@ async def open_write_path(
         admitted=lambda: intake.admitted_sequence,
         needed_from=lambda: EVERYTHING,
         stored=lambda path: None,
+        retire=lambda key: nobody_else(retirement.settle([key])),
         log=log,
     )
     async with trio.open_nursery() as nursery:

@@ -18,7 +18,7 @@ REVIEWED = {
     # arithmetic, or text that only looks like a path
     "log", "log10", "log2", "parse_dirname", "parse_dirpath", "parse_filename", "parse_path", "path_join",
     "json_extract_path", "json_extract_path_text", "pg_typeof", "pg_size_pretty", "uuid_extract_version",
-    "variant_to_parquet_variant",
+    "variant_to_parquet_variant", "map_type_id_to_pg_oid",
     # the time
     "current_date", "current_localtime", "current_localtimestamp", "get_current_time", "get_current_timestamp",
 }  # fmt: skip

@@ -115,3 +115,20 @@ def test_a_new_silent_voter_is_given_one_window() -> None:
     assert talk.core("n1").is_leader
     talk.do("time 0.2", "tick n1")
     assert not talk.core("n1").is_leader
+
+
+def test_a_leader_is_held_to_the_quorum_of_a_configuration_from_its_append_on() -> None:
+    """Q-01, 4.1, 6.2: even if it stood still until then, it does not go on by the quorum of the one before."""
+    talk = cluster(1)
+    talk.do("join n2", "time 5", "tick n1", "change n1 +n2 now", "drop n1->n2", "time 1.1", "tick n1")
+    assert not talk.core("n1").is_leader and not talk.flying()
+
+
+def test_a_silent_voter_that_was_let_go_is_not_counted_any_more() -> None:
+    """Q-01, M-09: the leader heard everybody who counts, so it stays."""
+    talk = cluster(2)
+    beat(talk)
+    talk.do("time 0.9", "change n1 -n2")
+    assert talk.core("n1").state.history.current.voters == (N1,)
+    talk.do("drop n1->n2", "time 0.2", "tick n1")
+    assert talk.core("n1").is_leader

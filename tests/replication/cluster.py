@@ -1,5 +1,5 @@
-"""Nodes that write and follow, without HTTP and without Raft: the duties of each on a disk in memory, one agreed list of
-commands, and links that lose whatever is on the way when they break.
+"""Nodes that write and follow, without HTTP and without Raft: the duties of each on a disk in memory, one agreed list
+of commands, and links that lose whatever is on the way when they break.
 
 Needs the ``autojump_clock`` fixture. A link delivers in order within a lane; the two lanes overtake each other. A
 killed node comes back on the disk it left.
@@ -8,7 +8,7 @@ killed node comes back on the disk it left.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -103,6 +103,13 @@ class Node:
                 found.update(batch.column("id").to_pylist())
         return found
 
+    def sees(self, rows: Iterable[int]) -> bool:
+        """Whether a query here would see exactly these, once; not while it would be refused."""
+        try:
+            return self.seen() == dict.fromkeys(rows, 1)
+        except Unavailable:
+            return False
+
     def logged(self) -> int:
         return self.duty.durable_sequence
 
@@ -173,6 +180,11 @@ class Cluster:
             )
         )
         return self.last
+
+    def reigns(self, name: str) -> bool:
+        """Whether this node holds the lease and has begun to."""
+        found = self[name].duty.statistics()
+        return found is not None and found.reign is not None
 
     def in_sync(self) -> set[str]:
         some = max(self.nodes.values(), key=lambda node: node.applied)
@@ -288,9 +300,9 @@ class Cluster:
         self.nodes[name] = Node(node.name, node.disk.copy(), node.role)
         self.spread()
 
-    def copy_files(self, a: str, b: str) -> None:
-        """Bring every file of one node to another."""
-        for path in self[a].disk.walk(DATA):
+    def copy_files(self, a: str, b: str, count: int | None = None) -> None:
+        """Bring every file of one node to another, or the first of them."""
+        for path in self[a].disk.walk(DATA)[:count]:
             self[b].disk.make_dirs(path.rsplit("/", 1)[0])
             self[b].disk.write_durable(path, self[a].disk.read(path))
 
@@ -327,7 +339,7 @@ async def open_cluster(
 async def until(fact: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait, in virtual time, until something is true."""
     with trio.fail_after(seconds):
-        while not fact():
+        while not fact():  # noqa: ASYNC110 (a fact about other tasks' state; time is virtual)
             await trio.sleep(0.01)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -11,7 +14,9 @@ from trio.testing import MockClock
 
 from arc.errors import ArcError, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
-from tests.replication.cluster import Cluster, open_cluster, until
+from arc.ingest.requests import WriteRequest
+from arc.ports import BLOCK_BYTES
+from tests.replication.cluster import WAL, Cluster, open_cluster, request, until
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +26,12 @@ def clock(autojump_clock: MockClock) -> MockClock:
 
 
 def everywhere(cluster: Cluster, rows: range | list[int]) -> bool:
-    return all(node.seen() == dict.fromkeys(rows, 1) for node in cluster.nodes.values() if node.is_alive)
+    return all(node.sees(rows) for node in cluster.nodes.values() if node.is_alive)
 
 
 async def takes_over(cluster: Cluster, name: str) -> None:
     assert cluster.assign(name).ok
-    await until(lambda: cluster[name].duty.closed_because is None)
+    await until(lambda: cluster.reigns(name))
 
 
 async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_asking_anybody() -> None:
@@ -45,7 +50,7 @@ async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_askin
 async def test_what_a_deposed_holder_logged_alone_is_cut_from_its_log_its_buffer_and_its_keys() -> None:
     """P-16: it goes on taking writes for a while, and none of them is acknowledged."""
     async with open_cluster() as cluster:
-        await cluster["n1"].write([0])
+        await cluster["n1"].write([0, 1], two=True)
         cluster.cut_off("n1")
         outcomes: list[str] = []
 
@@ -59,20 +64,20 @@ async def test_what_a_deposed_holder_logged_alone_is_cut_from_its_log_its_buffer
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write, 100)
             nursery.start_soon(write, 200)
-            await until(lambda: cluster["n1"].logged() == 5)
+            await until(lambda: cluster["n1"].logged() == 6)
             await takes_over(cluster, "n2")
-            await cluster["n2"].write([1])
+            await cluster["n2"].write([2])
             assert outcomes == []
             cluster.heal("n1")
         assert outcomes == ["unknown", "unknown"]
         await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
-        await until(lambda: everywhere(cluster, [0, 1]))
-        assert cluster["n1"].logged() == 2
+        await until(lambda: everywhere(cluster, [0, 1, 2]))
+        assert cluster["n1"].logged() == 3
         assert cluster["n1"].buffer.statistics().records_cut_total == 4
         await takes_over(cluster, "n1")
         # The key of a write that was cut is forgotten: its retry is stored.
         await cluster["n1"].write([100, 101], key="k100", two=True)
-        await until(lambda: everywhere(cluster, [0, 1, 100, 101]))
+        await until(lambda: everywhere(cluster, [0, 1, 2, 100, 101]))
 
 
 async def test_the_cut_survives_a_restart_of_the_deposed_holder() -> None:
@@ -154,7 +159,8 @@ async def test_a_new_holder_flushes_what_is_above_the_marks_and_nothing_twice() 
             await cluster["n1"].write([number])
         await cluster.kill("n1")
         await takes_over(cluster, "n2")
-        assert cluster["n2"].seen() == dict.fromkeys(range(20), 1), "the files are on n1 only"
+        # The files are on n1 only: the rows that they hold are still answered from the buffer.
+        await until(lambda: cluster["n2"].seen() == dict.fromkeys(range(20), 1))
         await cluster["n2"].duty.flush_all()
         assert cluster["n2"].seen() == dict.fromkeys(range(20), 1)
         assert sum(file.rows for file in cluster["n2"].catalog.all_files()) == 20
@@ -202,6 +208,45 @@ async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwh
         assert cluster["n2"].duty.closed_because is None, "a hand-over that was given up takes writes again"
 
 
+async def test_a_hand_over_ends_when_the_lease_goes_elsewhere() -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.cut("n1", "n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n3"})
+        async with trio.open_nursery() as nursery:
+
+            async def hand_over() -> None:
+                with pytest.raises(Unavailable, match="elsewhere"):
+                    await cluster["n1"].duty.hand_over(NodeId("n2"))
+
+            nursery.start_soon(hand_over)
+            await until(lambda: cluster["n1"].duty.closed_because is not None)
+            await takes_over(cluster, "n3")
+
+
+async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower() -> None:
+    async with open_cluster() as cluster:
+        for number in range(5):
+            await cluster["n1"].write([number])
+        await cluster["n2"].duty.finish()
+        await cluster.kill("n2")
+        await cluster["n1"].write([5])
+        cluster["n1"].duty.close("the node is stopping")
+        with pytest.raises(Unavailable, match="stopping"):
+            await cluster["n1"].write([99])
+        await cluster["n1"].duty.finish()
+        assert sum(file.rows for file in cluster["n1"].catalog.all_files()) == 6
+        await cluster.kill("n1")
+        cluster.copy_files("n1", "n3")
+        cluster.copy_files("n1", "n2")
+        await takes_over(cluster, "n3")
+        await cluster.start("n1")
+        await cluster.start("n2")
+        await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
+        await cluster["n3"].write([6])
+        await until(lambda: everywhere(cluster, range(7)))
+
+
 async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging() -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
@@ -225,34 +270,34 @@ async def test_only_an_operator_promotes_a_node_that_is_not_in_sync() -> None:
         await cluster.kill("n2")
         assert cluster.assign("n3").code == "not_in_sync"
         assert cluster.assign("n3", accepts_data_loss=True).ok
-        await until(lambda: cluster["n3"].duty.closed_because is None)
+        await until(lambda: cluster.reigns("n3"))
         await cluster.start("n1")
         await cluster.start("n2")
+        cluster.join("n1", "n3")
         await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
         await cluster["n3"].write([2])
         await until(lambda: everywhere(cluster, [0, 2]))
 
 
 async def _ignore(cluster: Cluster, name: str, ids: list[int], key: str | None = None) -> None:
-    try:
+    with suppress(ArcError):
         await cluster[name].write(ids, key=key)
-    except ArcError:
-        pass
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ARC_REPLICATION_SEEDS", "2"))))
 async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int) -> None:
     """Kills, cuts, silent losses, failovers to members of the set, flushes and late files, in a drawn order."""
     chance = random.Random(seed)
     acknowledged: set[int] = set()
     sent: set[int] = set()
     keyed: dict[str, list[int]] = {}
-    async with open_cluster() as cluster:
+    small = replace(WAL, max_bytes=8 * BLOCK_BYTES, follower_window_bytes=16 << 10)
+    async with open_cluster(wal=small if seed % 2 else WAL) as cluster:
         names = list(cluster.nodes)
 
         async def client(first: int) -> None:
             number = first
-            while number < first + 400:
+            while number < first + 90:
                 ids, key = [number, number + 1, number + 2], f"k{number}" if chance.random() < 0.7 else None
                 number += 3
                 sent.update(ids)
@@ -276,7 +321,7 @@ async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int
                 await trio.sleep(chance.uniform(0, 0.1))
 
         async def nemesis() -> None:
-            for _ in range(40):
+            for _ in range(12):
                 await trio.sleep(chance.uniform(0.05, 0.8))
                 one, other = chance.sample(names, 2)
                 match chance.randrange(8):
@@ -312,10 +357,6 @@ async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int
             nursery.start_soon(client, 10_000)
             nursery.start_soon(nemesis)
         await until(lambda: cluster.in_sync() == set(names))
-        for one in names:
-            for other in names:
-                if one != other:
-                    cluster.copy_files(one, other)
         holder = next(node for node in cluster.nodes.values() if node.duty.closed_because is None)
         for key, ids in sorted(keyed.items()):
             await holder.duty.write(_request(ids, key))
@@ -324,15 +365,25 @@ async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int
         sent.add(99_999)
         end = holder.logged()
         await until(lambda: all(node.duty.admitted_sequence == end for node in cluster.nodes.values()))
+
+        def can_all_be_asked() -> bool:
+            """A small log is flushed at any time: files come all the time, too."""
+            for one in names:
+                for other in names:
+                    if one != other:
+                        cluster.copy_files(one, other)
+            with suppress(Unavailable):
+                return all(node.seen() for node in cluster.nodes.values())
+            return False
+
+        await until(can_all_be_asked)
         for node in cluster.nodes.values():
             seen: Counter[int] = node.seen()
             assert not acknowledged - seen.keys(), f"{node.name} lost {sorted(acknowledged - seen.keys())[:10]}"
             assert not {row: count for row, count in seen.items() if count > 1}, node.name
             assert not seen.keys() - sent, node.name
-        assert len(acknowledged) > 100
+        assert len(acknowledged) > 50
 
 
-def _request(ids: list[int], key: str | None):  # type: ignore[no-untyped-def]
-    from tests.replication.cluster import request
-
+def _request(ids: list[int], key: str | None) -> WriteRequest:
     return request(ids, key=key, two=True)

@@ -290,3 +290,16 @@ def test_damage_beyond_what_the_others_can_make_good_is_spared() -> None:
     world.run()
     assert world.probes["rot_spared_by_atlas"] == 1
     assert sum(host.disk.damages for host in world.hosts.values()) == 1
+
+
+def test_a_change_that_its_leader_has_not_taken_in_yet_counts_for_what_may_be_lost() -> None:
+    """Swarm seed 523324: a frozen leader was asked to go on with n1 and n3 alone, and before it woke n3 was wiped."""
+    faults = (
+        Fault(1.4, "freeze", ("leader",), 0.8),
+        Fault(2.0, "change", ("remove", "n2", "voter", "n3")),
+        Fault(2.0, "wipe", ("n3",), 0.001),
+    )
+    world = Cores(Plan(scenario="swarm", seed=2, size=3, seconds=3.0, clients=1, faults=faults))
+    world.run()
+    assert world.leader is not None and world.probes["wipe_spared_by_atlas"] == 1
+    assert sorted(peer.name for peer in world.leader.state.history.current.voters) == ["n1", "n3"]

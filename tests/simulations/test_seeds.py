@@ -62,6 +62,24 @@ ONCE_RED = (
         512_725,
         "E-22 did not count an order to campaign, obeyed at once in a newer term, as the word of the leader it was",
     ),
+    (
+        "swarm",
+        523_324,
+        "a change on its way to a frozen leader was not counted when a disk was wiped, and was one too many",
+    ),
+    (
+        "swarm",
+        529_068,
+        "a sole voter took another one in, stood still, and led on by the quorum that it had been itself",
+    ),
+    (
+        "swarm",
+        611_217,
+        "a leader with nothing to do did not see that its clock was set back, and no bound on clocks held",
+    ),
+    ("swarm", 613_271, "V-01 was too short for a log that is brought over entry by entry"),
+    ("swarm", 615_233, "a probe asked for the majority of nobody: the newcomer had lost its first configuration"),
+    ("swarm", 616_099, "a disk had room again before its paused node was told that it was full, and nobody told it so"),
 )
 
 

@@ -230,7 +230,7 @@ async def test_over_tls_the_name_that_was_dialled_is_checked(name: str) -> None:
             nursery.start_soon(server.talk, trio.SSLStream(far, theirs, server_side=True))
             return near
 
-        client = HttpClient(over_tls(connect, ours), ManualClock())
+        client = HttpClient(over_tls(connect, lambda: ours), ManualClock())
         if name == "a":
             assert (await ask(client))[1] == b"secret"
         else:

@@ -1,0 +1,103 @@
+"""The rows and files of a node: the write path, what is followed from elsewhere, the files, the query path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from arc.cluster.consensus import Consensus
+from arc.duties import WriterDuty
+from arc.ingest.buffer import Buffer
+from arc.ingest.formats import Formats
+from arc.node.ground import Ground
+from arc.query.engine import Engine
+from arc.query.service import QueryService
+from arc.query.snapshot import SnapshotTaker
+from arc.replication.crossing import Replication
+from arc.replication.fetch import FileServer
+from arc.replication.puller import Puller
+from arc.storage.keeper import DATA, FileKeeper
+from arc.wire.channels import Channel
+
+
+class Rows:
+    """The parts. ``puller`` is None where no files are brought from elsewhere."""
+
+    def __init__(self, ground: Ground, consensus: Consensus) -> None:
+        self._transport = consensus.transport
+        config, ports, log, node = ground.config, ground.ports, ground.log, ground.node
+        self.keeper = FileKeeper(ports.disk, ports.workers, ports.clock, config.storage)
+        self.buffer = Buffer()
+        self.replication = Replication()
+        self.writer = WriterDuty(
+            ingest=config.ingest,
+            wal=config.wal,
+            storage=config.storage,
+            ports=ports,
+            node=node,
+            catalog=lambda: ground.fsm.catalog,
+            feed=ground.feed,
+            propose=consensus.proposals,
+            buffer=self.buffer,
+            replication=self.replication,
+            post=None if self._transport is None else self._post_rows,
+            is_readable=self.keeper.is_here,
+            stored=self.keeper.came,
+            leader_heard=consensus.raft.silent_seconds,
+            log=log,
+        )
+        self.engine = Engine(
+            config.query,
+            roots=[ports.disk.native_path(DATA)],
+            native_path=lambda path: ports.disk.native_path(f"{DATA}/{path}"),
+        )
+        self.queries = QueryService(
+            config=config.query,
+            engine=self.engine,
+            take_snapshot=SnapshotTaker(
+                lambda: ground.fsm.catalog,
+                self.buffer.snapshot,
+                self.keeper,
+                coverage=self.buffer,
+                is_readable=self.keeper.is_here,
+            ),
+            ports=ports,
+        )
+        self.formats = Formats()
+        self.file_server = FileServer(ports.disk, ports.workers, lambda: ground.fsm.catalog)
+        able = ground.role.capabilities
+        self.puller: Puller | None = None
+        if consensus.calls is not None and (able.can_query or able.can_ingest):
+            self.puller = Puller(
+                me=node,
+                ask=consensus.calls.call,
+                others=self.reachable,
+                catalog=lambda: ground.fsm.catalog,
+                files=self.keeper,
+                disk=ports.disk,
+                workers=ports.workers,
+                clock=ports.clock,
+                rng=ports.rng,
+                log=log,
+            )
+
+    def __repr__(self) -> str:
+        return f"<Rows {self.writer!r} {self.puller!r}>"
+
+    def catch_up(self) -> Mapping[str, object] | None:
+        """How far this node is with files that it lacks; None where it fetches none."""
+        if self.puller is None:
+            return None
+        found = self.puller.statistics()
+        return {
+            "pulled": found.pulled_files_total,
+            "failed": found.failed_attempts_total,
+            "missing": found.missing_files,
+            "inflight_count": found.under_way,
+        }
+
+    def reachable(self) -> Sequence[str]:
+        """Nodes that this one has a session with, by name."""
+        return sorted(self._transport.sessions()) if self._transport is not None else ()
+
+    def _post_rows(self, name: str, payload: bytes, *, is_bulk: bool) -> bool:
+        return self._transport is not None and self._transport.post(name, Channel.WAL, payload, is_bulk=is_bulk)

@@ -1,0 +1,105 @@
+"""Everything a node counts, as one tree: metrics, status pages and gates read the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arc.api.forward import ForwardStatistics
+from arc.catalog.cells import FileStats
+from arc.cluster.admission import AdmissionStatistics
+from arc.cluster.autopilot import AutopilotStatistics
+from arc.cluster.calls import CallsStatistics
+from arc.cluster.failover_managers import (
+    FailoverStatistics,
+)
+from arc.cluster.feed import FeedStatistics
+from arc.cluster.health import HealthStatistics
+from arc.cluster.heartbeat import HeartbeatStatistics
+from arc.cluster.proposals import ProposalsStatistics
+from arc.cluster.registrar import RegistrarStatistics
+from arc.cluster.registry import RegistryStatistics
+from arc.cluster.transport import TransportStatistics
+from arc.duties import ReplicationStatistics
+from arc.ingest.buffer import BufferStatistics
+from arc.ingest.flush import FlushStatistics
+from arc.ingest.intake import IntakeStatistics
+from arc.ingest.memory import MemoryStatistics
+from arc.query.registry import QueryStatistics
+from arc.replication.keeper import InSyncStatistics
+from arc.replication.puller import PullerStatistics
+from arc.replication.sender import SenderStatistics
+from arc.storage.keeper import KeeperStatistics
+from arc.storage.wal.log import WalStatistics
+from arc.telemetry import LogStatistics
+
+if TYPE_CHECKING:
+    from arc.node.house import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatistics:
+    """Everything this node counts. Parts that are not open, or that a node alone has none of, are absent."""
+
+    ingest: IntakeStatistics | None
+    buffer: BufferStatistics | None
+    memory: MemoryStatistics | None
+    wal: WalStatistics | None
+    flush: FlushStatistics | None
+    registrar: RegistrarStatistics | None
+    replication: ReplicationStatistics | None
+    sender: SenderStatistics | None
+    in_sync: InSyncStatistics | None
+    files: PullerStatistics | None
+    query: QueryStatistics
+    catalog: ProposalsStatistics
+    peers: TransportStatistics | None
+    calls: CallsStatistics | None
+    nodes: RegistryStatistics
+    health: HealthStatistics
+    heartbeats: HeartbeatStatistics | None
+    writer_failover: FailoverStatistics
+    compactor_failover: FailoverStatistics
+    admission: AdmissionStatistics | None
+    autopilot: AutopilotStatistics | None
+    forwarding: ForwardStatistics | None
+    feed: FeedStatistics
+    manifest: FileStats
+    storage: KeeperStatistics
+    log: LogStatistics
+
+
+def collect(house: House) -> NodeStatistics:
+    """As of now."""
+    rows, near = house.rows, house.near
+    path = rows.writer.statistics()
+    reign = path.reign if path is not None else None
+    transport, calls = house.consensus.transport, house.consensus.calls
+    return NodeStatistics(
+        ingest=reign.ingest if reign is not None else None,
+        buffer=path.buffer if path is not None else None,
+        memory=path.memory if path is not None else None,
+        wal=path.wal if path is not None else None,
+        flush=reign.flush if reign is not None else None,
+        registrar=reign.registrar if reign is not None else None,
+        replication=path.replication if path is not None else None,
+        sender=reign.sender if reign is not None else None,
+        in_sync=reign.in_sync if reign is not None else None,
+        files=rows.puller.statistics() if rows.puller is not None else None,
+        query=rows.queries.statistics(),
+        catalog=house.consensus.proposals.statistics(),
+        peers=transport.statistics() if transport is not None else None,
+        calls=calls.statistics() if calls is not None else None,
+        nodes=near.registry.statistics(),
+        health=near.checker.statistics(),
+        heartbeats=near.heartbeats.statistics() if near.heartbeats is not None else None,
+        writer_failover=house.writer_failover.statistics(),
+        compactor_failover=house.compactor_failover.statistics(),
+        admission=near.admission.statistics() if near.admission is not None else None,
+        autopilot=near.autopilot.statistics() if near.autopilot is not None else None,
+        forwarding=house.forwarder.statistics() if house.forwarder is not None else None,
+        feed=house.ground.feed.statistics(),
+        manifest=house.ground.fsm.catalog.totals(),
+        storage=rows.keeper.statistics(),
+        log=house.ground.log.statistics(),
+    )
