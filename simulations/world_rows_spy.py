@@ -64,7 +64,7 @@ def watching_rows(
     watch: RowsWatch, who: Callable[[], str], *also: ConfirmWatch, fail: Callable[[Violation], None]
 ) -> Iterator[None]:
     """Tell ``watch``, and of confirmed writes ``also`` these, until the block ends; ``who`` names the process of the
-    current task. ``fail`` is told what is wrong with a confirmed write: raised, it would be an error of that request.
+    current task. ``fail`` is told what is wrong: raised, it would be an error of the request that is under way.
     """
     owners: dict[Journal, str] = {}
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def watching_rows(
         for name in ("cut", "restart"):
             stack.enter_context(wrapped(Journal, name, _changing(watch, owners)))
         stack.enter_context(wrapped(Journal, "release", _releasing(watch, owners)))
-        stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who)))
+        stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who, fail)))
         stack.enter_context(wrapped(Intake, "write", _writing((watch, *also), who, fail)))
         yield
 
@@ -144,13 +144,18 @@ def _releasing(watch: RowsWatch, owners: dict[Journal, str]) -> Callable[[Method
     return wrap
 
 
-def _advancing(watch: RowsWatch, who: Callable[[], str]) -> Callable[[Method], Method]:
+def _advancing(
+    watch: RowsWatch, who: Callable[[], str], fail: Callable[[Violation], None]
+) -> Callable[[Method], Method]:
     def wrap(method: Method) -> Method:
         @wraps(method)
         def wrapper(self: Watermark) -> bool:
             has_moved: bool = method(self)
             if has_moved:
-                watch.counted(who(), self.high)
+                try:
+                    watch.counted(who(), self.high)
+                except Violation as violation:
+                    fail(violation)
             return has_moved
 
         return wrapper

@@ -50,29 +50,20 @@ def acknowledge_before_the_disk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Receiver, "receive", early)
 
 
-def cut_nothing(patch: pytest.MonkeyPatch) -> None:
-    """K-W4: a follower keeps what its log has beyond the holder's and says that it is the same."""
-
-    async def kept(self: Receiver, first: int) -> None:
-        self._log.history.cut(first)
-
-    patch.setattr(Receiver, "_cut", kept)
-
-
 def take_in_who_lags(patch: pytest.MonkeyPatch) -> None:
-    """K-W5: whoever is connected is in sync."""
+    """K-W4: whoever is connected is in sync."""
     module: Any = keeper
     decide = module.decide
 
     def early(members: Any, me: str, heard: Any, **known: Any) -> Any:
-        full = {name: replace(each, durable=max(each.durable, known["log_end"])) for name, each in heard.items()}
+        full = {name: replace(each, durable=max(each.durable, known["high"])) for name, each in heard.items()}
         return decide(members, me, full, **known)
 
     patch.setattr(module, "decide", early)
 
 
 def forget_keys_of_others(patch: pytest.MonkeyPatch) -> None:
-    """K-W6: who takes over does not know the keys of the writes it followed."""
+    """K-W5: who takes over does not know the keys of the writes it followed."""
     add = Mirror.add
 
     def without(self: Mirror, records: Any) -> None:
@@ -84,7 +75,7 @@ def forget_keys_of_others(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_files_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
-    """K-W7: the catalog does not ask whose epoch a file is of."""
+    """K-W6: the catalog does not ask whose epoch a file is of."""
     patch.setattr(leases, "require_epoch", lambda leases, lease, epoch: None)
     register = FileRegistrar.register
 
@@ -102,7 +93,6 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[st
     (confirm_what_is_only_here, "world_writer_loss", {"D-01"}, {}),
     (count_only_the_holder, "world_writer_loss", {"D-03"}, {}),
     (acknowledge_before_the_disk, "world_writer_loss", {"D-03"}, {}),
-    (cut_nothing, "world_paused_primary", {"D-02", "D-03", "W-07"}, {}),
     (take_in_who_lags, "world_joins", {"D-04"}, {}),
     (forget_keys_of_others, "world_writer_loss", {"W-02"}, BUSY),
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
