@@ -146,8 +146,8 @@ class World:
             with (
                 self._scope,
                 small_logs(plan.log),
-                watching(self.ghost, who, self.leases),
-                watching_rows(self.rows, who, self.leases),
+                watching(self.ghost, who, self.leases, self.rows),
+                watching_rows(self.rows, who, self.leases, fail=self.fail),
             ):
                 async with trio.open_nursery() as self._nursery:
                     await self._story()

@@ -15,6 +15,7 @@ from arc.ingest.intake import Intake
 from arc.journal import Journal
 from arc.replication.watermark import Watermark
 from arc.storage.wal.keys import FOLDER
+from simulations.checkers.violation import Violation
 from simulations.world_spy import wrapped
 
 
@@ -59,9 +60,11 @@ class ConfirmWatch(Protocol):
 
 
 @contextmanager
-def watching_rows(watch: RowsWatch, who: Callable[[], str], *also: ConfirmWatch) -> Iterator[None]:
+def watching_rows(
+    watch: RowsWatch, who: Callable[[], str], *also: ConfirmWatch, fail: Callable[[Violation], None]
+) -> Iterator[None]:
     """Tell ``watch``, and of confirmed writes ``also`` these, until the block ends; ``who`` names the process of the
-    current task.
+    current task. ``fail`` is told what is wrong: raised, it would be an error of the request that is under way.
     """
     owners: dict[Journal, str] = {}
     with ExitStack() as stack:
@@ -70,8 +73,8 @@ def watching_rows(watch: RowsWatch, who: Callable[[], str], *also: ConfirmWatch)
         for name in ("cut", "restart"):
             stack.enter_context(wrapped(Journal, name, _changing(watch, owners)))
         stack.enter_context(wrapped(Journal, "release", _releasing(watch, owners)))
-        stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who)))
-        stack.enter_context(wrapped(Intake, "write", _writing((watch, *also), who)))
+        stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who, fail)))
+        stack.enter_context(wrapped(Intake, "write", _writing((watch, *also), who, fail)))
         yield
 
 
@@ -141,13 +144,18 @@ def _releasing(watch: RowsWatch, owners: dict[Journal, str]) -> Callable[[Method
     return wrap
 
 
-def _advancing(watch: RowsWatch, who: Callable[[], str]) -> Callable[[Method], Method]:
+def _advancing(
+    watch: RowsWatch, who: Callable[[], str], fail: Callable[[Violation], None]
+) -> Callable[[Method], Method]:
     def wrap(method: Method) -> Method:
         @wraps(method)
         def wrapper(self: Watermark) -> bool:
             has_moved: bool = method(self)
             if has_moved:
-                watch.counted(who(), self.high)
+                try:
+                    watch.counted(who(), self.high)
+                except Violation as violation:
+                    fail(violation)
             return has_moved
 
         return wrapper
@@ -155,14 +163,19 @@ def _advancing(watch: RowsWatch, who: Callable[[], str]) -> Callable[[Method], M
     return wrap
 
 
-def _writing(watches: Sequence[ConfirmWatch], who: Callable[[], str]) -> Callable[[Method], Method]:
+def _writing(
+    watches: Sequence[ConfirmWatch], who: Callable[[], str], fail: Callable[[Violation], None]
+) -> Callable[[Method], Method]:
     def wrap(method: Method) -> Method:
         @wraps(method)
         async def wrapper(self: Intake, request: Any) -> Any:
             written = await method(self, request)
             if written.rows:
-                for watch in watches:
-                    watch.acknowledged(who(), self._epoch, written.position.sequence)
+                try:
+                    for watch in watches:
+                        watch.acknowledged(who(), self._epoch, written.position.sequence)
+                except Violation as violation:
+                    fail(violation)
             return written
 
         return wrapper

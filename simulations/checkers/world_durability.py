@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from arc.catalog.facts import Catalog
+from arc.raft.types import Entry
 from simulations.checkers.violation import Violation
 
 
@@ -39,6 +40,8 @@ class Rows:
         self._newest = newest
         self._disks: dict[str, Held] = {}
         self._wiped: dict[str, None] = {}
+        self._high: tuple[int, bytes] | None = None
+        self._members: frozenset[str] = frozenset()
         self.acknowledgements = 0
         self.watermarks = 0
 
@@ -75,12 +78,30 @@ class Rows:
     def counted(self, who: str, high: int) -> None:
         """D-03: no watermark passes a record that a member of the in-sync set lacks."""
         self.watermarks += 1
+        own = self._disks[_machine(who)].records.get(high)
+        if own is not None and (self._high is None or high > self._high[0]):
+            self._high = (high, own)
         self._require(who, high, "D-03", "the high watermark passed a record that is not durable in the in-sync set")
 
     def acknowledged(self, who: str, epoch: int, sequence: int) -> None:
         """D-01: what is confirmed is durable on every node that may take over."""
         self.acknowledgements += 1
         self._require(who, sequence, "D-01", "a write was confirmed that is not durable in the in-sync set")
+
+    def applied(self, who: str, entry: Entry, catalog: Catalog) -> None:
+        """D-04: whoever comes into the in-sync set holds all that the watermark has passed."""
+        if catalog is not self._newest() or catalog.in_sync is None:
+            return
+        members = frozenset(map(str, catalog.in_sync.members))
+        added, self._members = members - self._members, members
+        for name in sorted(added if self._high is not None else ()):
+            held = self._disks.get(name)
+            assert self._high is not None
+            if held is None or not held.has(*self._high):
+                raise Violation("D-04", "a node came into the in-sync set without every record", name, self._high[0])
+
+    def restored(self, who: str, catalog: Catalog) -> None:
+        """What somebody jumped over was applied before."""
 
     # ---- told by the world
 

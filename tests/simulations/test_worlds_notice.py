@@ -1,0 +1,113 @@
+"""Bugs planted where rows are replicated and leases move: each is caught by a checker of that layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from arc.catalog import leases
+from arc.cluster.registrar import FileRegistrar
+from arc.ingest.keys import IdempotencyKeys
+from arc.ingest.mirror import Mirror
+from arc.replication import keeper
+from arc.replication.durability import Durability
+from arc.replication.messages import Ack, Records, encode
+from arc.replication.receiver import Receiver
+from arc.replication.watermark import Watermark
+from simulations.runner import FAILED
+from simulations.scenarios.worlds import NAMED
+from simulations.world import run_world
+
+
+def confirm_what_is_only_here(patch: pytest.MonkeyPatch) -> None:
+    """K-W1: acknowledged with the holder's own disk, before the in-sync set has it."""
+    init = Durability.__init__
+
+    def local(self: Durability, *parts: Any, **more: Any) -> None:
+        init(self, *parts, **(more | {"level": "local"}))
+
+    patch.setattr(Durability, "__init__", local)
+
+
+def count_only_the_holder(patch: pytest.MonkeyPatch) -> None:
+    """K-W2: the watermark is the end of the holder's log."""
+    patch.setattr(Watermark, "counted", property(lambda self: frozenset({self._me})))
+
+
+def acknowledge_before_the_disk(patch: pytest.MonkeyPatch) -> None:
+    """K-W3: a follower says that it has what has just arrived."""
+    receive = Receiver.receive
+
+    def early(self: Receiver, peer: str, message: Any) -> None:
+        receive(self, peer, message)
+        if isinstance(message, Records) and message.records and message.session == self._session:
+            ack = Ack(epoch=self._epoch, session=self._session, durable=message.first + len(message.records) - 1)
+            self._post(self._holder, encode(ack), is_bulk=False)
+
+    patch.setattr(Receiver, "receive", early)
+
+
+def take_in_who_lags(patch: pytest.MonkeyPatch) -> None:
+    """K-W4: whoever is connected is in sync."""
+    module: Any = keeper
+    decide = module.decide
+
+    def early(members: Any, me: str, heard: Any, **known: Any) -> Any:
+        full = {name: replace(each, durable=max(each.durable, known["high"])) for name, each in heard.items()}
+        return decide(members, me, full, **known)
+
+    patch.setattr(module, "decide", early)
+
+
+def forget_keys_of_others(patch: pytest.MonkeyPatch) -> None:
+    """K-W5: who takes over does not know the keys of the writes it followed."""
+    add = Mirror.add
+
+    def without(self: Mirror, records: Any) -> None:
+        kept, self._keys = self._keys, IdempotencyKeys(1, 1_000_000)
+        add(self, records)
+        self._keys = kept
+
+    patch.setattr(Mirror, "add", without)
+
+
+def take_files_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
+    """K-W6: the catalog does not ask whose epoch a file is of."""
+    patch.setattr(leases, "require_epoch", lambda leases, lease, epoch: None)
+    register = FileRegistrar.register
+
+    async def of_the_one_before(self: FileRegistrar, files: Any, flushed: Any) -> None:
+        self._epoch = self._epoch - 1  # type: ignore[assignment]
+        await register(self, files, flushed)
+
+    patch.setattr(FileRegistrar, "register", of_the_one_before)
+
+
+BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
+"""Quick clients and slow disks, so that somebody is always in the middle of a write."""
+
+PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
+    (confirm_what_is_only_here, "world_writer_loss", {"D-01"}, {}),
+    (count_only_the_holder, "world_writer_loss", {"D-03"}, {}),
+    (acknowledge_before_the_disk, "world_writer_loss", {"D-03"}, {}),
+    (take_in_who_lags, "world_joins", {"D-04"}, {}),
+    (forget_keys_of_others, "world_writer_loss", {"W-02"}, BUSY),
+    (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
+]
+
+
+@pytest.mark.parametrize(("plant", "name", "killers", "more"), PLANTED, ids=[each[0].__name__ for each in PLANTED])
+def test_a_planted_bug_is_noticed(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+    killers: set[str],
+    more: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch)
+    outcome = run_world(replace(NAMED[name](1), **more))
+    assert outcome.verdict == FAILED
+    assert outcome.killer in killers, outcome.violation
