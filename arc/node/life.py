@@ -17,7 +17,7 @@ import trio
 
 from arc.api.server import forwarding_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
-from arc.catalog.commands import Command, FoundCluster
+from arc.catalog.commands import Command, ForgetNode, FoundCluster
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.roles import NodeState
 from arc.catalog.values import WRITER
@@ -249,7 +249,13 @@ def _first_words(house: House, first_token: list[str]) -> list[Command]:
     )
     if house.is_alone:
         return words
-    return [*announcements(catalog, house.near.description(), NodeState.JOINING), *words]
+    given_up: list[Command] = []
+    if not house.consensus.raft.others():
+        # Alone among nodes that are described: an operator gave the others up (``arc raft recover``). Nobody may take
+        # them in again but by asking to be, nor wait for them.
+        others = (record for _, record in sorted(catalog.nodes.items()) if record.name != house.node)
+        given_up = [ForgetNode(name=record.name, incarnation=record.incarnation) for record in others]
+    return [*announcements(catalog, house.near.description(), NodeState.JOINING), *words, *given_up]
 
 
 async def _stay_announced(house: House) -> None:

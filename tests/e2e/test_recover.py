@@ -26,11 +26,14 @@ def test_the_survivor_of_three_goes_on_alone_and_becomes_a_cluster_again(make_se
     assert json.loads(recovered.stdout)["voters"] == ["n1", "n2", "n3"]
 
     survivor.start()
-    assert nodes.voters("n1") == {"n1"}, "the others are described still, and count for nothing until they are removed"
+    assert nodes.voters("n1") == {"n1"}
     assert wait_for_answer(lambda: survivor.rows("SELECT usage FROM cpu")) == [[1.5]]
     assert create(survivor, "alone"), "its own voice is enough now"
 
-    arc(lambda: survivor, "raft", "remove", "n2", "--json")
+    survivor.write("cpu,host=a usage=2.5 1700000001000000000")
+    members = survivor.http.get("/api/v1/raft/status").json()["members"]
+    assert [member["name"] for member in members] == ["n1"], "nobody waits for the others or takes them in again"
+
     replacement.data_dir = replacement.folder / "another disk"
     replacement.start(wait=False)
     wait_for(lambda: greets(replacement))
