@@ -152,7 +152,7 @@ def commit_what_one_node_has(patch: pytest.MonkeyPatch) -> None:
 
 
 PLANTED = [
-    (acknowledge_before_the_write, LONE, {"W-01", "W-07"}),
+    (acknowledge_before_the_write, LONE, {"D-02", "W-01", "W-07"}),
     (move_the_flush_mark_too_far, LONE, {"W-01", "W-07"}),
     (release_the_log_too_early, LONE, {"W-01"}),
     (register_files_without_their_mark, LONE, {"W-02", "W-07"}),
