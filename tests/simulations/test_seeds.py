@@ -76,6 +76,7 @@ ONCE_RED = (
     ("swarm", 613_271, "V-01 was too short for a log that is brought over entry by entry"),
     ("swarm", 615_233, "a probe asked for the majority of nobody: the newcomer had lost its first configuration"),
     ("swarm", 616_099, "a disk had room again before its paused node was told that it was full, and nobody told it so"),
+    ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
     ("world", 60_066, "a start whose disk failed ended with a second error beside the disk's"),
     ("world", 70_116, "a row of a request that its client had given up came between a query and count(*)"),
     ("world", 70_124, "at rest, a slow network cost the leader its quorum, and the entry of the next was under way"),
