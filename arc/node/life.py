@@ -156,6 +156,8 @@ async def _live(
 
     if not await _unless(stop, take_part):
         return
+    if house.near.autopilot is not None:
+        nursery.start_soon(house.near.autopilot.run)  # Not before this node has said whom it knows no more.
     state.starting = "the node is starting"
     _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
     if house.rows.puller is not None:
@@ -195,8 +197,7 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     if house.near.heartbeats is not None and house.near.joiner is not None:
         await nursery.start(house.near.heartbeats.run)
         nursery.start_soon(house.near.joiner.run)
-    if house.near.autopilot is not None and house.forwarder is not None:
-        nursery.start_soon(house.near.autopilot.run)
+    if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
         if (certificates := house.ground.forwarding) is not None:
             ports, log = house.ground.ports, house.ground.log.bind(component="forwarding")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
 
 from arc.catalog.commands import DescribeNode
+from arc.catalog.leases import may_hold
 from arc.catalog.values import WRITER
 from arc.cluster.admission import Admission
 from arc.cluster.autopilot import Autopilot
@@ -18,6 +20,7 @@ from arc.cluster.heartbeat import Heartbeats
 from arc.cluster.joining import Joiner
 from arc.cluster.leaving import Leaving
 from arc.cluster.registry import LocalNode, Registry
+from arc.errors import Conflict
 from arc.license import check_cores
 from arc.node.ground import Ground
 from arc.node.readiness import Readiness
@@ -25,6 +28,10 @@ from arc.node.rows import Rows
 from arc.node.vitals import Counts, Vitals
 from arc.replication.holdings import Holdings
 from arc.wire.channels import Channel
+
+LOOK_SECONDS = 0.5
+HEIRLESS_LOOKS = 2
+"""Whoever is about to be seen as healthy is waited for so long."""
 
 
 class Neighbourhood:
@@ -199,9 +206,20 @@ class Neighbourhood:
         check_cores(self._ground.licence, (), self._ground.node, cores)
 
     async def _wait_leases_gone(self) -> None:
-        with self._ground.feed.subscribe() as changes:
-            while any(lease.holder == self._ground.node for lease in self._ground.fsm.catalog.leases.values()):
-                await changes.receive()
+        """Return when this node holds no lease. Raises Conflict: nobody is left who could take one."""
+        me, feed = self._ground.node, self._ground.feed
+        with feed.subscribe() as changes:
+            for looks in itertools.count():
+                held = [lease.name for lease in feed.catalog.leases.values() if lease.holder == me]
+                if not held:
+                    return
+                others = [view for view in self.registry.healthy() if not view.is_local]
+                if looks >= HEIRLESS_LOOKS and not any(may_hold(lease, view.role) for lease in held for view in others):
+                    raise Conflict(
+                        f"nobody else can hold the lease of the {' and the '.join(held)}", code="leases_held"
+                    )
+                with trio.move_on_after(LOOK_SECONDS):
+                    await changes.receive()
 
     async def wait_sight(self) -> None:
         """Return when what is known of the nodes may have changed."""

@@ -156,6 +156,8 @@ def _finish(state: State) -> None:
         if is_news or leading.catch_up is not None or leading.change_request is not None:
             change.advance(state, leading)
             leading = state.leading
+            if leading is not None:  # What the configuration that was just appended needs, is there perhaps (4.1).
+                append.advance_commit(state, leading)
     if leading is not None:
         if leading.reads or leading.reads_early or state.asked:
             reads.advance(state, leading)

@@ -6,7 +6,7 @@ from arc.raft.config import Config
 from arc.raft.core import RaftCore
 from arc.raft.effects import Committed, NotLeader
 from arc.raft.events import Change, ChangeKind, ChangeMembers, Persisted, Receive, Tick
-from arc.raft.messages import Removed, Vote
+from arc.raft.messages import Append, Removed, Vote
 from arc.raft.types import Peer, bootstrap
 from tests.raft.resting import N1, N2, N3, N4, beat, cluster
 from tests.raft.talk import FixedRng, Talk
@@ -169,3 +169,16 @@ def test_messages_for_another_incarnation_are_dropped() -> None:
     talk = cluster()
     talk.step("n2", Receive(Vote(Peer("n2", 2), N3, 9, 9, 9, True)))
     assert talk.core("n2").term == 1 and talk.traced("misaddressed")
+
+
+def test_what_a_smaller_configuration_already_holds_is_committed_with_it() -> None:
+    """M-09, C-01, 4.1: at once, and not with whatever happens next (swarm seed 629591)."""
+    talk = cluster(4)
+    talk.do("change n1 -n3 -n4", "drop n1->n4", "deliver n1->n3", "propose n1 x", "persist n1")
+    joint = talk.core("n1").state.history.index
+    talk.do("deliver n1->n2", "deliver n1->n2", "persist n2", "persist n3", "deliver n2->n1", "deliver n2->n1")
+    assert talk.core("n1").state.commit < joint
+    talk.do("deliver n3->n1")
+    assert not talk.core("n1").state.history.current.is_joint
+    told = [each.commit for each in talk.flying() if isinstance(each, Append) and each.to == N2]
+    assert told == [joint + 1], "the first word of it"

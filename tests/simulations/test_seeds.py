@@ -80,6 +80,7 @@ ONCE_RED = (
     ("swarm", 613_271, "V-01 was too short for a log that is brought over entry by entry"),
     ("swarm", 615_233, "a probe asked for the majority of nobody: the newcomer had lost its first configuration"),
     ("swarm", 616_099, "a disk had room again before its paused node was told that it was full, and nobody told it so"),
+    ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
 )
 
 
