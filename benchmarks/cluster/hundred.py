@@ -163,9 +163,9 @@ class Crowd(World):
             await http.close()
         return answer.body.decode() if answer.status == 200 else ""
 
-    def _machine(self, number: int) -> Machine:
+    def _machine(self, number: int, *, is_stranger: bool = False) -> Machine:
         """Settings of the world, but these nodes find each other by their seeds."""
-        machine = super()._machine(number)
+        machine = super()._machine(number, is_stranger=is_stranger)
         config = machine.config
         cluster = replace(
             config.cluster,
