@@ -87,6 +87,10 @@ class Membership:
         check_address(address)
         async with self._changing:
             await self._begin()
+            status = self._raft.status()
+            mine = self._catalog().nodes.get(status.me.name)
+            if mine is not None and mine.address == address and not as_learner:
+                return status.me, status.configuration_index  # It leads by now; it would not let itself in.
             try:
                 peer = await self._greet(address)
             except Unavailable as error:

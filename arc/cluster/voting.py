@@ -118,17 +118,31 @@ def rule(status: Status, catalog: Catalog) -> str:
 
 
 def _drained(status: Status, catalog: Catalog, silence: Silence) -> Action | None:
-    """The leader is leaving: another voter leads, whoever asked for it and wherever."""
-
-    def is_leaving(peer: Peer) -> bool:
-        record = catalog.nodes.get(peer.name)
-        return record is not None and record.state == NodeState.LEAVING
-
-    if not is_leaving(status.me):
+    """The leader is leaving: another voter leads, whoever asked for it and wherever; one that is to stay a voter, or it
+    would hand over in its turn.
+    """
+    if not _is_leaving(status.me, catalog):
         return None
-    voters = status.configuration.voters
-    heirs = [peer for peer in voters if peer != status.me and silence.answers(peer) and not is_leaving(peer)]
+    heirs = _heirs(status, catalog, silence, _wanted(status, catalog, silence))
     return HandOver(heirs[0], f"{status.me.name} is leaving, and leads no more") if heirs else None
+
+
+def _heirs(status: Status, catalog: Catalog, silence: Silence, wanted: Iterable[Peer]) -> list[Peer]:
+    """Voters that answer, are to stay voters, are described as they are and not leaving themselves."""
+
+    def may_lead(peer: Peer) -> bool:
+        record = catalog.nodes.get(peer.name)
+        return record is not None and record.incarnation == peer.incarnation and record.state != NodeState.LEAVING
+
+    voters = status.configuration.voters
+    return [
+        peer for peer in wanted if peer != status.me and peer in voters and silence.answers(peer) and may_lead(peer)
+    ]
+
+
+def _is_leaving(peer: Peer, catalog: Catalog) -> bool:
+    record = catalog.nodes.get(peer.name)
+    return record is not None and record.state == NodeState.LEAVING
 
 
 def _strays(status: Status, catalog: Catalog, silence: Silence) -> Action | None:
@@ -182,7 +196,8 @@ def _voters(status: Status, catalog: Catalog, silence: Silence) -> Action | None
         + [f"{peer.name} is {'silent' if silence.is_dead(peer) else 'not'} to vote" for peer in going]
     ).replace("is silent to vote", "is silent and votes no more")
     if status.me in going:
-        heirs = [peer for peer in wanted if peer in current.voters and silence.answers(peer)]
+        able = [peer for peer in wanted if peer in current.voters and silence.answers(peer)]
+        heirs = _heirs(status, catalog, silence, wanted) or able
         if heirs:
             return HandOver(heirs[0], reason)
         going.remove(status.me)  # Nobody could lead yet: first of all somebody else votes.

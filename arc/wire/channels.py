@@ -57,9 +57,9 @@ RULES: Mapping[Channel, ChannelRule] = {
     Channel.CALL: ChannelRule(
         message_bytes_max=16 * MIB, urgent_messages_max=20_000, bulk_messages_max=1024, bulk_bytes_max=64 * MIB
     ),
-    # One is sent a few times a second, and an old one is worth nothing.
+    # A few a second, of some hundred bytes, and always urgent; an old one is worth nothing.
     Channel.HEARTBEAT: ChannelRule(
-        message_bytes_max=8 << 10, urgent_messages_max=16, bulk_messages_max=1, bulk_bytes_max=8 << 10
+        message_bytes_max=MIB, urgent_messages_max=64, bulk_messages_max=16, bulk_bytes_max=2 * MIB
     ),
     Channel.WAL: ChannelRule(
         message_bytes_max=64 * MIB, urgent_messages_max=4096, bulk_messages_max=1024, bulk_bytes_max=64 * MIB

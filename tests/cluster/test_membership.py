@@ -138,6 +138,13 @@ async def test_adding_a_member_again_only_tells_where_it_is() -> None:
     assert cluster.known["n2"] == "elsewhere:1"
 
 
+async def test_a_node_that_leads_by_now_is_not_asked_to_let_itself_in() -> None:
+    """World seed 70165: the operator's call was repeated at the node that it was about, which could not dial itself."""
+    cluster = FakeCluster(N1, N2)
+    assert await cluster.members.add("h1:1", as_learner=False) == (N1, 3)
+    assert cluster.done == ["read"]
+
+
 async def test_a_voter_is_not_made_a_learner_in_passing() -> None:
     cluster = FakeCluster(N1, N2)
     with pytest.raises(Conflict, match="votes already"):
