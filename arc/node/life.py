@@ -18,12 +18,13 @@ import trio
 from arc.api.server import forwarding_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.commands import Command, ForgetNode, FoundCluster
+from arc.catalog.events import NodeDescribed, NodeForgotten
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.roles import NodeState
 from arc.catalog.values import WRITER
 from arc.cluster.config import check_role, consensus_config
 from arc.cluster.consensus import running_consensus
-from arc.cluster.feed import Feed
+from arc.cluster.feed import Feed, Subscription
 from arc.cluster.identity import Identity
 from arc.cluster.identityfile import open_identity
 from arc.cluster.joining import announcements
@@ -276,7 +277,15 @@ async def _stay_announced(house: House) -> None:
                 except (Unavailable, OutcomeUnknown, Conflict) as error:
                     ground.log.info("announcement_repeated", reason=error.message)
             with trio.move_on_after(AGAIN_SECONDS):
-                await changes.receive()
+                await _nodes_changed(changes)
+
+
+async def _nodes_changed(changes: Subscription) -> None:
+    """Return when something known of the nodes has changed; the catalog may change thousands of times a second."""
+    while True:
+        change = await changes.receive()
+        if any(isinstance(event, NodeDescribed | NodeForgotten) for event in change.events):
+            return
 
 
 async def _unless(stop: trio.Event, wait: Callable[[], Awaitable[None]]) -> bool:

@@ -57,7 +57,7 @@ class Neighbourhood:
             holds=lambda: self.held_epoch() > 0,
             forwards=self._consensus.transport is not None,
         )
-        self.vitals = Vitals(self._counts, ports.clock, ports.workers)
+        self.vitals = Vitals(self._counts, lambda: ground.fsm.catalog.totals().bytes, ports.clock, ports.workers)
         transport = self._consensus.transport
         self.registry = Registry(
             feed=ground.feed,
@@ -189,7 +189,6 @@ class Neighbourhood:
         return Counts(
             rows_total=self._rows.buffer.statistics().records_written_total,
             queries_total=queries.started_total,
-            storage_bytes=self._ground.fsm.catalog.totals().bytes,
             active_queries=queries.running,
             applied_index=self._ground.fsm.catalog.index,
             durable_sequence=path.durable_sequence,

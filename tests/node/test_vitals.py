@@ -18,7 +18,7 @@ class Busy(InlineWorkers):
 
 def test_rates_are_over_the_last_window_and_stand_until_the_next() -> None:
     clock, workers, counts = ManualClock(), Busy(), Counts(rows_total=1_000, queries_total=4)
-    vitals = Vitals(lambda: counts, clock, workers)
+    vitals = Vitals(lambda: counts, lambda: 77, clock, workers)
     assert (vitals().ingest_rate, vitals().memory_usage) == (0.0, 25.0)
     clock.advance(2.0)
     workers.cpu_seconds = 7.0
@@ -33,16 +33,31 @@ def test_rates_are_over_the_last_window_and_stand_until_the_next() -> None:
 
 def test_places_and_reasons_are_those_of_now() -> None:
     counts = Counts(applied_index=7, durable_sequence=9, admitted_sequence=8, refuses_writes="no")
-    found = Vitals(lambda: counts, ManualClock(), Busy())()
+    found = Vitals(lambda: counts, lambda: 77, ManualClock(), Busy())()
     places = (found.applied_index, found.durable_sequence, found.admitted_sequence, found.refuses_writes)
     assert places == (7, 9, 8, "no")
 
 
 def test_a_writer_that_starts_again_has_no_negative_rate() -> None:
     clock, counts = ManualClock(), Counts(rows_total=100)
-    vitals = Vitals(lambda: counts, clock, Busy())
+    vitals = Vitals(lambda: counts, lambda: 77, clock, Busy())
     clock.advance(1.0)
     assert vitals().ingest_rate == 100.0
     counts = Counts(rows_total=0)
     clock.advance(1.0)
     assert vitals().ingest_rate == 0.0
+
+
+def test_what_costs_more_than_a_counter_is_looked_at_once_in_a_window() -> None:
+    """Every routed request asks for the numbers of this node."""
+    clock, asked = ManualClock(), []
+
+    def stored() -> int:
+        asked.append(clock.now())
+        return 77
+
+    vitals = Vitals(Counts, stored, clock, Busy())
+    clock.advance(1.0)
+    for _ in range(100):
+        assert vitals().storage_used == 77
+    assert len(asked) == 1
