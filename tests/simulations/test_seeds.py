@@ -81,6 +81,11 @@ ONCE_RED = (
     ("swarm", 615_233, "a probe asked for the majority of nobody: the newcomer had lost its first configuration"),
     ("swarm", 616_099, "a disk had room again before its paused node was told that it was full, and nobody told it so"),
     ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
+    (
+        "swarm",
+        710_000,
+        "the specification knew no step that commits a joint configuration, leaves it, and commits by the smaller",
+    ),
 )
 
 
