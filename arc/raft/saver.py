@@ -111,5 +111,8 @@ class Saver:
         self._post(SnapshotTaken(meta))
 
     def _knows_members(self) -> bool:
-        """Not so on a newcomer that got the log from its first entry, before the first change of members in it."""
-        return bool(self._state.history.at(self._lane.applied)[1].voters)
+        """Not so on a newcomer that got the log from its first entry, before the first change of members in it; nor
+        where the log is that of a foreign snapshot already and the machine, which a stop may have interrupted, not yet.
+        """
+        applied = self._lane.applied
+        return applied >= self._state.log.boundary_index and bool(self._state.history.at(applied)[1].voters)
