@@ -83,6 +83,11 @@ ONCE_RED = (
     ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
     (
         "swarm",
+        731_584,
+        "the same where the leader's first entry of its term commits the joint configuration of another",
+    ),
+    (
+        "swarm",
         710_000,
         "the specification knew no step that commits a joint configuration, leaves it, and commits by the smaller",
     ),
