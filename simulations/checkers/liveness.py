@@ -19,7 +19,7 @@ from simulations.chance import stream
 from simulations.checkers.violation import Violation
 from simulations.history import Operation
 from simulations.machine import READ, WRITE
-from simulations.workload import Client
+from simulations.workload import PROBER, Client
 
 if TYPE_CHECKING:
     from simulations.cores import Cores
@@ -30,9 +30,6 @@ TAKES_VOTERS = frozenset({"change", "rot", "wipe", "restore"})
 
 LATE_MAX = 40
 """Entries that may be applied at once, beyond the period of snapshots."""
-
-PROBER = 1000
-"""The client of this phase; numbers from here on are not stopped by the closing."""
 
 
 def second_phase(world: Cores) -> None:

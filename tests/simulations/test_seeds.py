@@ -83,6 +83,11 @@ ONCE_RED = (
     ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
     (
         "swarm",
+        737_282,
+        "the client of the end asked two spares, who know of no leader, twenty times and the only voter never",
+    ),
+    (
+        "swarm",
         731_584,
         "the same where the leader's first entry of its term commits the joint configuration of another",
     ),
