@@ -31,10 +31,22 @@ from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
 from arc.storage.keeper import KeeperStatistics
 from arc.storage.wal.log import WalStatistics
-from arc.telemetry import LogStatistics
+from arc.telemetry import Distribution, LogStatistics
 
 if TYPE_CHECKING:
     from arc.node.house import House
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftTimes:
+    """Of consensus, under its own names: ``arc_raft_…``. Its places and counters are `arc.api.cluster_metrics`'.
+
+    ``proposals_failed_total`` got no result on this node; ``fsync_duration_seconds`` is of its log, a group each.
+    """
+
+    proposals_failed_total: int
+    fsync_duration_seconds: Distribution
+    snapshot_duration_seconds: Distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +65,7 @@ class NodeStatistics:
     files: PullerStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
+    raft: RaftTimes
     peers: TransportStatistics | None
     calls: CallsStatistics | None
     nodes: RegistryStatistics
@@ -75,6 +88,7 @@ def collect(house: House) -> NodeStatistics:
     path = rows.writer.statistics()
     reign = path.reign if path is not None else None
     transport, calls = house.consensus.transport, house.consensus.calls
+    proposals, durations = house.consensus.proposals.statistics(), house.consensus.raft.durations()
     return NodeStatistics(
         ingest=reign.ingest if reign is not None else None,
         buffer=path.buffer if path is not None else None,
@@ -87,7 +101,12 @@ def collect(house: House) -> NodeStatistics:
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
         query=rows.queries.statistics(),
-        catalog=house.consensus.proposals.statistics(),
+        catalog=proposals,
+        raft=RaftTimes(
+            proposals_failed_total=proposals.failed_total,
+            fsync_duration_seconds=durations.write_seconds,
+            snapshot_duration_seconds=durations.snapshot_seconds,
+        ),
         peers=transport.statistics() if transport is not None else None,
         calls=calls.statistics() if calls is not None else None,
         nodes=near.registry.statistics(),
