@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arc.api.forward import ForwardStatistics
@@ -50,6 +51,13 @@ class RaftTimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverTimes:
+    """``arc_failover_duration_seconds``: see `cluster.failover_managers.LeaseManager.durations`."""
+
+    duration_seconds: Mapping[str, Distribution] = field(metadata={"label": "lease"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatistics:
     """Everything this node counts. Parts that are not open, or that a node alone has none of, are absent."""
 
@@ -73,6 +81,7 @@ class NodeStatistics:
     heartbeats: HeartbeatStatistics | None
     writer_failover: FailoverStatistics
     compactor_failover: FailoverStatistics
+    failover: FailoverTimes
     admission: AdmissionStatistics | None
     autopilot: AutopilotStatistics | None
     forwarding: ForwardStatistics | None
@@ -114,6 +123,9 @@ def collect(house: House) -> NodeStatistics:
         heartbeats=near.heartbeats.statistics() if near.heartbeats is not None else None,
         writer_failover=house.writer_failover.statistics(),
         compactor_failover=house.compactor_failover.statistics(),
+        failover=FailoverTimes(
+            duration_seconds={lease: manager.durations() for lease, manager in house.managers.items()}
+        ),
         admission=near.admission.statistics() if near.admission is not None else None,
         autopilot=near.autopilot.statistics() if near.autopilot is not None else None,
         forwarding=house.forwarder.statistics() if house.forwarder is not None else None,

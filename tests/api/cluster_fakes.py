@@ -110,6 +110,7 @@ class FakeCluster:
     seen: list[Seen] = field(default_factory=list)
     licence: Licence = Licence()
     asked: list[object] = field(default_factory=list)
+    catch_up: Mapping[str, object] | None = None
     error: ArcError | None = None
     world: ClusterWorld | None = None
 
@@ -124,7 +125,8 @@ class FakeCluster:
             history=catalog.history, in_sync=catalog.in_sync, lags={lag.name: lag for lag in self.followers},
             plans=self.plans,  # type: ignore[arg-type]
             licence=self.licence,  # type: ignore[arg-type]
-            behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, catch_up=None,
+            behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, 
+            catch_up=self.catch_up,
         )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:
