@@ -219,7 +219,7 @@ class House:
 
     def _dial(self) -> Connect:
         """How the HTTP ports of other nodes are reached: as clients reach this one."""
-        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.forwarding
+        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.certificates
         return connect if certificates is None else over_tls(connect, lambda: certificates.client)
 
     async def _leave(self) -> None:

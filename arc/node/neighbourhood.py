@@ -49,6 +49,8 @@ class Neighbourhood:
 
     def _build_sight(self) -> None:
         ground, ports, raft = self._ground, self._ground.ports, self._consensus.raft
+        found = {"http": ground.certificates, "peer": self._consensus.certificates}
+        self.certificates = {port: each for port, each in found.items() if each is not None}
         self.readiness = Readiness(
             self._rows.writer,
             ground.feed.wait_index,

@@ -30,6 +30,7 @@ from arc.query.registry import QueryStatistics
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
+from arc.security.tls import Certificates
 from arc.storage.keeper import KeeperStatistics
 from arc.storage.wal.log import WalStatistics
 from arc.telemetry import Distribution, LogStatistics
@@ -55,6 +56,16 @@ class FailoverTimes:
     """``arc_failover_duration_seconds``: see `cluster.failover_managers.LeaseManager.durations`."""
 
     duration_seconds: Mapping[str, Distribution] = field(metadata={"label": "lease"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsStatistics:
+    """``arc_tls_cert_expiry_seconds``: what is left of the certificates in use, below 0 when they are over. Nothing
+    where a port speaks no TLS.
+    """
+
+    cert_expiry_seconds: Mapping[str, float] = field(metadata={"label": "port"})
+    cert_reloads_total: Mapping[str, int] = field(metadata={"label": "port"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class NodeStatistics:
     feed: FeedStatistics
     manifest: FileStats
     storage: KeeperStatistics
+    tls: TlsStatistics
     log: LogStatistics
 
 
@@ -132,5 +144,14 @@ def collect(house: House) -> NodeStatistics:
         feed=house.ground.feed.statistics(),
         manifest=house.ground.fsm.catalog.totals(),
         storage=rows.keeper.statistics(),
+        tls=tls_statistics(near.certificates, house.ground.ports.clock.wall_us()),
         log=house.ground.log.statistics(),
+    )
+
+
+def tls_statistics(certificates: Mapping[str, Certificates], now_us: int) -> TlsStatistics:
+    """By port."""
+    return TlsStatistics(
+        cert_expiry_seconds={port: (each.expires_us - now_us) / 1e6 for port, each in certificates.items()},
+        cert_reloads_total={port: each.reloads_total for port, each in certificates.items()},
     )
