@@ -54,6 +54,8 @@ class ClusterNumbers:
     nodes: Mapping[str, Mapping[str, int]] = field(metadata={"label": "role,state"})
     peer_last_contact_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
     peer_catalog_lag_entries: Mapping[str, int] = field(metadata={"label": "peer"})
+    peer_clock_offset_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
+    disk_free_bytes: Mapping[str, int] = field(metadata={"label": "node"})
     lease_epoch: Mapping[str, int] = field(metadata={"label": "lease"})
     lease_held: Mapping[str, bool] = field(metadata={"label": "lease"})
     lease_held_seconds: Mapping[str, float] = field(metadata={"label": "lease"})
@@ -199,6 +201,10 @@ def cluster_numbers(outlook: Outlook) -> ClusterNumbers:
             view.name: view.heard_seconds_ago for view in others if view.heard_seconds_ago is not None
         },
         peer_catalog_lag_entries={name: lag for name, lag in lags if lag is not None},
+        peer_clock_offset_seconds={
+            view.name: view.clock_offset_seconds for view in others if view.clock_offset_seconds is not None
+        },
+        disk_free_bytes={view.name: view.stats.disk_free_bytes for view in outlook.nodes if view.stats.disk_free_bytes},
         lease_epoch={lease.name: lease.epoch for lease in held},
         lease_held={lease.name: lease.holder == outlook.me for lease in held},
         lease_held_seconds={

@@ -197,6 +197,8 @@ class Neighbourhood:
             admitted_sequence=path.admitted_sequence,
             refuses_writes=self.readiness.refuses_writes() or "",
             refuses_queries=self.readiness.refuses_queries() or "",
+            disk_free_bytes=path.disk_free_bytes,
+            certificate_expires_us=min((each.expires_us for each in self.certificates.values()), default=0),
         )
 
     def _address(self) -> str:

@@ -43,6 +43,7 @@ def view_of(peer: Peer, **changes: object) -> NodeView:
         writer_state=WriterState.PRIMARY if peer == N2 else WriterState.STANDBY,
         heard_seconds_ago=0.0 if peer == N1 else 0.2, last_heartbeat_us=START_US, last_healthy_us=START_US,
         stats=NodeStats(applied_index=90, durable_sequence=1000, admitted_sequence=990),
+        clock_offset_seconds=0.0 if peer == N1 else None,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
