@@ -22,6 +22,7 @@ from arc.cluster.leaving import Leaving
 from arc.cluster.registry import LocalNode, Registry
 from arc.errors import Conflict
 from arc.license import check_cores
+from arc.node.farewell import Farewells
 from arc.node.ground import Ground
 from arc.node.readiness import Readiness
 from arc.node.rows import Rows
@@ -104,6 +105,7 @@ class Neighbourhood:
         self.joiner: Joiner | None = None
         self.leaving: Leaving | None = None
         self.holdings: Holdings | None = None
+        self.farewells: Farewells | None = None
         self.autopilot: Autopilot | None = None
         if calls is None:
             return
@@ -145,6 +147,7 @@ class Neighbourhood:
         self.holdings = Holdings(
             ground.node, calls.call, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.keeper.is_here, log
         )
+        self.farewells = Farewells(self.holdings.only_here, calls.call)
         self.leaving = Leaving(
             identity,
             raft,

@@ -136,8 +136,8 @@ class FakeCluster:
     def health_checker(self) -> Mapping[str, object]:
         return CHECKER
 
-    async def remove(self, name: str) -> None:
-        await self._do("remove", name)
+    async def remove(self, name: str, *, force: bool) -> None:
+        await self._do("remove", name, *(["force"] if force else []))
 
     async def drain(self, name: str) -> None:
         await self._do("drain", name)

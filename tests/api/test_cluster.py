@@ -438,6 +438,7 @@ async def test_files_come_in_pages_by_path_each_exactly_once() -> None:
 
 ORDERS: list[tuple[str, str, object, object]] = [
     ("DELETE", "/nodes/n3", None, ("remove", "n3")),
+    ("DELETE", "/nodes/n3?force=true", None, ("remove", "n3", "force")),
     ("POST", "/compactor/assign", {"node_id": "n1"}, ("assign_compactor", "n1")),
     ("POST", "/writers/n2/demote", None, ("failover", "writer", None, "n2 was demoted (by admin)")),
     ("POST", "/voters/converge", {"dry_run": False, "allow_single_voter": True}, ("converge", False, True)),

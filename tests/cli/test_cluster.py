@@ -256,6 +256,15 @@ def test_an_order_is_one_request(
     assert (json.loads(asked.body) if asked.body else None) == body
 
 
+def test_a_node_that_would_take_files_along_is_removed_by_force_only(run: Run, node: FakeNode) -> None:
+    refused = {"error": "n3 lives, and 2 file(s) would go with it", "code": "files_held"}
+    node.script(Answer(status=409, document=refused), Answer(document=MOVED))
+    found = ask(run, node, "remove", "n3")
+    assert (found.exit_code, "`arc cluster leave` at that node" in found.stderr) == (1, True)
+    assert ask(run, node, "remove", "n3", "--force").exit_code == 0
+    assert [asked.query for asked in node.asked] == [{}, {"force": "true"}]
+
+
 @pytest.mark.parametrize("answer", [{"cluster_uuid": "0b5c", "cluster_name": "arc"}, {"cluster": {"uuid": "0b5c"}}])
 def test_a_founded_cluster_has_a_name_for_life(answer: dict[str, object], run: Run, node: FakeNode) -> None:
     node.script(Answer(document={"success": True, **answer}))
