@@ -226,7 +226,8 @@ def _replication(outlook: Outlook) -> ReplicationNumbers:
     return ReplicationNumbers(
         files_missing=missing if isinstance(missing, int) else None,
         lag_entries={name: lag for name, lag in lags if lag is not None},
-        lag_seconds={name: lag.seconds for name, lag in sorted(outlook.lags.items())},
+        # Of members only: who was removed is behind for ever, and nobody's concern.
+        lag_seconds={view.name: outlook.lags[view.name].seconds for view in outlook.nodes if view.name in outlook.lags},
     )
 
 

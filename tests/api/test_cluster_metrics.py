@@ -26,7 +26,7 @@ async def scrape(world: World) -> dict[Key, float]:
 
 async def test_a_scrape_tells_what_the_status_tells() -> None:
     world = ClusterWorld()
-    world.cluster.followers = [Lag("n3", 12, 1.5)]
+    world.cluster.followers = [Lag("n3", 12, 1.5), Lag("n9", 99, 9999.0)]
     found = await scrape(world)
     expected = {
         ("arc_raft_has_leader", ()): 1,
@@ -52,6 +52,7 @@ async def test_a_scrape_tells_what_the_status_tells() -> None:
         ("arc_build_info", (("version", "0.0.1"),)): 1,
     }
     assert {key: found.get(key) for key in expected} == expected
+    assert ("arc_replication_lag_seconds", (("peer", "n9"),)) not in found, "it is no member any more"
 
 
 async def test_files_that_are_still_to_come_are_a_number_where_any_are_fetched() -> None:
