@@ -104,6 +104,14 @@ async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_i
         assert cluster["n3"].seen() == {0: 1}
 
 
+async def test_a_node_of_every_role_knows_what_is_free_on_its_disk() -> None:
+    roles = {"n1": "writer", "r1": "reader", "c1": "compactor"}
+    async with open_cluster(roles) as cluster:
+        for number, node in enumerate(cluster.nodes.values()):
+            node.disk.free = 1000 << 20 * (number + 1)
+        await until(lambda: all(node.duty.disk_free_bytes == node.disk.free for node in cluster.nodes.values()))
+
+
 async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind() -> None:
     """What `rows_behind` and arc_replication_lag_seconds go by; it used to be 0 for everybody."""
 
