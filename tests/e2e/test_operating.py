@@ -106,3 +106,23 @@ def test_a_certificate_for_both_ports_is_told_of_once_for_each(cluster: Cluster)
     told = Counter(event["port"] for event in logs if event["message"] == "certificate_expires")
     # While it waited for the others to found the cluster, n1 had the two ports open as well.
     assert set(told) == {"http", "peer"} and told["http"] == told["peer"] <= 2
+
+
+@pytest.mark.timeout(300)
+def test_a_node_that_lives_is_removed_once_it_says_that_nothing_goes_with_it(cluster: Cluster) -> None:
+    """The last of this module: one node is gone for good."""
+    writer = cluster.writer()
+    victim = next(name for name in cluster.nodes if name not in (writer, cluster.leader()))
+    answers: list[str] = []
+
+    def removed() -> bool:
+        leader = cluster.nodes[cluster.leader()]
+        answer = leader.http.delete(f"/api/v1/cluster/nodes/{victim}", timeout=40)
+        answers.append(f"{answer.status_code} {answer.text}")
+        # Whoever does not lead says 500; the writer may have changed to the victim; files may be on their way.
+        assert answer.status_code in (200, 400, 409, 500, 503), answers
+        return answer.status_code == 200
+
+    wait_until(f"{victim} is removed", removed, lambda: str(answers))
+    nodes = cast("list[Mapping[str, object]]", cluster.document(writer)["nodes"])
+    assert victim not in [node["id"] for node in nodes]
