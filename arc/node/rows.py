@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from arc.cluster.consensus import Consensus
 from arc.duties import WriterDuty
@@ -82,18 +82,6 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
-
-    def catch_up(self) -> Mapping[str, object] | None:
-        """How far this node is with files that it lacks; None where it fetches none."""
-        if self.puller is None:
-            return None
-        found = self.puller.statistics()
-        return {
-            "pulled": found.pulled_files_total,
-            "failed": found.failed_attempts_total,
-            "missing": found.missing_files,
-            "inflight_count": found.under_way,
-        }
 
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""
