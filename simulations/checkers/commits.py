@@ -71,7 +71,11 @@ def is_on_quorum(host: Host, index: int, configuration: Configuration | None) ->
 
 
 def i07_still_held(host: Host) -> None:
-    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`."""
+    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`.
+
+    A newer configuration may have moved the quorum on: one that is committed, or one that a leader appended behind what
+    it had committed and went on committing by (seed 767638).
+    """
     if host.disk.synced.last < host.memory.commit and host.memory.commit <= host.world.ghost.commit:
         world, index = host.world, host.memory.commit
         at, configuration = world.ghost.configuration_at(index)
@@ -79,9 +83,25 @@ def i07_still_held(host: Host) -> None:
         for half in (configuration.voters, configuration.outgoing):
             if half:
                 holders = sum(peer in world.hosts and world.hosts[peer].disk.holds(index, chain) for peer in half)
-                # A newer configuration may have moved the quorum on.
-                if holders < majority(len(half)) and at == world.ghost.configurations[-1][0]:
+                is_newest = at == world.ghost.configurations[-1][0]
+                if holders < majority(len(half)) and is_newest and not _has_moved_on(host, at, index):
                     raise Violation("I-07", "a committed entry is on too few disks", index, holders, half)
+
+
+def _has_moved_on(host: Host, at: int, index: int) -> bool:
+    """Whether somebody's log has a later configuration than the one at ``at`` whose quorum holds the entry."""
+    chain = host.world.ghost.committed[index]
+    hosts = host.world.hosts
+    return any(
+        place > at
+        and all(
+            sum(peer in hosts and hosts[peer].disk.holds(index, chain) for peer in half) >= majority(len(half))
+            for half in (configuration.voters, configuration.outgoing)
+            if half
+        )
+        for other in hosts.values()
+        for place, configuration in other.disk.issued.configurations
+    )
 
 
 def i09_log_is_what_was_written(host: Host) -> None:
