@@ -11,7 +11,8 @@ class FileEntry:
 
     ``min_time_us`` and ``max_time_us`` are inclusive bounds of the rows' time (microseconds since 1970 UTC).
     ``first_sequence`` and ``last_sequence`` bound the WAL records whose rows are in the file. ``columns`` names the
-    columns really present in the file.
+    columns really present in the file. ``holders`` are the nodes that said they have it, sorted; the catalog fills this
+    in, whoever proposes a file leaves it empty.
     """
 
     path: str
@@ -28,3 +29,4 @@ class FileEntry:
     last_sequence: int
     created_us: int
     columns: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
