@@ -67,10 +67,11 @@ class ClusterNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationNumbers:
-    """``arc_replication_…``: rows that the writer has on disk and a node has not."""
+    """``arc_replication_…``: rows that the writer has on disk and a node has not, files with too few copies."""
 
     lag_entries: Mapping[str, int] = field(metadata={"label": "peer"})
     lag_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
+    files_under_replicated: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +212,7 @@ def _replication(outlook: Outlook) -> ReplicationNumbers:
     return ReplicationNumbers(
         lag_entries={name: lag for name, lag in lags if lag is not None},
         lag_seconds={name: lag.seconds for name, lag in sorted(outlook.lags.items())},
+        files_under_replicated=outlook.files_under_replicated,
     )
 
 

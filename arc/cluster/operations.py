@@ -7,7 +7,7 @@ its outcome put into words of the catalog. Orders that only the leader can carry
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from arc.catalog.roles import NodeState
 from arc.cluster.failover_managers import LeaseManager
 from arc.cluster.health import HealthChecker
 from arc.cluster.node_events import NodeEvent, NodeEventKind
-from arc.cluster.outlook import FollowerLag, Outlook
+from arc.cluster.outlook import SILENT, FollowerLag, Outlook
 from arc.cluster.registrar import Propose
 from arc.cluster.registry import Registry
 from arc.errors import Conflict, NodeNotFound, NotFound
@@ -112,7 +112,7 @@ class Observation:
 class Operations:
     """One per node. ``managers`` by lease; ``lags`` is of the rows, ``catch_up`` of the files, ``router`` of what was
     routed; each says None or nothing where there is no such part. ``behind`` says why this node may not know
-    everything.
+    everything. ``under_replicated`` counts files of which fewer than ``copies_wanted`` of the living nodes have a copy.
     """
 
     def __init__(
@@ -133,6 +133,8 @@ class Operations:
         router: Callable[[], Mapping[str, object] | None] = lambda: None,
         catch_up: Callable[[], Mapping[str, object] | None] = lambda: None,
         behind: Callable[[], str | None] = lambda: None,
+        under_replicated: Callable[[Collection[str]], int] = lambda living: 0,
+        copies_wanted: int = 1,
     ) -> None:
         self._registry = registry
         self._checker = checker
@@ -149,6 +151,8 @@ class Operations:
         self._router = router
         self._catch_up = catch_up
         self._behind = behind
+        self._under_replicated = under_replicated
+        self._copies_wanted = copies_wanted
         self._is_running = False
         self._observed: deque[Observation] = deque(maxlen=OBSERVATIONS_MAX)
         self._sequence = 0
@@ -177,11 +181,13 @@ class Operations:
     def look(self) -> Outlook:
         """Everything that is known now, at one moment."""
         catalog, leader = self._catalog(), self._raft.leader
+        nodes = tuple(self._registry.all())
+        living = [view.name for view in nodes if view.is_local or view.state not in SILENT]
         return Outlook(
             me=self._raft.me.name,
             now_us=self._clock.wall_us(),
             identity=catalog.cluster,
-            nodes=tuple(self._registry.all()),
+            nodes=nodes,
             consensus=self._raft.status(),
             leader_since_us=self._leader_since_us if leader is not None and leader == self._leader else None,
             leases=catalog.leases,
@@ -194,6 +200,8 @@ class Operations:
             is_running=self._is_running,
             router=self._router(),
             catch_up=self._catch_up(),
+            files_under_replicated=self._under_replicated(living),
+            copies_wanted=self._copies_wanted,
         )
 
     def observed(self) -> tuple[Observation, ...]:

@@ -27,6 +27,7 @@ from arc.ingest.replay import Progress, replay
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
 from arc.ports import Ports
+from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
 from arc.replication.durability import Durability
 from arc.replication.keeper import InSyncKeeper, InSyncStatistics
@@ -45,7 +46,8 @@ from arc.telemetry import Log
 class House:
     """What a node has before, during and after every reign: its log in all forms, and its surroundings.
 
-    ``able`` are the nodes of the cluster that may take over, this one included; ``post`` is None on a node alone.
+    ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says what of the log must
+    stay for files with too few copies; ``post`` is None on a node alone.
     ``stored`` is told of every file that a flush has written.
     """
 
@@ -56,6 +58,7 @@ class House:
     catalog: Callable[[], Catalog]
     propose: Propose
     able: Callable[[], Collection[str]]
+    kept: Kept
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
@@ -254,6 +257,7 @@ class Reign:
         """The first record that the log must keep for others, flushed or not."""
         return min(
             retained_from(self._house.wal, self._house.wal_config, self._house.able()),
+            self._house.kept.first(self._house.wal.first_sequence),
             *(self.durability.confirmed(name) + 1 for name in self.durability.counted),
         )
 
@@ -273,10 +277,10 @@ class Reign:
 
 
 def retained_from(wal: WalLog, config: WalConfig, able: Collection[str]) -> int:
-    """The first record that is kept although it is in files.
+    """The first record that is kept although it is in files, for nodes that catch up: they get it without waiting for
+    files. Whoever is further behind begins at the base. Alone, nothing is kept.
 
-    Another node that may take over or catches up can need it, as long as the files may be on one node only: it then
-    answers queries from its log. Whoever is further behind begins at the base. Alone, nothing is kept.
+    This is a courtesy, and it is bounded; what must be kept so that no row is lost is `replication.copies.Kept`.
     """
     return wal.tail_first(config.max_bytes) if len(able) >= 2 else EVERYTHING
 
@@ -288,13 +292,14 @@ async def release_followed(
     keys: IdempotencyKeys,
     *,
     able: Collection[str],
+    kept: Kept,
     visible: int,
     now_us: int,
 ) -> str | None:
     """A follower's log shrinks by the same rules as the holder's, where each flush does it. Returns why it could not,
     when the disk is full: then it stays as it is until there is room. Raises DiskFailed.
     """
-    below = min(visible + 1, retained_from(wal, config, able))
+    below = min(visible + 1, retained_from(wal, config, able), kept.first(wal.first_sequence))
     if wal.may_release(below):
         try:
             await release_log(wal, buffer, keys, now_us=now_us, below=below)

@@ -32,7 +32,6 @@ from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
-from arc.replication.holdings import KIND as HOLDINGS
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -117,6 +116,8 @@ class House:
             lags=lambda: lags(self.rows.writer.statistics()),
             router=lambda: self.router.stats(),
             catch_up=self.rows.catch_up,
+            under_replicated=lambda living: self.rows.tally.under_replicated(living, ports.clock.wall_us()),
+            copies_wanted=config.replication.factor,
             behind=self.near.readiness.behind,
         )
         self.coordinator = Coordinator(
@@ -186,8 +187,8 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        admission, assembly, holdings = self.near.admission, self.near.assembly, self.near.holdings
-        assert admission is not None and assembly is not None and holdings is not None
+        admission, assembly = self.near.admission, self.near.assembly
+        assert admission is not None and assembly is not None
 
         async def file(peer: Peer, question: bytes) -> bytes:
             return await self.rows.file_server.answer(question)
@@ -197,7 +198,6 @@ class House:
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
             FETCH: file,
-            HOLDINGS: lambda peer, question: holdings.answer(question),
         }
 
     def describe(self) -> PeerFacts:

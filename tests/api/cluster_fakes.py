@@ -112,6 +112,7 @@ class FakeCluster:
     asked: list[object] = field(default_factory=list)
     error: ArcError | None = None
     world: ClusterWorld | None = None
+    under_replicated: int = 0
 
     def look(self) -> Outlook:
         assert self.world is not None
@@ -125,6 +126,7 @@ class FakeCluster:
             plans=self.plans,  # type: ignore[arg-type]
             licence=self.licence,  # type: ignore[arg-type]
             behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, catch_up=None,
+            files_under_replicated=self.under_replicated, copies_wanted=2,
         )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:
