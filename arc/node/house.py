@@ -145,6 +145,7 @@ class House:
                 rng=ports.rng,
                 log=log,
                 wait_change=self.near.wait_sight,
+                lacks_files=self.rows.lacks_files,
                 query_bytes_max=config.server.max_json_bytes,
             )
         self.api = Api(

@@ -109,6 +109,10 @@ class Rows:
             "inflight_count": found.under_way,
         }
 
+    def lacks_files(self) -> bool:
+        """Whether any file of the manifest may not be here."""
+        return self.announcer is not None and self.announcer.is_short
+
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""
         return sorted(self._transport.sessions()) if self._transport is not None else ()

@@ -117,6 +117,11 @@ class Announcer:
     def __repr__(self) -> str:
         return f"<Announcer of {self._me} awaited={len(self._awaited)} told={self._held}>"
 
+    @property
+    def is_short(self) -> bool:
+        """Whether a file of the manifest is not here, as far as was looked, or not known to the others to be."""
+        return bool(self._awaited or self._lost)
+
     async def run(self, changes: Changes) -> None:
         """Tell until cancelled. ``changes`` began before this call."""
         async with trio.open_nursery() as nursery:
