@@ -24,6 +24,7 @@ from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.replay import Progress, replay
+from arc.ingest.rescue import Rescuer, RescueStatistics
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
 from arc.ports import Ports
@@ -81,6 +82,7 @@ class ReignStatistics:
     registrar: RegistrarStatistics
     sender: SenderStatistics
     in_sync: InSyncStatistics
+    rescue: RescueStatistics
 
 
 async def recover(
@@ -177,6 +179,18 @@ class Reign:
             visibility=house.visibility,
         )
         self.registrar = FileRegistrar(house.propose, house.catalog, epoch, house.tell)
+        self.rescuer = Rescuer(
+            node=house.node,
+            epoch=epoch,
+            lost=house.kept.nowhere,
+            wal=house.wal,
+            propose=house.propose,
+            stored=house.stored,
+            clock=ports.clock,
+            disk=ports.disk,
+            workers=ports.workers,
+            log=house.tell,
+        )
         self.flusher = Flusher(
             config=house.ingest,
             wal_bytes_max=wal.max_bytes,
@@ -211,6 +225,7 @@ class Reign:
                     if house.post is not None:
                         nursery.start_soon(self.sender.run, house.replication.connected())
                         nursery.start_soon(self.keeper.run)
+                    nursery.start_soon(self.rescuer.run)
                     nursery.start_soon(self._show)
                     task_status.started()
         finally:
@@ -224,6 +239,7 @@ class Reign:
             registrar=self.registrar.statistics(),
             sender=self.sender.statistics(),
             in_sync=self.keeper.statistics(),
+            rescue=self.rescuer.statistics(),
         )
 
     async def _show(self) -> None:

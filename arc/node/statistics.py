@@ -25,6 +25,7 @@ from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
 from arc.ingest.intake import IntakeStatistics
 from arc.ingest.memory import MemoryStatistics
+from arc.ingest.rescue import RescueStatistics
 from arc.query.registry import QueryStatistics
 from arc.replication.announcing import AnnouncerStatistics
 from arc.replication.keeper import InSyncStatistics
@@ -47,6 +48,7 @@ class NodeStatistics:
     memory: MemoryStatistics | None
     wal: WalStatistics | None
     flush: FlushStatistics | None
+    rescue: RescueStatistics | None
     registrar: RegistrarStatistics | None
     replication: ReplicationStatistics | None
     sender: SenderStatistics | None
@@ -83,6 +85,7 @@ def collect(house: House) -> NodeStatistics:
         memory=path.memory if path is not None else None,
         wal=path.wal if path is not None else None,
         flush=reign.flush if reign is not None else None,
+        rescue=reign.rescue if reign is not None else None,
         registrar=reign.registrar if reign is not None else None,
         replication=path.replication if path is not None else None,
         sender=reign.sender if reign is not None else None,

@@ -68,6 +68,12 @@ class Kept:
         firsts = (max(entry.first_sequence, log_first) for entry in self._reaching(log_first))
         return min(firsts, default=NOTHING)
 
+    def nowhere(self) -> list[FileEntry]:
+        """Files that nobody has, as far as anybody said, in the order of their records."""
+        self._follow()
+        found = [entry for entry in self._reaching(0) if not entry.holders]
+        return sorted(found, key=lambda entry: (entry.first_sequence, entry.path))
+
     def needed(self, first: int, end: int) -> FileEntry | None:
         """A file for whose sake the records from ``first`` up to and without ``end`` must stay; None: they may go."""
         if first >= end:

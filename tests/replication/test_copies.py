@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from arc.catalog.commands import DescribeNode, ForgetNode, HoldFiles, SetNodeState
 from arc.catalog.fsm import ClusterFSM
 from arc.ids import NodeId
+from arc.ingest.rescue import GRACE_SECONDS
 from arc.ports import BLOCK_BYTES
 from arc.replication.copies import FRESH_US, NOTHING, Kept, Tally
 from arc.storage.files import FileEntry
@@ -67,6 +68,34 @@ async def test_the_writers_disk_is_lost_between_a_registration_and_the_first_pul
         await until(lambda: cluster.reigns("n2"))
         await restart(cluster, "n2")
         await until(lambda: cluster["n2"].sees(range(2_000)))
+
+
+async def test_files_that_nobody_has_any_more_are_written_again_from_the_log(autojump_clock: MockClock) -> None:
+    """Else every log would be kept for their sake for ever."""
+    async with open_cluster(3, wal=SMALL) as cluster:
+        await fill(cluster, "n1", range(2_000))
+        await cluster["n1"].duty.flush_all()
+        await trio.sleep(2)
+        lost = {entry.path for entry in cluster["n1"].catalog.all_files()}
+        await lose_disk(cluster, "n1")
+        assert cluster.assign("n2").ok
+        await until(lambda: cluster.reigns("n2"))
+        await trio.sleep(2 * GRACE_SECONDS)
+        assert {entry.path for entry in cluster["n2"].catalog.all_files()} == lost, "who is only away may come back"
+        cluster.agree(ForgetNode(name=NodeId("n1"), incarnation=2))
+        await until(lambda: lost.isdisjoint(e.path for e in cluster["n2"].catalog.all_files()), 2 * GRACE_SECONDS)
+        assert {entry.holders for entry in cluster["n2"].catalog.all_files()} == {("n2",)}
+        await until(lambda: cluster["n2"].sees(range(2_000)))
+        assert cluster["n3"].sees(range(2_000)), "from its log, until the new files come"
+        cluster.copy_files("n2", "n3")
+        await until(lambda: cluster["n3"].buffer.statistics().records_buffered == 0)
+        await cluster["n2"].write([2_000])
+        await cluster["n2"].duty.flush_all()
+        cluster.copy_files("n2", "n3")
+        await until(lambda: starts(cluster, "n2") > 1 and starts(cluster, "n3") > 1)
+        for name in ("n2", "n3"):
+            await restart(cluster, name)
+        await until(lambda: cluster["n2"].sees(range(2_001)) and cluster["n3"].sees(range(2_001)))
 
 
 async def test_the_other_disk_is_lost_instead(autojump_clock: MockClock) -> None:
