@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -166,6 +166,21 @@ def swapped(old: MeasurementFiles, files: Iterable[Dated]) -> MeasurementFiles:
         else:
             days[key] = cell
     return replace(old, days=days, wide=wide)
+
+
+def mapped(old: MeasurementFiles, change: Callable[[FileEntry], FileEntry]) -> tuple[MeasurementFiles, list[FileEntry]]:
+    """A new version with every file changed as in `swapped`, and the files that are other objects now."""
+    found: list[FileEntry] = []
+
+    def cell_of(cell: Cell) -> Cell:
+        after = tuple(map(change, cell))
+        come = [new for new, file in zip(after, cell, strict=True) if new is not file]
+        found.extend(come)
+        return after if come else cell
+
+    days = {day: cell_of(old.days[day]) for day in sorted(old.days)}
+    wide = cell_of(old.wide)
+    return (replace(old, days=days, wide=wide) if found else old), found
 
 
 def differing(old: MeasurementFiles, new: MeasurementFiles) -> Iterator[tuple[Cell, Cell]]:

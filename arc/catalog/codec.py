@@ -115,13 +115,16 @@ def file_to_row(file: FileEntry) -> list[object]:
     return [getattr(file, name) for name in _FILE]
 
 
-def row_to_file(row: Sequence[object]) -> FileEntry:
-    """The other way round. Fields that the row is too old to have get their defaults. Raises TypeError."""
+def row_to_file(row: Sequence[object], holders: tuple[str, ...] = ()) -> FileEntry:
+    """The other way round, with the holders that somebody else kept.
+
+    Fields that the row is too old to have get their defaults. Raises TypeError.
+    """
     named: dict[str, object] = dict(zip(_FILE, row, strict=False))
     if len(row) > len(named):
         raise TypeError(f"a file has {len(named)} fields here, not {len(row)}")
     named["columns"] = tuple(cast("list[str]", named.get("columns", ())))
-    return FileEntry(**named)  # type: ignore[arg-type]
+    return FileEntry(**named, holders=holders)  # type: ignore[arg-type]
 
 
 def _pack(command: Action) -> list[object]:

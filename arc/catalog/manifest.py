@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from dataclasses import replace as replaced
 
 from arc.catalog import cells
 from arc.catalog.cells import Cell, FileStats, MeasurementFiles, changed, parse_path
@@ -18,7 +17,7 @@ from arc.catalog.events import Event, FilesAdded, FilesRemoved, MarksMoved
 from arc.catalog.persistent import frozen, thawed, with_item, without_item
 from arc.catalog.results import Refusal, Step
 from arc.catalog.values import FlushMark
-from arc.storage.files import FileEntry
+from arc.storage.files import FileEntry, held_by
 from arc.storage.paths import quote_part, unquote_part
 
 Table = tuple[str, str]
@@ -103,7 +102,7 @@ def replace(state: Manifest, command: ReplaceFiles, known: Known, member: Member
 def held_by_origin(file: FileEntry, member: Member) -> FileEntry:
     """The file as the manifest takes it in: whoever wrote it has it, whatever the command says."""
     holders = (file.origin,) if member(file.origin) else ()
-    return file if file.holders == holders else replaced(file, holders=holders)
+    return file if file.holders == holders else held_by(file, holders)
 
 
 def drop_database(state: Manifest, name: str, up_to: int) -> Step[Manifest]:

@@ -10,7 +10,7 @@ such. Checksums are the matter of who stores or sends the chunks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import islice
 from typing import cast
 
@@ -164,7 +164,7 @@ class _Files:
                 continue
             *plain, names = row
             holders = tuple(cast("list[str]", names))
-            self._found.append(replace(row_to_file(plain), holders=self._shared.setdefault(holders, holders)))
+            self._found.append(row_to_file(plain, self._shared.setdefault(holders, holders)))
 
     def all(self, nodes: Nodes) -> list[FileEntry]:
         for at in self._untold:
