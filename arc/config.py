@@ -70,7 +70,7 @@ class Config:
 SECTIONS: Mapping[str, type] = get_type_hints(Config)
 """Section name → its dataclass."""
 
-OTHER_VARIABLES = frozenset({"ARC_CONNECTION", "ARC_ENDPOINT", "ARC_ORACLE", "ARC_TOKEN"})
+OTHER_VARIABLES = frozenset({"ARC_CA_FILE", "ARC_CONNECTION", "ARC_ENDPOINT", "ARC_ORACLE", "ARC_TOKEN"})
 """``ARC_*`` variables that are not configuration of a node: the command line's client and the tests read them."""
 
 

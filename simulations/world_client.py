@@ -160,10 +160,10 @@ class Client:
             return None
         return [each["name"] for each in json.loads(answer.body)["databases"]]
 
-    async def add_member(self, address: str) -> bool | None:
-        """Have the node at this address taken in; None when that failed. Whom an answer names is asked at once."""
+    async def add_member(self, address: str, server: str = "") -> bool | None:
+        """Have the node at this address taken in by ``server``; None when that failed. Whom an answer names is asked at
+        once."""
         headers, body = {"content-type": "application/json"}, json.dumps({"address": address}).encode()
-        server = ""
         for _ in range(LEADERS_MAX):
             answer = await self._ask("POST", "/api/v1/raft/members", headers, body, server=server)
             if answer is None:

@@ -277,12 +277,12 @@ class Coordinator:
             raise TooManyNodes(error.message) from error
         return peer
 
-    async def remove_node_via_raft(self, name: str) -> None:
-        """Let go of a node, dead or alive, in consensus and in the catalog; only on the leader. Raises as
-        `Operations.remove`, and NotRunning.
+    async def remove_node_via_raft(self, name: str, *, force: bool = False) -> None:
+        """Let go of a node in consensus and in the catalog; only on the leader; one that lives only if nothing goes
+        with it, or by ``force``. Raises as `Operations.remove`, and NotRunning.
         """
         self._require_running()
-        await self.operations.remove(name)
+        await self.operations.remove(name, force=force)
 
     async def update_node_state_via_raft(self, name: str, state: NodeState) -> None:
         """Have a state agreed on, asked from any node: joining, healthy or leaving; what is seen is never agreed on.

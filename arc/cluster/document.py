@@ -15,6 +15,7 @@ from arc.catalog.values import LEASES, WRITER
 from arc.cluster.failover import Decision
 from arc.cluster.outlook import (
     Outlook,
+    certificate_left,
     entries_behind,
     failures_tolerated,
     kind_of,
@@ -116,6 +117,12 @@ def node_document(view: NodeView, outlook: Outlook) -> dict[str, object]:
         "kind": kind_of(outlook, view),
         "is_in_sync": outlook.in_sync is not None and view.name in outlook.in_sync.members,
         "last_contact_seconds": view.heard_seconds_ago,
+        "disk_free_bytes": view.stats.disk_free_bytes or None,
+        "certificate_expires_at": rfc3339_ms(view.stats.certificate_expires_us)
+        if view.stats.certificate_expires_us
+        else None,
+        "certificate_left_seconds": certificate_left(outlook, view),
+        "clock_offset_seconds": view.clock_offset_seconds,
         "entries_behind": entries_behind(outlook, view),
         "records_behind": records_behind(outlook, view),
         "seconds_behind": lag.seconds if lag is not None else None,

@@ -98,7 +98,9 @@ async def recover(
 ) -> tuple[WalLog, History, Progress]:
     """Open the log and fill buffer, keys and history from it. Raises Corrupt."""
     first = 1 + max((mark.sequence for mark in catalog.marks()), default=0)
-    wal = await ports.workers.run(lambda: WalLog.open(ports.disk, ports.workers, config, first_sequence=first))
+    wal = await ports.workers.run(
+        lambda: WalLog.open(ports.disk, ports.workers, ports.clock, config, first_sequence=first)
+    )
     if wal.dropped_tail is not None:
         # Nobody was told that these bytes are stored; recycled files end this way after every crash.
         tell.info("wal_tail_dropped", reason=wal.dropped_tail)

@@ -135,7 +135,9 @@ class WriterDuty:
             self._not_open = f"this node is a {self._role()}"
             self._has_seen_all = True
             task_status.started(recovered)
-            await trio.sleep_forever()
+            while True:
+                await self._doors.look_at_space()
+                await trio.sleep(TICK_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
             await nursery.start(self._take_turns)
@@ -288,6 +290,8 @@ class WriterDuty:
         while True:
             if self._wal is not None:
                 await self._doors.watch_space()
+            else:
+                await self._doors.look_at_space()
             if self._reign is not None:
                 silent = self._leader_heard() if len(self._able()) > 1 else 0.0
                 self._doors.watch_lease(silent, self._reign.durability)
@@ -340,6 +344,11 @@ class WriterDuty:
     def durable_sequence(self) -> int:
         """How far the log is on the disk of this node."""
         return self._replica.next_sequence - 1 if self._replica is not None else 0
+
+    @property
+    def disk_free_bytes(self) -> int:
+        """On the disk of this node, at the last look; 0 before the first."""
+        return self._doors.free_bytes
 
     @property
     def admitted_sequence(self) -> int:

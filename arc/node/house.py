@@ -23,6 +23,8 @@ from arc.cluster.failover_managers import (
 from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
+from arc.node.copies import Copies
+from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
 from arc.node.handover import HandOvers
@@ -97,6 +99,9 @@ class House:
             clock=ports.clock,
             holders_share_keys=True,
         )
+        puller = self.rows.puller
+        copies = Copies(puller.statistics, self.near.readiness.behind) if puller is not None else None
+        compactor = compactor_policy(licensed(config.failover, ground.licence), config.health)
         self.operations = Operations(
             registry=self.near.registry,
             checker=self.near.checker,
@@ -112,13 +117,14 @@ class House:
             catalog=lambda: ground.fsm.catalog,
             clock=ports.clock,
             licence=ground.licence,
-            compactor_kept_seconds=config.failover.compactor_cooldown_seconds,
+            compactor_kept_seconds=compactor.kept_seconds,
             lags=lambda: lags(self.rows.writer.statistics()),
             router=lambda: self.router.stats(),
-            catch_up=self.rows.catch_up,
+            catch_up=copies.catch_up_status if copies is not None else lambda: None,
             under_replicated=lambda living: self.rows.tally.under_replicated(living, ports.clock.wall_us()),
             copies_wanted=config.replication.factor,
             behind=self.near.readiness.behind,
+            only_there=self._only_there,
         )
         self.coordinator = Coordinator(
             config=config.cluster,
@@ -135,6 +141,7 @@ class House:
             clock=ports.clock,
             log=log,
             router=self.router,
+            replication=copies,
         )
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
@@ -188,8 +195,8 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        admission, assembly = self.near.admission, self.near.assembly
-        assert admission is not None and assembly is not None
+        admission, assembly, farewells = self.near.admission, self.near.assembly, self.near.farewells
+        assert admission is not None and assembly is not None and farewells is not None
 
         async def file(peer: Peer, question: bytes) -> bytes:
             return await self.rows.file_server.answer(question)
@@ -199,6 +206,7 @@ class House:
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
             FETCH: file,
+            FAREWELL: lambda peer, question: farewells.answer(question),
         }
 
     def describe(self) -> PeerFacts:
@@ -220,8 +228,12 @@ class House:
 
     def _dial(self) -> Connect:
         """How the HTTP ports of other nodes are reached: as clients reach this one."""
-        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.forwarding
+        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.certificates
         return connect if certificates is None else over_tls(connect, lambda: certificates.client)
+
+    async def _only_there(self, name: str) -> tuple[int, str]:
+        assert self.near.farewells is not None, "a node alone has no such page"
+        return await self.near.farewells(name)
 
     async def _leave(self) -> None:
         assert self.near.leaving is not None, "a node alone has no such page"

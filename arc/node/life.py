@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 
 import trio
 
-from arc.api.server import forwarding_certificates, serve
+from arc.api.server import http_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.commands import Command, ForgetNode, FoundCluster
 from arc.catalog.events import NodeDescribed, NodeForgotten
@@ -38,10 +37,8 @@ from arc.node.house import House
 from arc.ports import Ports
 from arc.replication.announcing import Announcer
 from arc.security import tokens
-from arc.security.tls import Certificates
 from arc.storage.keeper import Drift
 from arc.telemetry import Log, RingSink
-from arc.wire.certificates import keep_fresh
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
@@ -83,11 +80,9 @@ async def run_node(
         )
     )
     log = log.bind(node=identity.current.node)
-    forwarding: Certificates | None = None
-    if config.cluster.enabled:
-        forwarding = forwarding_certificates(config.server, config.cluster.tls_ca_file, ports)
-    if forwarding is not None:
-        await ports.workers.run(forwarding.load)
+    certificates = http_certificates(config.server, config.cluster.tls_ca_file, ports)
+    if certificates is not None:
+        await ports.workers.run(certificates.load)
     log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
     door: list[int] = []
     ground = Ground(
@@ -99,7 +94,7 @@ async def run_node(
         fsm=ClusterFSM(),
         feed=Feed(),
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
-        forwarding=forwarding,
+        certificates=certificates,
         version=version,
         ring=ring,
         log=log,
@@ -107,7 +102,7 @@ async def run_node(
     if must_wait(identity, config.cluster):
 
         async def wait() -> None:
-            await wait_for_cluster(config, ports, identity, ground.facts, role, log)
+            await wait_for_cluster(config, ports, identity, ground.facts, role, certificates, log)
 
         if not await _unless(stop, wait):
             return
@@ -143,7 +138,15 @@ async def _live(
     http_stop, http_stopped = trio.Event(), trio.Event()
 
     async def http(*, task_status: trio.TaskStatus[int]) -> None:
-        await serve(house.api, config.server, ports=ports, log=log, stopping=http_stop, task_status=task_status)
+        await serve(
+            house.api,
+            config.server,
+            certificates=ground.certificates,
+            ports=ports,
+            log=log,
+            stopping=http_stop,
+            task_status=task_status,
+        )
         http_stopped.set()
 
     door.append(await nursery.start(http))
@@ -203,9 +206,6 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
         nursery.start_soon(house.near.joiner.run)
     if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
-        if (certificates := house.ground.forwarding) is not None:
-            ports, log = house.ground.ports, house.ground.log.bind(component="forwarding")
-            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
 
 
 async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:

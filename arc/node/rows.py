@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from arc.cluster.consensus import Consensus
 from arc.duties import WriterDuty
@@ -96,18 +96,6 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
-
-    def catch_up(self) -> Mapping[str, object] | None:
-        """How far this node is with files that it lacks; None where it fetches none."""
-        if self.puller is None:
-            return None
-        found = self.puller.statistics()
-        return {
-            "pulled": found.pulled_files_total,
-            "failed": found.failed_attempts_total,
-            "missing": found.missing_files,
-            "inflight_count": found.under_way,
-        }
 
     def lacks_files(self) -> bool:
         """Whether any file of the manifest may not be here."""

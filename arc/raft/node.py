@@ -28,7 +28,7 @@ from arc.raft.saver import Saver
 from arc.raft.status import Status
 from arc.raft.turning import Inbox, Turning
 from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
-from arc.telemetry import Log
+from arc.telemetry import Distribution, Log
 
 INBOX_MESSAGES_MAX = 10_000
 """Messages of peers that wait for the core; more are dropped, as networks do, and counted."""
@@ -72,6 +72,13 @@ class Counts(NamedTuple):
     traces: dict[str, int]
 
 
+class Durations(NamedTuple):
+    """How long the disk took: for durable writes of the log, a group each, and for snapshots that were saved."""
+
+    write_seconds: Distribution
+    snapshot_seconds: Distribution
+
+
 class RaftNode:
     """Consensus of one node. ``send`` gives a message to the network: at once, never waiting, allowed to lose it."""
 
@@ -95,7 +102,7 @@ class RaftNode:
         self._state = self._core.state
         self._requests = Requests()
         self._inbox = Inbox()
-        self._disk = DiskLane(storage, ports.workers, self._inbox.post)
+        self._disk = DiskLane(storage, ports.workers, ports.clock, self._inbox.post)
         self._lane = ApplyLane(
             machine,
             clock=ports.clock,
@@ -110,6 +117,7 @@ class RaftNode:
             machine,
             storage.save_snapshot,
             workers=ports.workers,
+            clock=ports.clock,
             post=self._inbox.post,
             log=self._log,
             every_entries=snapshot_entries,
@@ -249,6 +257,10 @@ class RaftNode:
             applied=self._lane.applied,
             traces=dict(sorted(turning.traces.items())),
         )
+
+    def durations(self) -> Durations:
+        """Since the start."""
+        return Durations(self._disk.seconds.statistics(), self._saver.seconds.statistics())
 
     async def wait_changed(self) -> None:
         """Return when role, term, leader or members have changed since the call."""

@@ -50,11 +50,15 @@ class Holdings:
     def __repr__(self) -> str:
         return f"<Holdings of {self._me}>"
 
+    async def only_here(self) -> list[str]:
+        """`only_here` of this node now."""
+        await trio.lowlevel.checkpoint()
+        return only_here(self._catalog(), self._me, self._others(), self._is_here)
+
     async def wait_held_elsewhere(self) -> None:
         """Return when no file is on this node alone. The caller sets the time limit."""
         told = 0
-        await trio.lowlevel.checkpoint()
-        while left := only_here(self._catalog(), self._me, self._others(), self._is_here):
+        while left := await self.only_here():
             if len(left) != told:
                 told = len(left)
                 self._log.info("files_only_here", files=told, first=left[0])

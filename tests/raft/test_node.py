@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -151,6 +152,22 @@ async def test_a_leader_whose_disk_is_stuck_steps_down(clock: MockClock) -> None
             assert not old.is_leader and old.counts().traces["leader_disk_stalled"] == 1
             new = await cluster.leader(but=old.me.name)
             await new.propose(b"goes on")
+
+
+async def test_what_the_disk_took_is_told_for_the_log_and_for_snapshots(clock: MockClock) -> None:
+    async with cluster_of("n1") as cluster:
+        raft = await cluster.start()
+        member = cluster.members["n1"]
+        before = raft.durations()
+        assert before.write_seconds.count == raft.counts().disk_groups and before.snapshot_seconds.count == 0
+        for ask in (partial(raft.propose, b"slow"), raft.snapshot):
+            async with trio.open_nursery() as nursery:
+                with member.workers.held():
+                    nursery.start_soon(ask)
+                    await trio.sleep(2.0)
+        write, snapshot = raft.durations()
+        assert write.sum - before.write_seconds.sum == pytest.approx(2.0)
+        assert (snapshot.count, snapshot.sum) == (1, pytest.approx(2.0))
 
 
 async def test_nothing_is_promised_before_it_is_on_disk(clock: MockClock) -> None:
