@@ -70,12 +70,13 @@ class ClusterNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationNumbers:
-    """``arc_replication_…``: rows that the writer has on disk and a node has not."""
+    """``arc_replication_…``: rows that the writer has on disk and a node has not, files with too few copies."""
 
     files_missing: int | None
     """Files of the manifest that this node should hold and has not; None where it fetches none."""
     lag_entries: Mapping[str, int] = field(metadata={"label": "peer"})
     lag_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
+    files_under_replicated: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +229,7 @@ def _replication(outlook: Outlook) -> ReplicationNumbers:
         lag_entries={name: lag for name, lag in lags if lag is not None},
         # Of members only: who was removed is behind for ever, and nobody's concern.
         lag_seconds={view.name: outlook.lags[view.name].seconds for view in outlook.nodes if view.name in outlook.lags},
+        files_under_replicated=outlook.files_under_replicated,
     )
 
 

@@ -59,7 +59,11 @@ def status_document(outlook: Outlook) -> dict[str, object]:
         "leases": [lease_document(outlook, name) for name in LEASES],
         "active_compactor": _active_compactor(outlook),
         "in_sync": _in_sync(outlook),
-        "replication": {"followers": [_lag(view, outlook) for view in outlook.nodes]},
+        "replication": {
+            "followers": [_lag(view, outlook) for view in outlook.nodes],
+            "factor": outlook.copies_wanted,
+            "files_under_replicated": outlook.files_under_replicated,
+        },
         "replication_catchup_status": _own(outlook.catch_up),
         "failover": {name: _plan(plan) for name, plan in outlook.plans.items()},
         "license": _license(outlook),
@@ -178,6 +182,7 @@ def file_document(entry: FileEntry) -> dict[str, object]:
         "epoch": entry.epoch,
         "first_sequence": entry.first_sequence,
         "last_sequence": entry.last_sequence,
+        "holders": list(entry.holders),
     }
 
 

@@ -7,7 +7,7 @@ its outcome put into words of the catalog. Orders that only the leader can carry
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -120,7 +120,8 @@ class Observation:
 class Operations:
     """One per node. ``managers`` by lease; ``lags`` is of the rows, ``catch_up`` of the files, ``router`` of what was
     routed; each says None or nothing where there is no such part. ``behind`` says why this node may not know
-    everything. ``only_there`` is asked of a node that lives and is to be removed.
+    everything. ``under_replicated`` counts files of which fewer than ``copies_wanted`` of the living nodes have a copy.
+    ``only_there`` is asked of a node that lives and is to be removed.
     """
 
     def __init__(
@@ -141,6 +142,8 @@ class Operations:
         router: Callable[[], Mapping[str, object] | None] = lambda: None,
         catch_up: Callable[[], Mapping[str, object] | None] = lambda: None,
         behind: Callable[[], str | None] = lambda: None,
+        under_replicated: Callable[[Collection[str]], int] = lambda living: 0,
+        copies_wanted: int = 1,
         only_there: OnlyThere,
     ) -> None:
         self._registry = registry
@@ -158,6 +161,8 @@ class Operations:
         self._router = router
         self._catch_up = catch_up
         self._behind = behind
+        self._under_replicated = under_replicated
+        self._copies_wanted = copies_wanted
         self._only_there = only_there
         self._is_running = False
         self._observed: deque[Observation] = deque(maxlen=OBSERVATIONS_MAX)
@@ -187,11 +192,13 @@ class Operations:
     def look(self) -> Outlook:
         """Everything that is known now, at one moment."""
         catalog, leader = self._catalog(), self._raft.leader
+        nodes = tuple(self._registry.all())
+        living = [view.name for view in nodes if view.is_local or view.state not in SILENT]
         return Outlook(
             me=self._raft.me.name,
             now_us=self._clock.wall_us(),
             identity=catalog.cluster,
-            nodes=tuple(self._registry.all()),
+            nodes=nodes,
             consensus=self._raft.status(),
             leader_since_us=self._leader_since_us if leader is not None and leader == self._leader else None,
             leases=catalog.leases,
@@ -204,6 +211,8 @@ class Operations:
             is_running=self._is_running,
             router=self._router(),
             catch_up=self._catch_up(),
+            files_under_replicated=self._under_replicated(living),
+            copies_wanted=self._copies_wanted,
         )
 
     def observed(self) -> tuple[Observation, ...]:

@@ -89,6 +89,9 @@ class Outlook:
     """What the router says of itself; None where nothing is routed."""
     catch_up: Mapping[str, object] | None = None
     """How far this node is with files that it lacks; None where it fetches none."""
+    files_under_replicated: int = 0
+    """Files of which fewer than ``copies_wanted`` living nodes have a copy."""
+    copies_wanted: int = 1
 
     def node(self, name: str | None) -> NodeView | None:
         """The node of this name."""

@@ -6,7 +6,7 @@ Pure: it judges one `Outlook`. The words name nodes and numbers, because an oper
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -71,8 +71,9 @@ class Trouble(NamedTuple):
 CODES = (
     "not_founded", "no_leader", "writer_unheld", "writer_down", "writer_refuses",
     "node_starting", "log_damaged", "disk_full", "node_dead", "node_unhealthy", "no_failure_tolerated", "two_voters",
-    "certificate_expired", "in_sync_alone", "compactor_unheld", "compactor_down", "rows_behind", "catalog_behind",
-    "node_refuses_queries", "node_joining", "node_leaving", "versions_differ", "certificate_expires", "clock_differs",
+    "certificate_expired", "in_sync_alone", "files_under_replicated", "compactor_unheld", "compactor_down",
+    "rows_behind", "catalog_behind", "node_refuses_queries", "node_joining", "node_leaving", "versions_differ",
+    "certificate_expires", "clock_differs",
     "license_expired", "license_grace", "cores_exceeded",
 )  # fmt: skip
 """All codes, in the order in which they are told."""
@@ -245,6 +246,19 @@ def _redundancy(outlook: Outlook) -> Iterator[Trouble]:
             f"only {alone} holds every acknowledged row: if it fails, writes stop until it is back",
             "arc cluster status",
         )
+    if outlook.files_under_replicated and len(outlook.nodes) > 1:
+        silent = [view.name for view in outlook.nodes if not outlook.answers(view.name)]
+        words = f"files on fewer than {outlook.copies_wanted} running nodes: {outlook.files_under_replicated}; "
+        words += f"one more lost disk may lose rows. {_mending(silent)}"
+        has_enough = len(outlook.nodes) - len(silent) >= outlook.copies_wanted
+        command = "arc cluster nodes" if has_enough else "arc cluster join-token"
+        yield Trouble("files_under_replicated", Verdict.DEGRADED, words, command)
+
+
+def _mending(silent: Sequence[str]) -> str:
+    if silent:
+        return f"Bring {_listed(silent)} back, or remove what will not come back"
+    return "Nodes that answer queries fetch what they lack; if the number stays, look at their logs and disks"
 
 
 def _scarce(outlook: Outlook) -> str:

@@ -40,6 +40,7 @@ from arc.ingest.retirement import Retirement
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
 from arc.ports import Ports
+from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
 from arc.replication.log import MemoryOnly, ReplicaLog
 from arc.replication.ports import Post
@@ -61,7 +62,8 @@ class WriterDuty:
     """The rows of this node: written here while it holds the lease, followed while another does.
 
     ``post`` is None on a node alone. ``is_readable`` says whether a file of the manifest can be read on this node now,
-    ``stored`` is told of files that were written here; ``leader_heard`` is how many seconds ago the leader of the
+    ``stored`` is told of files that were written here; ``factor`` is on how many disks a file must be for others to
+    forget its rows; ``leader_heard`` is how many seconds ago the leader of the
     cluster was heard, reckoned from when it spoke at the earliest.
     """
 
@@ -81,6 +83,7 @@ class WriterDuty:
         post: Post | None,
         is_readable: Callable[[str], bool],
         stored: Callable[[str], None],
+        factor: int,
         leader_heard: Callable[[], float],
         log: Log,
     ) -> None:
@@ -101,6 +104,7 @@ class WriterDuty:
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
         self._visibility = Visibility(buffer)
+        self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor)
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
         self._not_open = "the write-ahead log is being recovered"
         self._doors = Doors(wal, storage, ports, self._log)
@@ -160,6 +164,7 @@ class WriterDuty:
             catalog=self._catalog,
             propose=self._propose,
             able=self._able,
+            kept=self._kept,
             post=self._post,
             replication=self._replication,
             stored=self._stored,
@@ -241,6 +246,7 @@ class WriterDuty:
                 catalog=self._catalog,
                 clock=self._ports.clock,
             ),
+            kept=self._kept,
             post=post,
             wait_index=self._feed.wait_index,
             workers=self._ports.workers,
@@ -298,6 +304,7 @@ class WriterDuty:
                     self._buffer,
                     self._keys,
                     able=self._able(),
+                    kept=self._kept,
                     visible=self._visibility.through,
                     now_us=self._ports.clock.wall_us(),
                 )

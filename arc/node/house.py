@@ -34,7 +34,6 @@ from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
-from arc.replication.holdings import KIND as HOLDINGS
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -122,6 +121,8 @@ class House:
             lags=lambda: lags(self.rows.writer.statistics()),
             router=lambda: self.router.stats(),
             catch_up=copies.catch_up_status if copies is not None else lambda: None,
+            under_replicated=lambda living: self.rows.tally.under_replicated(living, ports.clock.wall_us()),
+            copies_wanted=config.replication.factor,
             behind=self.near.readiness.behind,
             only_there=self._only_there,
         )
@@ -151,6 +152,7 @@ class House:
                 rng=ports.rng,
                 log=log,
                 wait_change=self.near.wait_sight,
+                lacks_files=self.rows.lacks_files,
                 query_bytes_max=config.server.max_json_bytes,
             )
         self.api = Api(
@@ -193,9 +195,8 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        admission, assembly, holdings = self.near.admission, self.near.assembly, self.near.holdings
-        farewells = self.near.farewells
-        assert admission is not None and assembly is not None and holdings is not None and farewells is not None
+        admission, assembly, farewells = self.near.admission, self.near.assembly, self.near.farewells
+        assert admission is not None and assembly is not None and farewells is not None
 
         async def file(peer: Peer, question: bytes) -> bytes:
             return await self.rows.file_server.answer(question)
@@ -205,7 +206,6 @@ class House:
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
             FETCH: file,
-            HOLDINGS: lambda peer, question: holdings.answer(question),
             FAREWELL: lambda peer, question: farewells.answer(question),
         }
 

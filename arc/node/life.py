@@ -35,6 +35,7 @@ from arc.node.antechamber import must_wait, wait_for_cluster
 from arc.node.ground import Ground
 from arc.node.house import House
 from arc.ports import Ports
+from arc.replication.announcing import Announcer
 from arc.security import tokens
 from arc.storage.keeper import Drift
 from arc.telemetry import Log, RingSink
@@ -166,6 +167,8 @@ async def _live(
     _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
     if house.rows.puller is not None:
         await nursery.start(_pull, house)
+    if house.rows.announcer is not None:
+        nursery.start_soon(_announce_files, house.rows.announcer, house)  # Not before the disk was looked at.
     recovered = await nursery.start(house.rows.writer.run, on_progress)
     state.starting = None
     if not house.is_alone:
@@ -209,6 +212,11 @@ async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
     assert house.rows.puller is not None
     with house.ground.feed.subscribe() as changes:
         await house.rows.puller.run(changes, task_status=task_status)
+
+
+async def _announce_files(announcer: Announcer, house: House) -> None:
+    with house.ground.feed.subscribe() as changes:
+        await announcer.run(changes)
 
 
 async def _take_part(house: House, first_token: list[str]) -> None:

@@ -12,6 +12,8 @@ from arc.node.ground import Ground
 from arc.query.engine import Engine
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
+from arc.replication.announcing import Announcer
+from arc.replication.copies import Tally
 from arc.replication.crossing import Replication
 from arc.replication.fetch import FileServer
 from arc.replication.puller import Puller
@@ -20,7 +22,7 @@ from arc.wire.channels import Channel
 
 
 class Rows:
-    """The parts. ``puller`` is None where no files are brought from elsewhere."""
+    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` on a node alone."""
 
     def __init__(self, ground: Ground, consensus: Consensus) -> None:
         self._transport = consensus.transport
@@ -42,6 +44,7 @@ class Rows:
             post=None if self._transport is None else self._post_rows,
             is_readable=self.keeper.is_here,
             stored=self.keeper.came,
+            factor=config.replication.factor,
             leader_heard=consensus.raft.silent_seconds,
             log=log,
         )
@@ -65,6 +68,17 @@ class Rows:
         self.formats = Formats()
         self.file_server = FileServer(ports.disk, ports.workers, lambda: ground.fsm.catalog)
         able = ground.role.capabilities
+        self.tally = Tally(lambda: ground.fsm.catalog, config.replication.factor)
+        self.announcer: Announcer | None = None
+        if consensus.calls is not None:
+            self.announcer = Announcer(
+                me=node,
+                incarnation=lambda: ground.identity.current.incarnation,
+                catalog=lambda: ground.fsm.catalog,
+                is_here=self.keeper.is_here,
+                propose=consensus.proposals,
+                log=log,
+            )
         self.puller: Puller | None = None
         if consensus.calls is not None and (able.can_query or able.can_ingest):
             self.puller = Puller(
@@ -82,6 +96,10 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
+
+    def lacks_files(self) -> bool:
+        """Whether any file of the manifest may not be here."""
+        return self.announcer is not None and self.announcer.is_short
 
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""

@@ -26,7 +26,9 @@ from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
 from arc.ingest.intake import IntakeStatistics
 from arc.ingest.memory import MemoryStatistics
+from arc.ingest.rescue import RescueStatistics
 from arc.query.registry import QueryStatistics
+from arc.replication.announcing import AnnouncerStatistics
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
@@ -77,11 +79,13 @@ class NodeStatistics:
     memory: MemoryStatistics | None
     wal: WalStatistics | None
     flush: FlushStatistics | None
+    rescue: RescueStatistics | None
     registrar: RegistrarStatistics | None
     replication: ReplicationStatistics | None
     sender: SenderStatistics | None
     in_sync: InSyncStatistics | None
     files: PullerStatistics | None
+    holders: AnnouncerStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -116,11 +120,13 @@ def collect(house: House) -> NodeStatistics:
         memory=path.memory if path is not None else None,
         wal=path.wal if path is not None else None,
         flush=reign.flush if reign is not None else None,
+        rescue=reign.rescue if reign is not None else None,
         registrar=reign.registrar if reign is not None else None,
         replication=path.replication if path is not None else None,
         sender=reign.sender if reign is not None else None,
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
+        holders=rows.announcer.statistics() if rows.announcer is not None else None,
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(

@@ -98,8 +98,12 @@ def in_turn(wanted: Iterable[FileEntry]) -> list[FileEntry]:
 
 
 def holders(entry: FileEntry, me: str, others: Sequence[str]) -> list[str]:
-    """Whom to ask, in order: the node that wrote it, then the others by name."""
-    return [name for name in sorted(others, key=lambda name: (name != entry.origin, name)) if name != me]
+    """Whom to ask, in order: the nodes that said they hold it, the one that wrote it first, then the rest by name."""
+
+    def rank(name: str) -> tuple[bool, bool, str]:
+        return name not in entry.holders, name != entry.origin, name
+
+    return [name for name in sorted(others, key=rank) if name != me]
 
 
 class Puller:

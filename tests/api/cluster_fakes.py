@@ -114,6 +114,7 @@ class FakeCluster:
     catch_up: Mapping[str, object] | None = None
     error: ArcError | None = None
     world: ClusterWorld | None = None
+    under_replicated: int = 0
 
     def look(self) -> Outlook:
         assert self.world is not None
@@ -128,6 +129,7 @@ class FakeCluster:
             licence=self.licence,  # type: ignore[arg-type]
             behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, 
             catch_up=self.catch_up,
+            files_under_replicated=self.under_replicated, copies_wanted=2,
         )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:

@@ -239,6 +239,7 @@ CASES = {
         world.consensus, "now", LEADING._replace(configuration=Configuration(voters=(N1, N2)))
     ),
     "in_sync_alone": lambda world: world.in_sync("n2"),
+    "files_under_replicated": lambda world: setattr(world.cluster, "under_replicated", 7),
     "compactor_unheld": lambda world: setattr(world, "fsm", World().fsm),
     "rows_behind": lambda world: world.cluster.followers.append(Lag("n3", 5000, 31.0)),
     "catalog_behind": lambda world: setattr(world.consensus, "now", LEADING._replace(commit=2000, applied=2000)),

@@ -234,6 +234,9 @@ async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_ke
             return everywhere(cluster, 400)
 
         await cluster.start("n3")
+        await trio.sleep(5.0)
+        assert cluster.in_sync() == {"n1", "n2"}, "its log may be the second copy until it has the files"
+        cluster.copy_files("n1", "n3")
         await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
         await until(with_files)
         statistics = cluster["n3"].duty.statistics()
