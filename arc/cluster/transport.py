@@ -179,7 +179,9 @@ class PeerTransport:
             self._dropped[channel] += 1
             return False
         self._sent += 1
-        link.bell.ring()
+        # A heartbeat goes with what consensus sends ten times a second anyway, at the latest with the next heartbeat.
+        if channel is not Channel.HEARTBEAT or link.session is None or not link.session.is_talking:
+            link.bell.ring()
         return True
 
     def _link(self, peer: Peer) -> Link | None:

@@ -39,6 +39,8 @@ QUIET_SECONDS = 2.5
 """Who said nothing for so long is asked: a little more than the time between two heartbeats to a node that does not
 watch. Whoever speaks anyway is asked for nothing but the round trip.
 """
+TALKING_SECONDS = 0.25
+"""Two bursts within this time: the next one will come soon, and what is in no hurry goes with it."""
 TRIP_SECONDS = 10.0
 """How often the round trip is measured."""
 SILENCE_SECONDS = 5.0
@@ -127,6 +129,7 @@ class Session:
         """Only the last ping is answered: whoever sends many gets one answer."""
         self._rtt: float | None = None
         self._sending_since: float | None = None
+        self._sent_at = (float("-inf"), float("-inf"))
         self._scope = trio.CancelScope()
         self._end = ""
 
@@ -138,6 +141,11 @@ class Session:
     def ended_because(self) -> str:
         """Why it ended."""
         return self._end or "closed here"
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether this end has sent so often lately that it will again in a moment."""
+        return self._clock.now() - self._sent_at[0] < TALKING_SECONDS
 
     def end(self, reason: str) -> None:
         """Stop: nothing is sent or delivered from here on."""
@@ -185,7 +193,8 @@ class Session:
 
     async def _send(self, data: bytes) -> None:
         """Send all; `_watch` ends a session whose peer does not take it, which costs less than a time limit each."""
-        self._sending_since = self._clock.now()
+        self._sending_since = now = self._clock.now()
+        self._sent_at = (self._sent_at[1], now)
         await self._stream.send_all(data)
         self._sending_since = None
 
@@ -226,6 +235,7 @@ class Session:
             if now - self._last_heard >= QUIET_SECONDS or now - pinged_at >= TRIP_SECONDS:
                 pinged_at = now
                 self._is_ping_due = True
+            if self._is_ping_due or self._outbox:
                 self._bell.ring()
             since = self._sending_since
             await trio.sleep(
