@@ -12,7 +12,7 @@ A heartbeat carries numbers and no state: how its sender is, the others see for 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import cbor2
@@ -155,7 +155,8 @@ def due(others: Sequence[str], watchers: Collection[str], tick: int, every: int)
 
 def encode(told: Told) -> bytes:
     """A heartbeat as bytes: when the node started, and its numbers in the order of `NodeStats`."""
-    numbers = [value[:TEXT_CHARS_MAX] if isinstance(value, str) else value for value in astuple(told.stats)]
+    values = (getattr(told.stats, name) for name, _ in _FIELDS)
+    numbers = [value[:TEXT_CHARS_MAX] if isinstance(value, str) else value for value in values]
     return cbor2.dumps([told.started_us, *numbers])
 
 

@@ -96,6 +96,11 @@ class Doors:
             self.open("space")
             self._log.info("disk_has_room", free_bytes=free)
 
+    @property
+    def is_lease_over(self) -> bool:
+        """Whether the leader of the cluster was not heard for too long."""
+        return "lease" in self._reasons
+
     def watch_lease(self, silent_seconds: float, acknowledging: Acknowledging) -> None:
         """Acknowledge nothing while the cluster may have given the lease to another node without our knowing.
 

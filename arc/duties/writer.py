@@ -55,6 +55,9 @@ TICK_SECONDS = 1.0
 and the log refuses too.
 """
 
+SOON_SECONDS = 0.1
+"""The same while the leader is not heard: clients wait for the moment in which it is."""
+
 NOTHING_RECOVERED = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
 
 
@@ -311,7 +314,9 @@ class WriterDuty:
                 if kept is not None and not self._is_log_kept:
                     self._log.warning("wal_not_released", reason=kept, next_step="tried again until there is room")
                 self._is_log_kept = kept is not None
-            await trio.sleep(min(TICK_SECONDS, self._wal_config.lease_seconds / 4))
+            await trio.sleep(
+                SOON_SECONDS if self._doors.is_lease_over else min(TICK_SECONDS, self._wal_config.lease_seconds / 4)
+            )
 
     # ----------------------------------------------------------------------------------------------------------- facts
 

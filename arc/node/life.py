@@ -43,6 +43,9 @@ from arc.telemetry import Log, RingSink
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
 
+SAFETY_SECONDS = 5.0
+"""How often a node that is known as what it is looks although nothing was told of any node."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
@@ -275,6 +278,7 @@ async def _stay_announced(house: House) -> None:
     ground, assumed = house.ground, NodeState.HEALTHY
     with ground.feed.subscribe() as changes:
         while True:
+            is_told = False
             known = ground.fsm.catalog.nodes.get(house.node)
             is_draining = known is not None and known.state == NodeState.LEAVING
             if not is_draining and not house.near.readiness.stopping and house.near.joiner is not None:
@@ -282,9 +286,10 @@ async def _stay_announced(house: House) -> None:
                     if house.near.joiner.not_ready() is None:
                         for command in announcements(ground.fsm.catalog, house.near.description(), assumed):
                             (await house.consensus.proposals.propose(command)).unwrap()
+                        is_told = True
                 except (Unavailable, OutcomeUnknown, Conflict) as error:
                     ground.log.info("announcement_repeated", reason=error.message)
-            with trio.move_on_after(AGAIN_SECONDS):
+            with trio.move_on_after(SAFETY_SECONDS if is_told else AGAIN_SECONDS):
                 await _nodes_changed(changes)
 
 

@@ -224,10 +224,12 @@ class RaftNode:
         return frozenset(peer.name for peer in (*current.voters, *current.outgoing))
 
     def silent_seconds(self) -> float:
-        """How long ago the leader was heard; on the leader, how long ago it sent what a quorum answered last."""
-        leading = self._state.leading if self._state.role is Role.LEADER else None
-        heard_at = self._state.contact_at if leading is None else leading.quorum_at
-        return self._ports.clock.now() - heard_at
+        """How long ago the leader was heard; on the leader, how long ago it sent what a quorum answered last.
+
+        Who led until just now counts from there: it heard no leader since it became one itself.
+        """
+        led_at, now = self._turning.led_at, self._ports.clock.now()
+        return now - led_at if self._state.role is Role.LEADER else now - max(self._state.contact_at, led_at)
 
     @property
     def leader(self) -> Peer | None:

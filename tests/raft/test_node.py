@@ -103,6 +103,21 @@ async def test_a_proposal_of_a_leader_that_is_cut_off_ends_as_unknown_and_the_ot
         assert all(member.machine.commands == [b"before", b"after"] for member in cluster.members.values())
 
 
+async def test_a_leader_that_steps_down_has_been_silent_since_a_quorum_answered_and_not_since_its_election(
+    autojump_clock: MockClock,
+) -> None:
+    """A writer that had led for longer than its lease took no writes in the moment in which it lost the leadership."""
+    async with cluster_of("n1", "n2", "n3") as cluster:
+        old = await cluster.start()
+        await trio.sleep(20 * CONFIG.election_timeout_seconds)
+        assert old.silent_seconds() < 2 * CONFIG.heartbeat_seconds
+        cluster.isolate(old.me.name)
+        await until(lambda: not old.is_leader)
+        assert old.silent_seconds() < CONFIG.election_timeout_seconds + 2 * CONFIG.heartbeat_seconds
+        await trio.sleep(3.0)
+        assert old.silent_seconds() > 3.0
+
+
 async def test_the_next_leader_is_there_within_two_timeouts_and_nothing_acknowledged_is_lost(
     autojump_clock: MockClock,
 ) -> None:
