@@ -25,6 +25,7 @@ from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
 from arc.query.config import QueryConfig
+from arc.replication.config import ReplicationConfig
 from arc.settings import expected, read_value, show_value
 from arc.storage.config import StorageConfig, WalConfig
 from arc.telemetry import LogConfig
@@ -57,6 +58,7 @@ class Config:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     query: QueryConfig = field(default_factory=QueryConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    replication: ReplicationConfig = field(default_factory=ReplicationConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)

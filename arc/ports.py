@@ -69,8 +69,8 @@ class LogFile(Protocol):
 
 
 class Draft(Protocol):
-    """A file that grows at its end until `Disk.install` gives it its place. A power cut may take what was appended since
-    it was opened, or leave anything in its place: only a hash tells.
+    """A file that grows at its end until `Disk.install` gives it its place. A power cut may take what was appended
+    since it was opened, or leave anything there: only a hash tells.
     """
 
     @property

@@ -26,6 +26,7 @@ from arc.ingest.flush import FlushStatistics
 from arc.ingest.intake import IntakeStatistics
 from arc.ingest.memory import MemoryStatistics
 from arc.query.registry import QueryStatistics
+from arc.replication.antientropy import AntiEntropyStatistics
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
@@ -51,6 +52,7 @@ class NodeStatistics:
     sender: SenderStatistics | None
     in_sync: InSyncStatistics | None
     files: PullerStatistics | None
+    antientropy: AntiEntropyStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     peers: TransportStatistics | None
@@ -86,6 +88,7 @@ def collect(house: House) -> NodeStatistics:
         sender=reign.sender if reign is not None else None,
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
+        antientropy=rows.antientropy.statistics(),
         query=rows.queries.statistics(),
         catalog=house.consensus.proposals.statistics(),
         peers=transport.statistics() if transport is not None else None,

@@ -146,6 +146,8 @@ class SnapshotTaker:
             files = tuple(catalog.files_between(*key, wanted.min_us, wanted.max_us))
             if border < catalog.mark(*key):
                 files = tuple(file for file in files if file.last_sequence <= border)
+            if self._is_readable is not None and not all(self._is_readable(file.path) for file in files):
+                raise _missing(*key)
             rows = () if self._buffered is None else self._buffered(*key, border)
             found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
         paths = tuple(entry.path for table in found.values() for entry in table.files)
@@ -162,11 +164,15 @@ class SnapshotTaker:
         files = catalog.files(database, measurement) if floor < mark else ()
         border = split(files, mark=mark, floor=floor, is_readable=self._is_readable)
         if border < mark and (border < floor or self._coverage.visible < mark):
-            raise Unavailable(
-                f"files of {database}.{measurement} have not come to this node yet, and their rows are not here either",
-                code="files_missing",
-            )
+            raise _missing(database, measurement)
         return border
+
+
+def _missing(database: str, measurement: str) -> Unavailable:
+    return Unavailable(
+        f"files of {database}.{measurement} are not on this node, and their rows are not here either",
+        code="files_missing",
+    )
 
 
 def merge_ranges(tables: Sequence[TableRange]) -> tuple[TableRange, ...]:
