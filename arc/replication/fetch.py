@@ -2,9 +2,9 @@
 all of it has the manifest's hash.
 
 The manifest is the list of what may be asked for: a path that is not in it, or stands there with another hash, is
-refused, so no question can reach any other file of the node. A piece is small, so that nothing that shares the session
-waits long behind it; who asks decides when the next one comes, which is all the flow control there is. As many are in
-flight as hide the way there and back, and never more than that is held in memory.
+refused, so no question can reach any other file of the node. Pieces are bulk, so that what is urgent on the session
+never waits for more than a frame of them; who asks decides when the next one comes, which is all the flow control there
+is. As many are in flight as hide the way there and back, and never more than that is held in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 
 from arc.catalog.facts import Catalog
 from arc.errors import ArcError, InvalidRequest, NotFound, Unavailable
-from arc.ports import Disk, Workers
+from arc.ports import Clock, Disk, Workers
 from arc.replication.backlog import BATCH_BYTES_MAX, BATCH_FILES_MAX
 from arc.replication.drafts import HashedDraft
 from arc.storage.files import FileEntry
@@ -28,12 +28,20 @@ SEVERAL_KIND = "files"
 """Of the questions between nodes."""
 
 PIECE_BYTES = 240 << 10
-"""Fits a frame of the session with room for its head; some 2 ms of a gigabit line."""
+"""Fits one frame of the session with room for its head: a larger message is put together again, which costs more than
+it saves. Some 2 ms of a gigabit line.
+"""
 
-WINDOW_PIECES = 8
-"""Of one file, asked for and not written yet: 2 MB hide 15 ms of a gigabit line."""
+WINDOW_PIECES = (4, 32)
+"""Of one file, asked for and not written yet: at first, and at most. 8 MB hide 60 ms of a gigabit line."""
 
-PIECE_SECONDS = 10.0
+QUICK_SECONDS = 0.25
+SLOW_SECONDS = 1.0
+"""A piece that came within the first lets the window grow by one, one that took longer than the second halves it: more
+on its way than the line carries only stands in the way of others.
+"""
+
+PIECE_SECONDS = 15.0
 """How long a piece is waited for; a busy disk and a slow line fit in."""
 
 
@@ -57,14 +65,14 @@ class Spoilt(Exception):
     """A holder gave bytes that are not the file: its copy is bad, or it lies. Others may have a good one."""
 
 
-async def fetch(ask: Ask, pace: Pace, holder: str, draft: HashedDraft) -> None:
+async def fetch(ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft) -> None:
     """Bring a draft to its end, and prove it. What came before it failed stays in the draft.
 
     Raises Spoilt when the holder's bytes are wrong, OSError when the disk here fails, and what ``ask`` raises. A draft
     that was begun with other bytes than his is begun again before he is blamed.
     """
     while True:
-        await _Transfer(ask, pace, holder, draft).run()
+        await _Transfer(ask, pace, clock, holder, draft).run()
         if draft.is_proven:
             return
         is_his = draft.is_all_from(holder)
@@ -73,27 +81,36 @@ async def fetch(ask: Ask, pace: Pace, holder: str, draft: HashedDraft) -> None:
             raise Spoilt(f"{holder} gave bytes of {draft.entry.path} that have not its hash")
 
 
+def next_window(window: int, took_seconds: float) -> int:
+    """How many pieces may be on their way, after one that took so long."""
+    if took_seconds < QUICK_SECONDS:
+        return min(window + 1, WINDOW_PIECES[1])
+    return max(1, window // 2) if took_seconds > SLOW_SECONDS else window
+
+
 class _Transfer:
     """The pieces of one draft that are on their way: asked for in order, in flight together, written in order."""
 
-    def __init__(self, ask: Ask, pace: Pace, holder: str, draft: HashedDraft) -> None:
+    def __init__(self, ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft) -> None:
         self._ask = ask
         self._pace = pace
+        self._clock = clock
         self._holder = holder
         self._draft = draft
+        self._window = WINDOW_PIECES[0]
         self._asked = draft.size
-        self._slots = trio.Semaphore(WINDOW_PIECES)
+        self._open = 0
+        """Pieces asked for and not written."""
         self._arrived: dict[int, bytes] = {}
-        self._came = trio.Event()
+        self._moved = trio.Event()
         self._trouble: Exception | None = None
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ask_on, nursery)
             while self._trouble is None and not self._draft.is_whole:
-                await self._came.wait()
-                self._came = trio.Event()
-                await self._write()
+                if not await self._write():
+                    await self._moved.wait()
             nursery.cancel_scope.cancel()
         # In a nursery a lone error would come out in a group.
         if self._trouble is not None:
@@ -102,39 +119,47 @@ class _Transfer:
     async def _ask_on(self, nursery: trio.Nursery) -> None:
         entry = self._draft.entry
         while self._asked < entry.size_bytes:
-            await self._slots.acquire()
+            while self._open >= self._window:
+                await self._moved.wait()
             offset, wanted = self._asked, min(PIECE_BYTES, entry.size_bytes - self._asked)
             self._asked += wanted
+            self._open += 1
             await self._pace(self._holder, wanted)
             nursery.start_soon(self._get, offset, wanted)
 
     async def _get(self, offset: int, wanted: int) -> None:
-        entry = self._draft.entry
+        entry, began = self._draft.entry, self._clock.now()
         question = cbor2.dumps([entry.path, entry.sha256, offset, wanted])
         try:
             piece = await self._ask(self._holder, KIND, question, timeout_seconds=PIECE_SECONDS)
             if len(piece) != wanted:
                 raise Spoilt(f"{self._holder} gave {len(piece)} bytes of {entry.path} where {wanted} were asked for")
             self._arrived[offset] = piece
+            self._window = next_window(self._window, self._clock.now() - began)
         except (ArcError, Spoilt) as error:
             self._trouble = self._trouble or error
-        self._came.set()
+        self._move()
 
-    async def _write(self) -> None:
-        """What has come without a gap."""
+    async def _write(self) -> bool:
+        """Write what has come without a gap; False when nothing has."""
         pieces: list[bytes] = []
         end = self._draft.size
         while (piece := self._arrived.pop(end, None)) is not None:
             pieces.append(piece)
             end += len(piece)
         if not pieces:
-            return
+            return False
         try:
             await self._draft.append(pieces, self._holder)
         except OSError as error:
             self._trouble = error
-        for _ in pieces:
-            self._slots.release()
+        self._open -= len(pieces)
+        self._move()
+        return True
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
 
 
 async def fetch_several(ask: Ask, pace: Pace, holder: str, entries: Sequence[FileEntry]) -> list[bytes | None]:

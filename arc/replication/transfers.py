@@ -107,7 +107,7 @@ class Transfers:
             for holder in self._unsuspected(found):
                 draft = draft or await self._draft_of(found.entry)
                 try:
-                    await fetch(self._ask, self._wait_bandwidth, holder, draft)
+                    await fetch(self._ask, self._wait_bandwidth, self._clock, holder, draft)
                 except (ArcError, Spoilt) as error:
                     self._note(found, holder, error)
                     continue
