@@ -112,10 +112,11 @@ class HashedDraft:
     def _append(self, pieces: Sequence[bytes]) -> None:
         assert self._draft is not None
         assert self.size + sum(map(len, pieces)) <= self.entry.size_bytes, self
-        self._draft.append(pieces)
-        for piece in pieces:
-            self._hash.update(piece)
-            self.size += len(piece)
+        # At once: every call that lets go of the interpreter may wait long until it gets it back.
+        body = b"".join(pieces)
+        self._draft.append([body])
+        self._hash.update(body)
+        self.size += len(body)
 
     def _restart(self) -> None:
         self._discard()
