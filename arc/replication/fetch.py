@@ -112,6 +112,8 @@ class _Transfer:
                 if not await self._write():
                     await self._moved.wait()
             nursery.cancel_scope.cancel()
+        if isinstance(self._trouble, ArcError):
+            await self._write()  # What came before that is good for the next try.
         # In a nursery a lone error would come out in a group.
         if self._trouble is not None:
             raise self._trouble

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from arc.errors import Unavailable
 from arc.query.service import QueryService
-from arc.query.snapshot import TableRange, merge_ranges
+from arc.query.snapshot import SnapshotTaker, TableRange, merge_ranges
 from tests.query.conftest import Store, fetch, rows
 
 HOUR = 3_600_000_000
@@ -35,6 +36,26 @@ async def test_files_of_a_query_are_pinned_until_it_ends(store: Store, service: 
     async with service.open("SELECT a.n FROM cpu a, cpu b"):
         assert store.pins.held == {entry.path: 1, other.path: 1}
     assert store.pins.held == {}
+
+
+def test_a_query_is_refused_when_a_file_it_needs_is_not_here_and_only_then(store: Store) -> None:
+    """A copy that was set aside long after its rows left the buffer: never an answer that is silently short."""
+    store.measurement("default", "cpu", n="integer")
+    entry = store.file("default", "cpu", [0], n=[1])
+    other = store.file("default", "cpu", [HOUR], n=[1])
+    here = {other.path}
+    taker = SnapshotTaker(
+        lambda: store.catalog,  # type: ignore[arg-type,return-value]
+        pins=store.pins,
+        is_readable=here.__contains__,
+    )
+    with pytest.raises(Unavailable) as refused:
+        taker([TableRange("default", "cpu")])
+    assert refused.value.code == "files_missing" and store.pins.held == {}
+    found = taker([TableRange("default", "cpu", min_us=HOUR)])
+    assert found.tables["default", "cpu"].files == (other,)
+    here.add(entry.path)
+    assert len(taker([TableRange("default", "cpu")]).tables["default", "cpu"].files) == 2
 
 
 async def test_a_widened_column_is_double_in_every_file_and_batch(store: Store, service: QueryService) -> None:
