@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,14 +68,18 @@ def test_what_failed_waits_for_its_time_and_can_be_hurried() -> None:
     assert wanted.next_due() is None
 
 
-def test_another_hash_under_the_same_path_takes_the_place_of_the_one_under_way() -> None:
+@pytest.mark.parametrize("how", ["done", "give_back"])
+def test_another_hash_under_the_same_path_takes_the_place_of_the_one_under_way(how: str) -> None:
     old = entry("a")
     new = replace(old, sha256="7" * 64)
     wanted = backlog(old)
     assert wanted.take(0, by_origin) == [old]
     wanted.add(new)
     assert wanted.take(0, by_origin) == [], "one of a path at a time"
-    wanted.done(old)
+    if how == "done":
+        wanted.done(old)
+    else:
+        wanted.give_back(old, 100.0)
     assert wanted.take(0, by_origin) == [new]
 
 

@@ -266,6 +266,44 @@ async def test_a_transfer_that_broke_is_gone_on_with_from_another_holder(
     assert cluster.puller.statistics().failed_attempts_total == 0
 
 
+async def test_the_next_try_goes_on_where_the_last_one_stopped(autojump_clock: trio.testing.MockClock) -> None:
+    cluster, entry = Cluster(), entry_of("a")
+    cluster.store("n1", entry)
+    cluster.register(entry)
+    given: list[str] = []
+
+    def answered(holder: str, piece: bytes) -> bytes:
+        given.append(holder)
+        if 5 < len(given) < 9:
+            raise Unavailable("the session broke")
+        return piece
+
+    cluster.answered = answered
+    async with cluster.pulling():
+        await cluster.until_here(entry)
+    assert cluster.puller.statistics().failed_attempts_total >= 1
+    assert len(given) < 10 + 5 + 4, "ten pieces, and those that were in flight when it broke"
+
+
+async def test_who_gave_wrong_bytes_is_not_asked_again_while_others_are(autojump_clock: trio.testing.MockClock) -> None:
+    cluster, entry = Cluster(), entry_of("a", b"small")
+    cluster.store("n1", entry, b"wrong")
+    cluster.register(entry)
+
+    async def ask(peer: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
+        if peer == "n3":
+            raise Unavailable("n3 is busy")
+        return await cluster.ask(peer, kind, question, timeout_seconds=timeout_seconds)
+
+    cluster.puller._transfers._ask = ask
+    async with cluster.pulling():
+        await trio.sleep(SUSPECT_SECONDS - 10)
+        assert cluster.asked == ["n1"]
+        assert cluster.puller.statistics().failed_attempts_total > 20, "n3 may have it, so it is no poison"
+        await trio.sleep(20)
+        assert cluster.asked == ["n1", "n1"]
+
+
 async def test_a_restart_goes_on_with_what_is_in_drafts_and_removes_those_that_nobody_wants(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
