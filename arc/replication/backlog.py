@@ -50,8 +50,9 @@ class Backlog:
 
     def add(self, entry: FileEntry) -> None:
         """Want a file. One that is wanted already is not wanted twice; with another hash it takes the other's place."""
-        if self._wanted.get(entry.path) != entry:
-            self._wanted[entry.path] = entry
+        known = self._wanted.get(entry.path)
+        self._wanted[entry.path] = entry
+        if known is None or known.sha256 != entry.sha256:
             self._due.pop(entry.path, None)
             if entry.path not in self._busy:
                 self._push(entry)
@@ -79,7 +80,7 @@ class Backlog:
         """It is under way no more; if it is still wanted, its next try is at ``due``."""
         self._busy.discard(entry.path)
         wanted = self._wanted.get(entry.path)
-        if wanted == entry:
+        if wanted is not None and wanted.sha256 == entry.sha256:
             self._due[entry.path] = due
             heapq.heappush(self._later, (due, entry.path))
         elif wanted is not None:
@@ -89,7 +90,7 @@ class Backlog:
         """It is under way no more, and wanted no more, unless another has taken its place meanwhile."""
         self._busy.discard(entry.path)
         wanted = self._wanted.get(entry.path)
-        if wanted == entry:
+        if wanted is not None and wanted.sha256 == entry.sha256:
             self.drop(entry.path)
         elif wanted is not None:
             self._push(wanted)

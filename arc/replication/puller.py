@@ -256,7 +256,7 @@ class Puller:
         if found.is_done:
             self._pauses.pop(path, None)
             self._poisoned.pop(path, None)
-            if self._files.is_here(path) or self._catalog().file(path) != found.entry:
+            if self._files.is_here(path) or not self._transfers.is_agreed(found.entry):
                 self._wanted.done(found.entry)
             else:
                 self._wanted.give_back(found.entry, now)  # Lost again already.

@@ -127,7 +127,7 @@ class Transfers:
 
     async def _draft_of(self, entry: FileEntry) -> HashedDraft:
         kept = self._kept.pop(entry.path, None)
-        if kept is not None and kept.entry == entry:
+        if kept is not None and kept.entry.sha256 == entry.sha256:
             return kept
         if kept is not None:
             await self._discard(kept)
@@ -137,7 +137,7 @@ class Transfers:
 
     async def _install(self, found: Round, draft: HashedDraft) -> None:
         found.is_done = True
-        if not self._is_agreed(draft.entry):
+        if not self.is_agreed(draft.entry):
             await self._discard(draft)
             return
         try:
@@ -183,7 +183,7 @@ class Transfers:
                 self._note(each, holder, NotFound(f"{entry.path} is not there", code="not_here"))
             elif sha256 != entry.sha256:
                 self._note(each, holder, Spoilt(f"{holder} gave bytes of {entry.path} that have not its hash"))
-            elif self._is_agreed(entry):
+            elif self.is_agreed(entry):
                 good.append((each, body))
             else:
                 each.is_done = True
@@ -234,7 +234,7 @@ class Transfers:
         if wait > 0:
             await trio.sleep(wait)
 
-    def _is_agreed(self, entry: FileEntry) -> bool:
+    def is_agreed(self, entry: FileEntry) -> bool:
         """Whether it did not leave the manifest meanwhile."""
         known = self._catalog().file(entry.path)
         return known is not None and known.sha256 == entry.sha256

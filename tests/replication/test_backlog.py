@@ -123,3 +123,17 @@ def test_whatever_happens_nothing_wanted_is_lost_and_nothing_is_under_way_twice(
     while batch := wanted.take(now + 10, by_origin):
         found.update(each.path for each in batch)
     assert found == mine.keys()
+
+
+def test_what_else_is_told_of_a_file_does_not_make_it_another() -> None:
+    """Its identity is path and hash (DURABILITY 7); who holds it, for one, changes while it comes."""
+    old = entry("a")
+    new = replace(old, created_us=old.created_us + 1)
+    wanted = backlog(old)
+    assert wanted.take(0, by_origin) == [old]
+    wanted.add(new)
+    wanted.give_back(old, 5.0)
+    assert wanted.take(4.0, by_origin) == []
+    assert wanted.take(5.0, by_origin) == [new]
+    wanted.done(old)
+    assert not wanted and wanted.take(9.0, by_origin) == []
