@@ -101,6 +101,7 @@ class PullerStatistics:
     missing_files: int
     under_way: int
     poisoned: tuple[str, ...]
+    poisoned_files: int
     last_error: str
 
 
@@ -293,5 +294,6 @@ class Puller:
             missing_files=len(self._wanted),
             under_way=self._wanted.under_way,
             poisoned=tuple(sorted(self._poisoned)),
+            poisoned_files=len(self._poisoned),
             last_error=self._transfers.last_error,
         )

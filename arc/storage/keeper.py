@@ -59,6 +59,7 @@ class KeeperStatistics:
     lost_files: int
     lost_total: int
     damaged: tuple[str, ...]
+    damaged_files: int
     damaged_total: int
     quarantined_total: int
     removed_total: int
@@ -353,6 +354,7 @@ class FileKeeper:
             lost_files=len(self._lost),
             lost_total=self._lost_total,
             damaged=tuple(sorted(self._damaged)),
+            damaged_files=len(self._damaged),
             damaged_total=self._damaged_total,
             quarantined_total=self._quarantined,
             removed_total=self._removed,
