@@ -142,12 +142,15 @@ class AntiEntropy:
         every = iter(self._catalog().all_files())
         while page := list(islice(every, STEP_FILES)):
             began = self._clock.now()
+            here = {entry.path for entry in page if self._files.is_here(entry.path)}
             absent = set(await self._files.check(page))
             await self._rest(began)
             for entry in page:
-                is_here = self._files.is_here(entry.path)
-                # It may have left the manifest while we looked.
-                if is_here == (entry.path not in absent) or self._catalog().file(entry.path) is None:
+                was_here, is_here = entry.path in here, self._files.is_here(entry.path)
+                # It may have come, gone or left the manifest while we looked.
+                if was_here != is_here or self._catalog().file(entry.path) is None:
+                    continue
+                if is_here == (entry.path not in absent):
                     continue
                 if is_here:
                     self._found_lost(entry.path)

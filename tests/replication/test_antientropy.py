@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -282,6 +282,25 @@ async def test_one_that_is_registered_while_we_look_is_known(autojump_clock: tri
     place.disk.list_dir = registering  # type: ignore[method-assign]
     await place.slow.look()
     assert place.slow.statistics().leftovers_total == 0
+
+
+async def test_one_that_comes_while_we_look_is_not_lost(autojump_clock: trio.testing.MockClock) -> None:
+    """World seed 23, with looks every two seconds: absent when the disk was asked, here when the answer was read."""
+    place = Place()
+    await place.with_files("a")
+    new = entry_of("new", sequence=5)
+    place.register(new)
+    check = place.keeper.check
+
+    async def coming(entries: Sequence[FileEntry]) -> list[str]:
+        absent = await check(entries)
+        place.store(new.path)
+        place.keeper.came(new.path)
+        return absent
+
+    place.keeper.check = coming  # type: ignore[method-assign]
+    await place.slow.look()
+    assert place.keeper.is_here(new.path) and not place.keeper.lost
 
 
 async def test_a_file_that_the_operator_put_in_place_is_proven_and_taken(
