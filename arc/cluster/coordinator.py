@@ -64,7 +64,7 @@ class Replication(Protocol):
         """Whether this node has what it lacked when it started."""
         ...
 
-    def catch_up_status(self) -> Mapping[str, int] | None:
+    def catch_up_status(self) -> Mapping[str, object] | None:
         """How far it is with that; None when it fetches nothing."""
         ...
 
@@ -303,7 +303,7 @@ class Coordinator:
         """Whether this node has what it lacked when it started; true where nothing is copied."""
         return self._replication is None or self._replication.is_ready()
 
-    def replication_catch_up_status(self) -> Mapping[str, int] | None:
+    def replication_catch_up_status(self) -> Mapping[str, object] | None:
         """How far it is with that; None where nothing is copied."""
         return self._replication.catch_up_status() if self._replication is not None else None
 

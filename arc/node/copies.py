@@ -26,7 +26,7 @@ class Copies:
         self._had_all = self._had_all or (self._behind() is None and self._files().missing_files == 0)
         return self._had_all
 
-    def catch_up_status(self) -> Mapping[str, int]:
+    def catch_up_status(self) -> Mapping[str, object]:
         """The counts that status pages show."""
         found = self._files()
         return {
@@ -34,6 +34,7 @@ class Copies:
             "failed": found.failed_attempts_total,
             "missing": found.missing_files,
             "inflight_count": found.under_way,
+            "poisoned": list(found.poisoned),
         }
 
     def stats(self) -> Mapping[str, object]:

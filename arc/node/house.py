@@ -34,6 +34,7 @@ from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
+from arc.replication.fetch import SEVERAL_KIND as FETCH_SEVERAL
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -198,14 +199,12 @@ class House:
         admission, assembly, farewells = self.near.admission, self.near.assembly, self.near.farewells
         assert admission is not None and assembly is not None and farewells is not None
 
-        async def file(peer: Peer, question: bytes) -> bytes:
-            return await self.rows.file_server.answer(question)
-
         return {
             **admission.answerers,
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
-            FETCH: file,
+            FETCH: lambda peer, question: self.rows.file_server.answer(question),
+            FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
             FAREWELL: lambda peer, question: farewells.answer(question),
         }
 

@@ -167,7 +167,7 @@ async def _live(
     if house.near.autopilot is not None:
         nursery.start_soon(house.near.autopilot.run)  # Not before this node has said whom it knows no more.
     state.starting = "the node is starting"
-    _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
+    _tell_drift(log, await nursery.start(_look_after_files, house), is_alone=house.is_alone)
     if house.rows.puller is not None:
         await nursery.start(_pull, house)
     if house.rows.announcer is not None:
@@ -209,6 +209,17 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
         nursery.start_soon(house.near.joiner.run)
     if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
+
+
+async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]) -> None:
+    """Compare manifest and disk, report, and go on looking after the files for ever."""
+    rows, ground = house.rows, house.ground
+    with ground.feed.subscribe() as changes:  # What leaves the manifest from here on is heard of.
+        found = await rows.keeper.look(ground.fsm.catalog.all_files())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(rows.sweeper.run, changes)
+            nursery.start_soon(rows.antientropy.run)
+            task_status.started(found)
 
 
 async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:

@@ -13,10 +13,13 @@ from arc.query.engine import Engine
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
 from arc.replication.announcing import Announcer
+from arc.replication.antientropy import AntiEntropy
+from arc.replication.bandwidth import Bandwidth
 from arc.replication.copies import Tally
 from arc.replication.crossing import Replication
 from arc.replication.fetch import FileServer
 from arc.replication.puller import Puller
+from arc.replication.sweeper import Sweeper
 from arc.storage.keeper import DATA, FileKeeper
 from arc.wire.channels import Channel
 
@@ -66,7 +69,9 @@ class Rows:
             ports=ports,
         )
         self.formats = Formats()
-        self.file_server = FileServer(ports.disk, ports.workers, lambda: ground.fsm.catalog)
+        self.file_server = FileServer(
+            ports.disk, ports.workers, lambda: ground.fsm.catalog, is_here=self.keeper.is_here
+        )
         able = ground.role.capabilities
         self.tally = Tally(lambda: ground.fsm.catalog, config.replication.factor)
         self.announcer: Announcer | None = None
@@ -91,8 +96,22 @@ class Rows:
                 workers=ports.workers,
                 clock=ports.clock,
                 rng=ports.rng,
+                bandwidth=Bandwidth(config.replication.bandwidth_bytes_per_second),
                 log=log,
             )
+        self.sweeper = Sweeper(lambda: ground.fsm.catalog, self.keeper, log)
+        self.antientropy = AntiEntropy(
+            me=node,
+            config=config.replication,
+            catalog=lambda: ground.fsm.catalog,
+            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
+            can_be_brought=lambda: self.puller is not None and len(ground.fsm.catalog.nodes) > 1,
+            files=self.keeper,
+            disk=ports.disk,
+            workers=ports.workers,
+            clock=ports.clock,
+            log=log,
+        )
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"

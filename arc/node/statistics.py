@@ -29,6 +29,7 @@ from arc.ingest.memory import MemoryStatistics
 from arc.ingest.rescue import RescueStatistics
 from arc.query.registry import QueryStatistics
 from arc.replication.announcing import AnnouncerStatistics
+from arc.replication.antientropy import AntiEntropyStatistics
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
@@ -86,6 +87,7 @@ class NodeStatistics:
     in_sync: InSyncStatistics | None
     files: PullerStatistics | None
     holders: AnnouncerStatistics | None
+    antientropy: AntiEntropyStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -127,6 +129,7 @@ def collect(house: House) -> NodeStatistics:
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
         holders=rows.announcer.statistics() if rows.announcer is not None else None,
+        antientropy=rows.antientropy.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(
