@@ -15,6 +15,9 @@ NOTHING = PullerStatistics(
     spoilt_total=0,
     missing_files=0,
     under_way=0,
+    resumed_bytes_total=0,
+    poisoned=(),
+    poisoned_files=0,
     last_error="",
 )
 
@@ -29,5 +32,5 @@ def test_a_node_is_ready_once_it_knows_its_files_and_has_had_them_all() -> None:
     assert copies.is_ready()
     files = replace(files, missing_files=1, under_way=1)
     assert copies.is_ready(), "a file that was added since is on its way"
-    assert copies.catch_up_status() == {"pulled": 2, "failed": 0, "missing": 1, "inflight_count": 1}
+    assert copies.catch_up_status() == {"pulled": 2, "failed": 0, "missing": 1, "inflight_count": 1, "poisoned": []}
     assert copies.stats().items() >= {"enabled": True, "is_ready": True, "missing_files": 1}.items()

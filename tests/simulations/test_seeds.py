@@ -84,6 +84,7 @@ ONCE_RED = (
     ("swarm", 764_758, "a second pause made the first one shorter, and what the disk had to say came out of order"),
     ("swarm", 767_638, "I-07 did not count by the configuration that a leader had appended and went on committing by"),
     ("swarm", 769_639, "I-07 blamed a slow disk for a cut that was asked for before the entry was committed elsewhere"),
+    ("swarm", 787_079, "the same, where that configuration was on no disk and went with its leader"),
     ("swarm", 749_815, "V-03 called a new member late that applied a long log slowly, and was at its last entry"),
     (
         "swarm",
