@@ -102,6 +102,15 @@ class Server:
         return self._process.pid
 
     @property
+    def is_started(self) -> bool:
+        """Whether a process was started and not ended by us; it may have ended by itself."""
+        return self._process is not None
+
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Settings that the next start has, besides those it had."""
+        self._settings |= settings
+
+    @property
     def stderr_path(self) -> Path:
         """What the last start wrote to standard error."""
         return self.folder / f"stderr-{self.starts}.txt"
