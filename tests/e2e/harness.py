@@ -243,7 +243,10 @@ _told_ports: set[int] = set()
 
 
 def run_arc(
-    *arguments: str, settings: Mapping[str, object] | None = None, variables: Mapping[str, str] | None = None
+    *arguments: str,
+    settings: Mapping[str, object] | None = None,
+    variables: Mapping[str, str] | None = None,
+    seconds: float = STOP_SECONDS,
 ) -> subprocess.CompletedProcess[str]:
     """One ``arc`` command to its end."""
     return subprocess.run(
@@ -251,6 +254,6 @@ def run_arc(
         env=environment(settings or {}, variables),
         capture_output=True,
         text=True,
-        timeout=STOP_SECONDS,
+        timeout=seconds,
         check=False,
     )

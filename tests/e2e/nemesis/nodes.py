@@ -40,6 +40,8 @@ SMALL = {
 }
 """So that faults fall into flushes, registrations and the recycling of segments."""
 LOOK_SECONDS = 2.0
+STOP_SECONDS = 150.0
+"""An orderly stop lets requests end for 30 s and moves rows to files; a loaded machine is no reason to fail."""
 
 
 class Nodes:
@@ -72,7 +74,7 @@ class Nodes:
             }
             home = folder / name
             data = self._mount(home) if name == small else None
-            self.servers[name] = Server(home, settings=settings, data_dir=data)
+            self.servers[name] = Server(home, settings=settings, variables={"PYTHONFAULTHANDLER": "1"}, data_dir=data)
 
     def __repr__(self) -> str:
         return f"<Nodes {list(self.servers.values())} {self.links!r}>"
@@ -137,9 +139,22 @@ class Nodes:
     def restart(self, name: str) -> None:
         """SIGTERM, the end waited for, and a start. Raises AssertionError when it does not end well."""
         try:
-            self.servers[name].terminate()
+            self._stop(name)
         finally:
             self.launch(name)
+
+    def _stop(self, name: str) -> None:
+        """An orderly end; one that does not come is ended so that the log tells where each thread was."""
+        server = self.servers[name]
+        process, deadline = psutil.Process(server.pid), time.monotonic() + STOP_SECONDS
+        server.signal(signal.SIGTERM)
+        while process.status() != psutil.STATUS_ZOMBIE:  # Its exit code is for `wait_end` to fetch.
+            if time.monotonic() > deadline:
+                server.signal(signal.SIGABRT)
+                break
+            time.sleep(5 * POLL_SECONDS)
+        code = server.wait_end()
+        assert code == 0, f"ended with {code}\n{server.stderr()[-5000:]}"
 
     def fill_disk(self) -> None:
         """Leave the small disk next to no room."""
@@ -165,7 +180,7 @@ class Nodes:
 
     def _restart_with_reserve(self, reserve: str) -> None:
         server = self.servers[self.small]
-        server.terminate()
+        self._stop(self.small)
         server.change({"storage.reserve_bytes": reserve})
         self.launch(self.small)
 
