@@ -28,7 +28,7 @@ app = typer.Typer(
 
 Url = Annotated[str, typer.Option("--url", "--endpoint", envvar="ARC_ENDPOINT", help="Any node.", metavar="URL")]
 Seconds = Annotated[
-    float, typer.Option("--seconds", help="How long rows stream in; the middle third is the fault.", min=3, max=3600)
+    float, typer.Option("--seconds", help="How long rows stream in; the middle third is the fault.", min=1, max=3600)
 ]
 Database = Annotated[str, typer.Option("--db", help="Database of the drill.", metavar="NAME")]
 Begin = Annotated[str, typer.Option("--begin", help="Command that makes the fault.", metavar="COMMAND")]
