@@ -18,7 +18,7 @@ from tests.e2e.nemesis.history import Batch, Done, History, Look, Seen, Told, Tr
 from tests.e2e.nemesis.links import Links, between
 from tests.e2e.nemesis.page import page
 from tests.e2e.nemesis.schedule import FAULT_SECONDS, ROLES, Kind, Step, bears, plan, small_disk
-from tests.e2e.nemesis.verdict import gap_of, judge, roles, told, verdict_document
+from tests.e2e.nemesis.verdict import gap_of, judge, roles, silences, told, verdict_document
 
 THREE = ("n1", "n2", "n3")
 FIVE = ("n1", "n2", "n3", "n4", "n5")
@@ -237,6 +237,14 @@ def test_the_newest_epoch_says_who_wrote_and_old_news_say_nothing() -> None:
     writers, leaders = roles(history)
     assert writers == {"n1": [(1, 2)], "n2": [(2, 10.0)]}
     assert leaders == {"n1": [(1, 10.0)]}
+
+
+def test_a_node_is_silent_from_its_first_missing_answer_to_its_next_one() -> None:
+    history = good()
+    answers = ((1.0, True), (2.0, False), (3.0, False), (4.0, True), (5.0, False))
+    history.looks = [Look(at=at, node="n2", answers=answer) for at, answer in answers]
+    assert silences(history, "n2") == [(2.0, 4.0), (5.0, 10.0)]
+    assert silences(history, "n1") == []
 
 
 def test_a_history_is_a_document() -> None:

@@ -13,7 +13,7 @@ from html import escape
 
 from tests.e2e.nemesis.history import Done, History, Told
 from tests.e2e.nemesis.schedule import ORDERS, Kind
-from tests.e2e.nemesis.verdict import Verdict, named, roles
+from tests.e2e.nemesis.verdict import Verdict, named, roles, silences
 
 LEFT = 90
 LANE = 46
@@ -27,7 +27,7 @@ COLOURS = {
     Kind.RESTART: "#5d4037", Kind.HALVES: "#ef6c00", Kind.ISOLATE: "#e65100", Kind.ONE_WAY: "#f9a825",
     Kind.SLOW: "#9e9d24", Kind.DISK: "#00695c", Kind.FAILOVER: "#1565c0", Kind.FLUSH: "#546e7a",
 }  # fmt: skip
-WRITES, LEADS = "#2e7d32", "#1565c0"
+WRITES, LEADS, SILENT = "#2e7d32", "#1565c0", "#dcdcdc"
 
 STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem;color:#222;background:#fff}
@@ -77,6 +77,8 @@ def _drawing(history: History) -> Iterator[str]:
         y = TOP + at * LANE
         yield f'<text x="6" y="{y + 25}">{escape(node)}</text>'
         yield f'<line x1="0" x2="{width:.0f}" y1="{y + LANE}" y2="{y + LANE}" stroke="#ddd"/>'
+        for begin, end in silences(history, node):
+            yield _band(x(begin), x(end), y + 1, LANE - 2, SILENT, f"{node} does not answer {begin:.1f}–{end:.1f} s")
         for spans, colour, word, top in ((writers, WRITES, "writes", 4), (leaders, LEADS, "leads", 30)):
             for begin, end in spans.get(node, []):
                 yield _band(x(begin), x(end), y + top, 9, colour, f"{node} {word} {begin:.1f}–{end:.1f} s")
@@ -126,7 +128,12 @@ def _acks(history: History, scale: float, top: int) -> Iterator[str]:
 
 def _key(history: History) -> Iterator[str]:
     kinds = sorted({done.step.kind for done in history.done})
-    parts = [("writes", WRITES), ("leads", LEADS), *((kind.value, COLOURS[kind]) for kind in kinds)]
+    parts = [
+        ("writes", WRITES),
+        ("leads", LEADS),
+        ("does not answer", SILENT),
+        *((kind.value, COLOURS[kind]) for kind in kinds),
+    ]
     yield '<p class="key">'
     yield from (f'<span><i style="background:{colour}"></i>{escape(word)}</span>' for word, colour in parts)
     yield "</p>"

@@ -176,6 +176,19 @@ def roles(history: History) -> tuple[dict[str, list[tuple[float, float]]], dict[
     return writers, leaders
 
 
+def silences(history: History, node: str) -> list[tuple[float, float]]:
+    """From when to when a node did not say how it is."""
+    found: list[tuple[float, float]] = []
+    since: float | None = None
+    for look in sorted((each for each in history.looks if each.node == node), key=lambda each: each.at):
+        if look.answers and since is not None:
+            found.append((since, look.at))
+            since = None
+        elif not look.answers and since is None:
+            since = look.at
+    return [*found, (since, history.ended)] if since is not None else found
+
+
 def _answered(looks: Iterable[Look]) -> Iterator[Look]:
     return (look for look in sorted(looks, key=lambda each: each.at) if look.answers)
 
