@@ -20,6 +20,8 @@ from tests.e2e.nemesis.history import Done, History, Look, Seen, Told, Trouble
 
 NAMED_MAX = 10
 """Rows that a sentence names."""
+WENT_BACK = "a node went back"
+WENT_BACK_AT_START = "a node went back when it was started again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +142,12 @@ def _backwards(node: str, client: str, answers: Sequence[Seen]) -> Iterator[Trou
                 highest = by_end[at]
             at += 1
         if highest is not None and each.rows < highest.rows:
-            when = "over a restart" if each.start != highest.start else "without a restart"
+            kind = WENT_BACK_AT_START if each.start != highest.start else WENT_BACK
             words = (
                 f"{node}: {highest.rows} rows of {client} at {highest.ended:.2f} s, "
-                f"{each.rows} asked at {each.began:.2f} s, {when}"
+                f"{each.rows} asked at {each.began:.2f} s"
             )
-            yield Trouble(kind="a node went back", words=words)
+            yield Trouble(kind=kind, words=words)
 
 
 def gaps(history: History) -> tuple[Gaps, ...]:
