@@ -47,7 +47,7 @@ class Runner:
         self._tell = tell
         self._began = time.monotonic()
         self._clients, absent = make_clients(nodes.servers, self._now)
-        self._askers = [Asker(name, server, self._clients, self._now) for name, server in nodes.servers.items()]
+        self._askers = [Asker(name, nodes.servers, self._clients, self._now) for name in nodes.names]
         self._looker = Looker(nodes, self._now)
         self.history = History(
             seed=seed,

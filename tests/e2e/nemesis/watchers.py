@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 
@@ -25,9 +25,11 @@ NOT_YET = frozenset({400, 404})
 class Asker:
     """Asks one node again and again how many rows it has of each client."""
 
-    def __init__(self, name: str, server: Server, clients: Sequence[Client], now: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, servers: Mapping[str, Server], clients: Sequence[Client], now: Callable[[], float]
+    ) -> None:
         self._name = name
-        self._server = server
+        self._servers = servers
         self._clients = clients
         self._now = now
         self._ending = threading.Event()
@@ -48,7 +50,7 @@ class Asker:
 
     def _run(self) -> None:
         at = 0
-        with self._server.client(timeout=QUERY_SECONDS) as http:
+        with self._servers[self._name].client(timeout=QUERY_SECONDS) as http:
             while not self._ending.wait(PAUSE_SECONDS):
                 at += 1
                 try:
@@ -57,7 +59,7 @@ class Asker:
                     self.refused += 1
 
     def _ask(self, http: httpx.Client, client: Client) -> None:
-        began, start = self._now(), self._server.starts
+        began, starts = self._now(), {name: server.starts for name, server in self._servers.items()}
         answer = http.post(
             "/api/v1/query",
             json={"sql": f"SELECT count(id), count(DISTINCT id) FROM {client.name}"},
@@ -68,7 +70,7 @@ class Asker:
         if answer.status_code == 200:
             ((rows, distinct),) = answer.json()["data"]
             self.seen.append(
-                Seen(node=by, start=start if by == self._name else 0, client=client.name, began=began, ended=ended,
+                Seen(node=by, start=starts.get(by, 0), client=client.name, began=began, ended=ended,
                      rows=rows, distinct=distinct, sent=sent)
             )  # fmt: skip
             self._known.add(client.name)
