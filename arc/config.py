@@ -25,6 +25,7 @@ from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
 from arc.query.config import QueryConfig
+from arc.replication.config import ReplicationConfig
 from arc.settings import expected, read_value, show_value
 from arc.storage.config import StorageConfig, WalConfig
 from arc.telemetry import LogConfig
@@ -57,6 +58,7 @@ class Config:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     query: QueryConfig = field(default_factory=QueryConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    replication: ReplicationConfig = field(default_factory=ReplicationConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
@@ -68,7 +70,7 @@ class Config:
 SECTIONS: Mapping[str, type] = get_type_hints(Config)
 """Section name → its dataclass."""
 
-OTHER_VARIABLES = frozenset({"ARC_CONNECTION", "ARC_ENDPOINT", "ARC_ORACLE", "ARC_TOKEN"})
+OTHER_VARIABLES = frozenset({"ARC_CA_FILE", "ARC_CONNECTION", "ARC_ENDPOINT", "ARC_ORACLE", "ARC_TOKEN"})
 """``ARC_*`` variables that are not configuration of a node: the command line's client and the tests read them."""
 
 

@@ -68,6 +68,25 @@ class LogFile(Protocol):
         ...
 
 
+class Draft(Protocol):
+    """A file that grows at its end until `Disk.install` gives it its place. A power cut may take what was appended
+    since it was opened, or leave anything there: only a hash tells.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, with those that were there when it was opened."""
+        ...
+
+    def append(self, chunks: Sequence[Buffer]) -> None:
+        """Write the chunks one after another at the end. Raises OSError; after that the draft is worth nothing."""
+        ...
+
+    def close(self) -> None:
+        """Release the handle; the file stays."""
+        ...
+
+
 class Disk(Protocol):
     """Files below one data directory. Every method may raise OSError; none is asynchronous."""
 
@@ -95,6 +114,10 @@ class Disk(Protocol):
         """The whole file."""
         ...
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes of a file from ``offset`` on; fewer than ``size`` where it ends."""
+        ...
+
     def read_outside(self, path: str) -> bytes:
         """A file of the operator's that is not below the data directory, by the path he gave: certificates."""
         ...
@@ -111,6 +134,18 @@ class Disk(Protocol):
 
     def rename(self, old: str, new: str) -> None:
         """Move a file, durably, creating the new folder."""
+        ...
+
+    def open_draft(self, path: str) -> Draft:
+        """Open a file for appending, made if need be; its folder is there."""
+        ...
+
+    def install(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Give drafts, which are closed, their places: (old path, new path). Each is there whole or not at all, also
+        after a power cut, and all are durable on return. Their new folders are made; older files are replaced.
+
+        Raises OSError, when any of them may have moved; a draft that has not is worth nothing.
+        """
         ...
 
     def remove(self, path: str) -> None:

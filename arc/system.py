@@ -22,12 +22,16 @@ from typing import TypeVar
 import trio
 
 from arc.errors import InvalidRequest
-from arc.ports import BLOCK_BYTES, Buffer, Load, LogFile, Ports
+from arc.ports import BLOCK_BYTES, Buffer, Draft, Load, LogFile, Ports
 
 T = TypeVar("T")
 
 STAGING_BYTES = 1 << 20
 """First size of a log's aligned staging buffer; it grows to the largest group ever written."""
+
+
+BEGIN_BYTES = 8 << 20
+"""A draft's bytes are sent on their way to the disk when so many have come together."""
 
 
 class SystemClock:
@@ -108,6 +112,36 @@ class SystemLogFile:
         os.close(self._fd)
 
 
+class SystemDraft:
+    """A file in the page cache that is only appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = self._begun = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
+    def append(self, chunks: Sequence[Buffer]) -> None:
+        """Write at the end."""
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while len(view):
+                written = os.write(self._fd, view)
+                self._size += written
+                view = view[written:]
+        if self._size - self._begun >= BEGIN_BYTES:
+            # Dirty pages are not dropped by this; their way to the disk begins, so that the sync at the end is short.
+            os.posix_fadvise(self._fd, self._begun, self._size - self._begun, os.POSIX_FADV_DONTNEED)
+            self._begun = self._size
+
+    def close(self) -> None:
+        """Release the handle."""
+        os.close(self._fd)
+
+
 class SystemDisk:
     """Files below one root folder."""
 
@@ -158,6 +192,14 @@ class SystemDisk:
         """The whole file."""
         return self._path(path).read_bytes()
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes from an offset on; fewer where the file ends."""
+        fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, size, offset)
+        finally:
+            os.close(fd)
+
     def read_outside(self, path: str) -> bytes:
         """A file anywhere."""
         return Path(path).read_bytes()
@@ -199,6 +241,23 @@ class SystemDisk:
         _sync_folder(target.parent)
         if source.parent != target.parent:
             _sync_folder(source.parent)
+
+    def open_draft(self, path: str) -> Draft:
+        """Open a file for appending."""
+        return SystemDraft(self._path(path))
+
+    def install(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Sync the drafts, move them, sync every folder once."""
+        drafts = [self._path(old) for old, _ in moves]
+        targets = [self._path(new) for _, new in moves]
+        for folder in dict.fromkeys(os.path.dirname(new) for _, new in moves):
+            self.make_dirs(folder)
+        for draft in drafts:
+            _sync_file(draft)
+        for draft, target in zip(drafts, targets, strict=True):
+            os.replace(draft, target)
+        for target_folder in dict.fromkeys(path.parent for path in (*targets, *drafts)):
+            _sync_folder(target_folder)
 
     def remove(self, path: str) -> None:
         """Unlink a file durably; one that is gone is not an error."""
@@ -314,6 +373,14 @@ def system_ports(root: Path, *, threads: int = 64) -> Ports:
         disk=SystemDisk(root),
         workers=SystemWorkers(threads),
     )
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _sync_folder(folder: Path) -> None:

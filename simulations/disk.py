@@ -92,8 +92,12 @@ class Image:
             return self.snapshot.term
         return self.ghost.entries[index].term if index <= min(self.base, self.ghost.commit) else None
 
-    def do(self, write: Write, parts: int = 1 << 60, *, with_entries: bool = True) -> None:
-        """Take over a write: its parts in their order, the first ``parts`` of them, perhaps without the entries."""
+    def do(self, write: Write, parts: int = 1 << 60, *, with_entries: bool = True, is_asked_for: bool = False) -> None:
+        """Take over a write: its parts in their order, the first ``parts`` of them, perhaps without the entries.
+
+        Whether it may drop what it drops is judged when it ``is_asked_for``. What is asked for then may be committed
+        elsewhere before a slow disk gets to it: nobody counted on this disk any more (seed 769639).
+        """
         cut, snapshot = write.truncate_from, write.snapshot
         if snapshot is not None:
             if parts <= 0:
@@ -109,9 +113,9 @@ class Image:
             if parts <= 0:
                 return
             if snapshot is not None and cut <= snapshot.index:
-                self.reset(snapshot)
+                self.reset(snapshot, is_asked_for=is_asked_for)
             else:
-                self.truncate(cut)
+                self.truncate(cut, is_asked_for=is_asked_for)
             parts -= 1
         if with_entries:
             for entry in write.entries[: max(parts, 0)]:
@@ -135,9 +139,9 @@ class Image:
             assert isinstance(entry.payload, Configuration), entry
             self.configurations.append((entry.index, entry.payload))
 
-    def truncate(self, from_index: int) -> None:
-        """Drop the entries from there on. I-07: a committed entry is never dropped."""
-        if from_index <= self.last:
+    def truncate(self, from_index: int, *, is_asked_for: bool) -> None:
+        """Drop the entries from there on. I-07: nobody asks for a committed entry to be dropped."""
+        if is_asked_for and from_index <= self.last:
             self._check_cut(from_index)
         del self.entries[max(from_index - self.base - 1, 0) :]
         del self.chains[max(from_index - self.base - 1, 0) :]
@@ -151,9 +155,9 @@ class Image:
         while len(self.configurations) > 1 and self.configurations[-1][0] >= from_index:
             self.configurations.pop()
 
-    def reset(self, snapshot: SnapshotMeta) -> None:
+    def reset(self, snapshot: SnapshotMeta, *, is_asked_for: bool = True) -> None:
         """Hold nothing but the snapshot."""
-        if snapshot.index < self.last:
+        if is_asked_for and snapshot.index < self.last:
             self._check_cut(snapshot.index + 1)
         if snapshot.index > self.ghost.commit:
             raise Violation("I-23", "a snapshot of what was never committed", snapshot)
@@ -251,7 +255,7 @@ class Disk:
 
     def take(self, write: Write) -> None:
         """A write was asked for."""
-        self.issued.do(write)
+        self.issued.do(write, is_asked_for=True)
         self.pending.append(write)
 
     def begin(self, now: float) -> tuple[float, int]:

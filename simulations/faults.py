@@ -102,7 +102,14 @@ def _heal(world: Cores, fault: Fault, chance: Stream) -> None:
 
 def _pause(world: Cores, fault: Fault, chance: Stream) -> None:
     host = pick(world, fault.targets[0], chance)
-    host.paused_until, host.is_deaf = world.now + fault.amount, False
+    _stop(world, host, fault.amount, is_deaf=False)
+
+
+def _stop(world: Cores, host: Host, seconds: float, *, is_deaf: bool) -> None:
+    """Stand still. A second pause makes no first one shorter: what waits for the end of that one, above all what the
+    disk has to say, would come after what happens next (seed 764758).
+    """
+    host.paused_until, host.is_deaf = max(host.paused_until, world.now + seconds), is_deaf
     probes.paused(host)
 
 
@@ -282,8 +289,7 @@ def _restore(world: Cores, fault: Fault, chance: Stream) -> None:
 def _freeze(world: Cores, fault: Fault, chance: Stream) -> None:
     """A pause in which whatever arrives is lost."""
     host = pick(world, fault.targets[0], chance)
-    host.paused_until, host.is_deaf = world.now + fault.amount, True
-    probes.paused(host)
+    _stop(world, host, fault.amount, is_deaf=True)
 
 
 def _drift(world: Cores, fault: Fault, chance: Stream) -> None:

@@ -27,13 +27,12 @@ from simulations.disk import DiskShape
 from simulations.fabric import NetworkShape
 from simulations.plan import Fault, Plan
 from simulations.runner import FAILED, STOPPED, run
+from simulations.workload import PROBER
 
 SECONDS_MAX = 60.0
 ROUNDS_MAX = 4
 SEEDS_TRIED = 20
 DIGITS = (0, 1, 2, 3)
-PROBER = 1000
-"""Clients from here on belong to the second phase, which asks for what it needs."""
 
 T = TypeVar("T")
 

@@ -195,19 +195,22 @@ def raise_match(node: Node, peer: Peer, index: int) -> Nodes:
 def advance_commit(node: Node, event: Event, goal: Node, disk: Disk) -> Nodes:
     """ "If there exists an N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term == currentTerm."
 
-    N is where the step ends, or the newest configuration: once that is committed the next one may follow in the same
-    step, whose majority can be one that holds more (swarm seed 710000).
+    The highest N that the configuration in force allows. It may lie below where the step ends: once a joint
+    configuration is committed the next one may follow at once, and its majority can hold more (swarm seeds 710000 and
+    731584).
     """
     if node.role is not Role.LEADER or not node.commit < goal.commit <= node.log.last:
         return
-    for index in sorted({goal.commit, node.log.configuration(node.log.last)[0]}, reverse=True):
-        if not node.commit < index <= goal.commit:
-            continue
+    own = node.log.shared(disk.log)
+    for index in range(goal.commit, node.commit, -1):
+        if node.log.term(index) != node.term:
+            return
         holders = {peer for peer, held in node.match if held >= index}
-        if node.log.shared(disk.log) >= index:
+        if own >= index:
             holders.add(node.me)  # Its own disk counts like everybody's (10.2.1); is_quorum asks whether it votes.
-        if is_quorum(node.configuration, frozenset(holders)) and node.log.term(index) == node.term:
+        if is_quorum(node.configuration, frozenset(holders)):
             yield node._replace(commit=index)
+            return
 
 
 # ------------------------------------------------------------------------------------------------ follower: the log

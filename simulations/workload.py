@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 40
 
+PROBER = 1000
+"""Number of the client that asks at the end, when everything must be answered; the others are below."""
+
 
 class Client:
     """One client; ``operation`` is what it waits for."""
@@ -74,6 +77,9 @@ class Client:
             target = (
                 peers[self.chance.randrange(len(peers))] if target is None or self.chance.random() < 0.5 else target
             )
+        if self.number >= PROBER and self.leader is None:
+            # Each machine in turn: most may be spares, who know of no leader and never answer (swarm seed 737282).
+            target = peers[(operation.serial + self.attempt // 2) % len(peers)]
         world.at(world.now + 0.001, self._arrive, token, target)
         world.at(world.now + self.chance.uniform(0.7, 2.5), self._timeout, token, None)
 
@@ -156,11 +162,11 @@ class Client:
         self.attempt += 1  # Whatever the attempt before still brings belongs to nobody.
 
     def _retry(self, operation: Operation, _: int) -> None:
-        if self.operation is operation and not (self.world.is_closing and operation.client < 1000):
+        if self.operation is operation and not (self.world.is_closing and operation.client < PROBER):
             self.send()
 
     def _rest(self) -> None:
-        if self.number < 1000:
+        if self.number < PROBER:
             self.world.at(self.world.now + self.chance.expovariate(1 / self.world.plan.think_seconds), self._next, 0, 0)
 
     def _next(self, _: object, __: object) -> None:

@@ -172,6 +172,8 @@ class Client:
                 return True
             server = (json.loads(answer.body).get("leader") or {"name": ""})["name"]
             if not server:
+                # It may be the very node that is to be taken in, which would say so for ever (seed 15).
+                self._where.elsewhere(self._name, "")
                 return None
         return None
 

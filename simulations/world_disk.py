@@ -3,7 +3,9 @@
 `Platter` is the machine's; it keeps what is durable. `Session` is what one process is given as `arc.ports.Disk`. Every
 operation of that port is durable when it returns, so what a crash can spoil is what was under way: it happened whole,
 not at all, or in part. In part means: some 512 byte or 4 KiB pieces of a log write (any of them, in any order), a
-draft file that nobody renamed, a log file that is too short, a folder without its children.
+draft file that nobody renamed, a log file that is too short, a folder without its children. The exception is `Draft`:
+what was appended to one is durable only when it is installed, so the next process finds it whole, shorter, or with a
+hole in it.
 
 A session fails in three ways. `fail_next`: an operation raises EIO, and what of it reached the disk is drawn. `die_at`:
 the process is killed in the middle of the n-th operation from now. `kill`: from now on every operation raises `Dead`
@@ -22,7 +24,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
-from arc.ports import BLOCK_BYTES, Buffer, LogFile
+from arc.ports import BLOCK_BYTES, Buffer, Draft, LogFile
 from simulations.chance import Stream
 from simulations.world_trace import Trace
 
@@ -55,6 +57,8 @@ class Platter:
         self.mirror = mirror
         self.files: dict[str, bytearray] = {}
         self.folders: set[str] = set()
+        self.unsynced: dict[str, int] = {}
+        """Drafts, with their lengths when they were opened: what is behind it may not survive."""
         self.sessions = 0
 
     def __repr__(self) -> str:
@@ -68,7 +72,22 @@ class Platter:
     def session(self, on_death: Callable[[], None]) -> Session:
         """A handle for a new process; ``on_death`` is called when `Session.die_at` has come."""
         self.sessions += 1
+        for path, kept in sorted(self.unsynced.items()):
+            self._spoil(path, kept)
+        self.unsynced.clear()
         return Session(self, f"{self.name}.{self.sessions}", on_death)
+
+    def _spoil(self, path: str, kept: int) -> None:
+        """The draft as it is found after its process is gone, and perhaps the power was."""
+        data = self.files.get(path)
+        if data is None or len(data) <= kept:
+            return
+        fate, at = self.chance.randrange(3), kept + self.chance.randrange(len(data) - kept)
+        if fate == 1:
+            del data[at:]
+        elif fate == 2:
+            data[at:] = bytes(len(data) - at)
+        self.trace.probe(f"draft_found_{('whole', 'short', 'with_a_hole')[fate]}")
 
     def copy(self) -> Platter:
         """The same files, for somebody who looks; what is done to it changes nothing."""
@@ -161,6 +180,10 @@ class Session:
         """The whole file."""
         return bytes(self._file(path))
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        """Bytes from an offset on."""
+        return bytes(self._file(path)[offset : offset + size])
+
     def read_outside(self, path: str) -> bytes:
         """Nothing is outside."""
         raise FileNotFoundError(errno.ENOENT, "no such file", path)
@@ -196,6 +219,27 @@ class Session:
         if fate is Fate.DONE:
             platter.files[new] = platter.files.pop(old)
         self._after(fate, new)
+
+    def open_draft(self, path: str) -> Draft:
+        """Open a file for appending."""
+        self._require_folder(_checked(path).rpartition("/")[0])
+        data = self._platter.files.setdefault(path, bytearray())
+        self._platter.unsynced.setdefault(path, len(data))
+        return SessionDraft(self, path, data)
+
+    def install(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Give drafts their places, one after the other."""
+        platter = self._platter
+        for old, new in moves:
+            content = self._file(old)
+            fate = self._write("install", f"{old} -> {_checked(new)}", content)
+            if fate is not Fate.LOST:
+                parts = new.rpartition("/")[0].split("/")
+                platter.folders.update("/".join(parts[: n + 1]) for n in range(len(parts)))
+            if fate is Fate.DONE:
+                platter.files[new] = platter.files.pop(old)
+                platter.unsynced.pop(old, None)
+            self._after(fate, new)
 
     def remove(self, path: str) -> None:
         """Unlink a file; one that is gone is not an error."""
@@ -295,6 +339,36 @@ class Session:
             self._fail_next = False
             self.failures += 1
             raise OSError(errno.EIO, "input/output error", path)
+
+
+class SessionDraft:
+    """A file of a session that is appended to."""
+
+    def __init__(self, session: Session, path: str, data: bytearray) -> None:
+        self._session = session
+        self._path = path
+        self._data = data
+        self._is_closed = False
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return len(self._data)
+
+    def append(self, chunks: Sequence[Buffer]) -> None:
+        """Write at the end."""
+        assert not self._is_closed, f"{self._path} is closed"
+        content, session = b"".join(chunks), self._session
+        fate = session._write("append", f"{self._path}@{len(self._data)}", content, grows=len(content))
+        if fate is Fate.DONE:
+            self._data += content
+        elif fate is Fate.PART:
+            self._data += content[: session._platter.chance.randrange(len(content) + 1)]
+        session._after(fate, self._path)
+
+    def close(self) -> None:
+        """Release the handle."""
+        self._is_closed = True
 
 
 class SessionLog:

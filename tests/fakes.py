@@ -20,7 +20,7 @@ from typing import TypeVar
 import trio
 import trio.testing
 
-from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, Load, LogFile, Network, Ports, Rng, Workers
+from arc.ports import BLOCK_BYTES, Buffer, Clock, Disk, Draft, Load, LogFile, Network, Ports, Rng, Workers
 
 T = TypeVar("T")
 
@@ -120,6 +120,9 @@ class MemoryDisk:
     def read(self, path: str) -> bytes:
         return bytes(self._file(path))
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes:
+        return bytes(self._file(path)[offset : offset + size])
+
     def read_outside(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
@@ -143,6 +146,21 @@ class MemoryDisk:
         if folder:
             self.make_dirs(folder)
         self._files[_checked(new)] = self._take(old)
+
+    def open_draft(self, path: str) -> Draft:
+        self._require_folder_of(path)
+        return MemoryDraft(self, path, self._files.setdefault(path, bytearray()))
+
+    def install(self, moves: Sequence[tuple[str, str]]) -> None:
+        for old, new in moves:
+            self._about_to_write(new, 0)
+            folder = new.rpartition("/")[0]
+            if folder:
+                self.make_dirs(folder)
+            replaced = self._files.get(_checked(new))
+            self.free += len(replaced) if replaced is not None else 0
+            self._files[new] = self._take(old)
+            self._wrote(new)
 
     def remove(self, path: str) -> None:
         gone = self._files.pop(_checked(path), None)
@@ -231,6 +249,31 @@ class MemoryLogFile:
 
     def _put_back(self, offset: int, before: bytes) -> None:
         self._data[offset : offset + len(before)] = before
+
+
+class MemoryDraft:
+    """A file of a `MemoryDisk` that is appended to."""
+
+    def __init__(self, disk: MemoryDisk, path: str, data: bytearray) -> None:
+        self._disk = disk
+        self._path = path
+        self._data = data
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def append(self, chunks: Sequence[Buffer]) -> None:
+        assert not self._closed, f"{self._path} is closed"
+        joined = b"".join(chunks)
+        self._disk._about_to_write(self._path, len(joined))
+        self._data += joined
+        self._disk.free -= len(joined)
+        self._disk._wrote(self._path)
+
+    def close(self) -> None:
+        self._closed = True
 
 
 def _checked(path: str) -> str:

@@ -140,6 +140,7 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
             post=None,
             is_readable=keeper.is_here,
             stored=keeper.came,
+            factor=2,
             leader_heard=lambda: 0.0,
             log=log,
         )

@@ -43,6 +43,7 @@ class Api:
         table = build_table(deps, gate=self._gate, api_statistics=self.statistics)
         self.routes = table.routes
         self._formats = table.formats
+        self._query_gate = table.query_gate
         self._streams: dict[tuple[str, str], Route] = {
             (row.method, row.path): row for row in table.routes if row.stream and "{" not in row.path
         }
@@ -62,6 +63,7 @@ class Api:
         return ApiStatistics(
             http=self._counts.statistics(refused=self._slots.refused),
             auth=AuthStatistics(requests_total=gate.requests, failed_total=gate.failed, limited_total=gate.limited),
+            query_gate=self._query_gate.statistics(),
             lineprotocol=formats["lineprotocol"],
             msgpack=formats["msgpack"],
             arrow=formats["arrow"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from arc.api.deps import Consensus, Deps
 from arc.catalog.leases import History, LeaseChange
+from arc.catalog.values import LEASES
 from arc.cluster.outlook import (
     Outlook,
     entries_behind,
@@ -53,6 +54,8 @@ class ClusterNumbers:
     nodes: Mapping[str, Mapping[str, int]] = field(metadata={"label": "role,state"})
     peer_last_contact_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
     peer_catalog_lag_entries: Mapping[str, int] = field(metadata={"label": "peer"})
+    peer_clock_offset_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
+    disk_free_bytes: Mapping[str, int] = field(metadata={"label": "node"})
     lease_epoch: Mapping[str, int] = field(metadata={"label": "lease"})
     lease_held: Mapping[str, bool] = field(metadata={"label": "lease"})
     lease_held_seconds: Mapping[str, float] = field(metadata={"label": "lease"})
@@ -67,15 +70,20 @@ class ClusterNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicationNumbers:
-    """``arc_replication_…``: rows that the writer has on disk and a node has not."""
+    """``arc_replication_…``: rows that the writer has on disk and a node has not, files with too few copies."""
 
+    files_missing: int | None
+    """Files of the manifest that this node should hold and has not; None where it fetches none."""
     lag_entries: Mapping[str, int] = field(metadata={"label": "peer"})
     lag_seconds: Mapping[str, float] = field(metadata={"label": "peer"})
+    files_under_replicated: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailoverNumbers:
-    """``arc_failover_total``: grants since this process began, by why they came."""
+    """``arc_failover_total``: grants since this process began, by why they came. All are there from the first scrape
+    on, as 0: the first increase of a series that was not there is one that no alarm sees.
+    """
 
     total: Mapping[str, Mapping[str, int]] = field(metadata={"label": "lease,reason"})
 
@@ -150,24 +158,27 @@ class ClusterMetrics:
         )
 
 
+WHYS = ("again", "first", "takeover", "unclean")
+
+
 class LeaseTally:
     """Counts the grants that came after the first look, by lease and by why."""
 
     def __init__(self, history: History) -> None:
         self._seen = max((change.epoch for change in history), default=0)
-        self._counts: dict[str, Counter[str]] = {}
+        self._counts = {lease: Counter(dict.fromkeys(WHYS, 0)) for lease in LEASES}
 
     def count(self, history: History) -> Mapping[str, Mapping[str, int]]:
         """Lease → why → how often so far."""
         for change in history:
             if change.epoch > self._seen:
                 self._seen = change.epoch
-                self._counts.setdefault(change.lease, Counter())[why(change)] += 1
+                self._counts[change.lease][why(change)] += 1
         return {lease: dict(sorted(counts.items())) for lease, counts in sorted(self._counts.items())}
 
 
 def why(change: LeaseChange) -> str:
-    """One of four words: the reasons of the catalog are sentences, and a label must not be."""
+    """One of `WHYS`: the reasons of the catalog are sentences, and a label must not be."""
     if not change.is_clean:
         return "unclean"
     if change.previous is None:
@@ -191,6 +202,10 @@ def cluster_numbers(outlook: Outlook) -> ClusterNumbers:
             view.name: view.heard_seconds_ago for view in others if view.heard_seconds_ago is not None
         },
         peer_catalog_lag_entries={name: lag for name, lag in lags if lag is not None},
+        peer_clock_offset_seconds={
+            view.name: view.clock_offset_seconds for view in others if view.clock_offset_seconds is not None
+        },
+        disk_free_bytes={view.name: view.stats.disk_free_bytes for view in outlook.nodes if view.stats.disk_free_bytes},
         lease_epoch={lease.name: lease.epoch for lease in held},
         lease_held={lease.name: lease.holder == outlook.me for lease in held},
         lease_held_seconds={
@@ -208,9 +223,13 @@ def cluster_numbers(outlook: Outlook) -> ClusterNumbers:
 
 def _replication(outlook: Outlook) -> ReplicationNumbers:
     lags = ((view.name, records_behind(outlook, view)) for view in outlook.nodes)
+    missing = outlook.catch_up.get("missing") if outlook.catch_up is not None else None
     return ReplicationNumbers(
+        files_missing=missing if isinstance(missing, int) else None,
         lag_entries={name: lag for name, lag in lags if lag is not None},
-        lag_seconds={name: lag.seconds for name, lag in sorted(outlook.lags.items())},
+        # Of members only: who was removed is behind for ever, and nobody's concern.
+        lag_seconds={view.name: outlook.lags[view.name].seconds for view in outlook.nodes if view.name in outlook.lags},
+        files_under_replicated=outlook.files_under_replicated,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from arc.api.bodies import json_object, optional_flag, optional_text, text
+from arc.api.bodies import flag, json_object, optional_flag, optional_text, text
 from arc.api.cluster import alone, find_node, look
 from arc.api.cluster_schemas import CHANGE
 from arc.api.deps import ClusterView, Deps
@@ -27,6 +27,10 @@ from arc.raft.requests import NotLeading
 T = TypeVar("T")
 
 _NODE_ID = Parameter(name="id", place="path", about="Node id.", schema=STRING, required=True)
+
+_FORCE = Parameter(
+    name="force", place="query", about="Also when it lives, and files that are on it alone go with it.", schema=BOOLEAN
+)
 
 
 class LeaderElsewhereForGood(LeaderElsewhere):
@@ -56,7 +60,8 @@ class ClusterOrders:
         assigned = obj({**on_node, "old_compactor": nullable(STRING), "preemption_suppressed_seconds": NUMBER})
         promoted = obj({"node": STRING, "accept_data_loss": {"type": "boolean", "const": True}}, reason)
         return (
-            _order("DELETE", "/nodes/{id}", "remove", "Let go of a node, dead or alive", self.remove, obj(on_node)),
+            _order("DELETE", "/nodes/{id}", "remove", "Let go of a node", self.remove, obj(on_node),
+                   parameters=(_FORCE,)),
             _order("POST", "/compactor/assign", "assign_compactor", "Give the compactor lease to a node",
                    self.assign_compactor, assigned, obj({"node_id": STRING})),
             _order("POST", "/writers/{id}/demote", "demote_writer", "Hand the writer lease to another node",
@@ -78,7 +83,8 @@ class ClusterOrders:
     async def remove(self, call: Call) -> Reply:
         """500 with "not the leader" where another node leads: arcli looks for exactly that, and asks the other one.
 
-        Raises InvalidRequest (this node itself), NotFound, Conflict, Unavailable, OutcomeUnknown.
+        Raises InvalidRequest (this node itself), NotFound, Conflict (also: the node lives, and would take something
+        along), Unavailable, OutcomeUnknown.
         """
         if self._deps.cluster is None:
             return _alone()
@@ -89,7 +95,8 @@ class ClusterOrders:
                 code="self_removal",
             )
         try:
-            await self._deps.cluster.remove(find_node(outlook, name).name)
+            force = flag(call.head.query(), "force")
+            await self._deps.cluster.remove(find_node(outlook, name).name, force=force)
         except Unavailable as error:
             if error.code != "not_leader":
                 raise
@@ -275,14 +282,14 @@ class ClusterOrders:
 
 def _order(
     method: str, path: str, name: str, summary: str, view: View, answer: Schema, body: Schema | None = None, *,
-    needs_body: bool = True,
+    needs_body: bool = True, parameters: tuple[Parameter, ...] = (),
 ) -> Route:  # fmt: skip
     assert method in ("POST", "DELETE")
     return Route(
         method="DELETE" if method == "DELETE" else "POST", path=f"/api/v1/cluster{path}", name=f"cluster_{name}",
         tag="cluster", permission=Permission.ADMIN, summary=summary, view=view,
         body=RequestBody(content={"application/json": body}, required=needs_body) if body is not None else None,
-        parameters=(_NODE_ID,) if "{id}" in path else (), answers={200: json_answer("Done.", answer)},
+        parameters=((_NODE_ID,) if "{id}" in path else ()) + parameters, answers={200: json_answer("Done.", answer)},
     )  # fmt: skip
 
 

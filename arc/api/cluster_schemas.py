@@ -16,7 +16,8 @@ _STATS = obj(
         "cpu_usage": NUMBER, "memory_usage": NUMBER, "ingest_rate": NUMBER, "query_rate": NUMBER,
         "storage_used": INTEGER, "connections": INTEGER, "active_queries": INTEGER, "compaction_jobs": INTEGER,
     },
-    {"applied_index": INTEGER, "durable_sequence": INTEGER, "admitted_sequence": INTEGER},
+    {"applied_index": INTEGER, "durable_sequence": INTEGER, "admitted_sequence": INTEGER, "disk_free_bytes": INTEGER,
+     "certificate_expires_us": INTEGER, "clock_us": INTEGER},
 )  # fmt: skip
 
 _NODE: dict[str, Schema] = {
@@ -26,6 +27,8 @@ _NODE: dict[str, Schema] = {
     "writer_state": {"type": "string", "enum": ["primary", "standby", ""]}, "is_active_compactor": BOOLEAN,
     "incarnation": INTEGER, "cores": INTEGER, "is_local": BOOLEAN, "is_leader": BOOLEAN,
     "kind": {"type": "string", "enum": ["voter", "learner", "none"]}, "is_in_sync": BOOLEAN,
+    "disk_free_bytes": nullable(INTEGER), "certificate_expires_at": nullable(TIMESTAMP),
+    "certificate_left_seconds": nullable(NUMBER), "clock_offset_seconds": nullable(NUMBER),
     "last_contact_seconds": nullable(NUMBER), "entries_behind": nullable(INTEGER),
     "records_behind": nullable(INTEGER), "seconds_behind": nullable(NUMBER),
 }  # fmt: skip

@@ -190,8 +190,8 @@ class ClusterView(Protocol):
         """Its settings: running, check_interval_ms, check_timeout_ms, unhealthy_threshold."""
         ...
 
-    async def remove(self, name: str) -> None:
-        """Let go of a node, dead or alive."""
+    async def remove(self, name: str, *, force: bool) -> None:
+        """Let go of a node; of one that lives only if nothing goes with it, or by ``force``."""
         ...
 
     async def drain(self, name: str) -> None:

@@ -78,7 +78,7 @@ class PartialWrite(InvalidRequest):
 
 def answer_error(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
     """The answer to a failed request. Logs what an operator must know; never raises."""
-    chosen = _worst(error)
+    chosen = worst(error)
     match chosen:
         case ArcError() if chosen.status != 500:
             return _known(chosen, head)
@@ -96,7 +96,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _worst(error: BaseException) -> BaseException:
+def worst(error: BaseException) -> BaseException:
     """Of a group, the one that decides: a bug before a known error; a Cancelled is never the reason."""
     leaves = [leaf for leaf in _leaves(error) if not isinstance(leaf, trio.Cancelled)]
     bugs = [leaf for leaf in leaves if not isinstance(leaf, (ArcError, HTTPException))]
@@ -148,7 +148,7 @@ def _routing(error: HTTPException, head: Head) -> Reply:
 
 def _unexpected(error: BaseException, head: Head, *, log: Log, rng: Rng) -> Reply:
     incident = rng.bytes(6).hex()
-    reason = _worst(error)
+    reason = worst(error)
     log.error(
         "request_failed",
         incident=incident,

@@ -46,8 +46,9 @@ class ForwardStatistics:
 class Forwarder:
     """Answers routed requests of clients, here or by asking another node. ``node`` is this node's name.
 
-    ``wait_change`` returns when what is known of the nodes may have changed. ``query_bytes_max`` is the longest body of
-    a query, as the query endpoints have it.
+    ``wait_change`` returns when what is known of the nodes may have changed. ``lacks_files``: whether any file is not
+    on this node, so that a query which is for it may have to go elsewhere after all. ``query_bytes_max`` is the longest
+    body of a query, as the query endpoints have it.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Forwarder:
         rng: Rng,
         log: Log,
         wait_change: Callable[[], Awaitable[object]],
+        lacks_files: Callable[[], bool],
         query_bytes_max: int,
     ) -> None:
         self.node = node
         self._router = router
+        self._lacks_files = lacks_files
         self._means = Means(
             node=node,
             router=router,
@@ -91,7 +94,7 @@ class Forwarder:
         """
         wish = None if kind != "query" else _wish(exchange.head)
         plan = self._plan_at_once(wish)
-        if isinstance(plan, Local):
+        if isinstance(plan, Local) and (wish is None or not self._lacks_files()):
             self._means.local += 1
             return await here(exchange)
         self._router.retries.pay_in(self._router.config.retry_share)

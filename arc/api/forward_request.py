@@ -19,10 +19,10 @@ from typing import TypeGuard
 
 import trio
 
-from arc.api.errors import ClientGone
+from arc.api.errors import ClientGone, worst
 from arc.api.exchange import Exchange
 from arc.api.forward_attempt import Attempt, Failure, Fate, Upload
-from arc.api.forward_head import KEY, Framing, check_hops, request_head
+from arc.api.forward_head import KEY, Framing, check_hops, passed_nodes, request_head
 from arc.api.replies import Reply
 from arc.api.routes import Routed, Stream
 from arc.cluster.router import Candidate, Forward, Local, NoReaderAvailable, NoWriterAvailable, Router, Wish
@@ -43,9 +43,15 @@ PAUSE_GROWTH = 4.0
 HURRY_SECONDS = 0.05
 """Requests that failed together go to the next node spread over this time."""
 
+FILES_MISSING = "files_missing"
+"""Code of a query that needs a file which is not on the node (`query.snapshot`)."""
+
 REFUSED_BUT_MAY_WORK = frozenset(
-    {"unavailable", "not_holder", "not_seen_yet", "forward_loop", "no_writer_available", "no_reader_available"}
-)
+    {
+        "unavailable", "not_holder", "not_seen_yet", "forward_loop", "no_writer_available", "no_reader_available",
+        FILES_MISSING,
+    }
+)  # fmt: skip
 """Codes of answers that say: nothing happened, and somebody else, or this one soon, may do it."""
 
 
@@ -67,9 +73,10 @@ class RoutedRequest:
         self._stored_maybe_at: NodeId | None = None
         self._added_key: bytes | None = None
         self._is_keyed = False
+        self._lacks_files = False
 
-    async def run(self, plan: Forward | None, here: Stream) -> Reply | None:
-        """Have it answered."""
+    async def run(self, plan: Local | Forward | None, here: Stream) -> Reply | None:
+        """Have it answered. A query that this node cannot answer whole goes to one that may have what it needs."""
         with ExitStack() as held:
             upload = await self._take_body(held)
             self._choose_key(upload)
@@ -78,7 +85,13 @@ class RoutedRequest:
                 plan = None
                 if isinstance(chosen, Local):
                     self._check_same_holder(self._means.node)
-                    return await self._serve_here(upload, here)
+                    try:
+                        return await self._serve_here(upload, here)
+                    except (ArcError, BaseExceptionGroup) as error:
+                        plan = self._plan_instead(error)
+                        if plan is None:
+                            raise
+                        continue
                 target = chosen.candidates[0]
                 self._check_same_holder(target.node)
                 check_hops(self._exchange.head, self._means.node)
@@ -126,12 +139,29 @@ class RoutedRequest:
         exchange.body = exchange.body.with_beginning(head, upload.kept)
         return await here(exchange)
 
+    def _plan_instead(self, error: BaseException) -> Forward | None:
+        """Where to ask after this node could not answer; None when the client is better told why."""
+        reason, exchange = worst(error), self._exchange
+        is_lacking = isinstance(reason, Unavailable) and reason.code == FILES_MISSING
+        if self._wish is None or not is_lacking or exchange.started or passed_nodes(exchange.head):
+            return None
+        try:
+            plan = self._router.plan_elsewhere(self._wish)
+        except NoReaderAvailable:
+            return None
+        self._lacks_files = True
+        return plan
+
     # ---- choosing
 
     def _plan(self) -> Local | Forward:
         now = trio.current_time()
         paused = tuple(node for node, until in self._paused.items() if until > now)
-        return self._router.plan_write(paused) if self._wish is None else self._router.plan_query(self._wish, paused)
+        if self._wish is None:
+            return self._router.plan_write(paused)
+        if self._lacks_files:
+            return self._router.plan_elsewhere(self._wish, paused)
+        return self._router.plan_query(self._wish, paused)
 
     async def _wait_for_plan(self) -> Local | Forward:
         last = self._try_plan()

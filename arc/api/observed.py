@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from arc.errors import Unavailable
 from arc.telemetry import Distribution, Histogram
 
 
@@ -40,12 +43,28 @@ class FormatStatistics:
     errors_total: int = 0
 
 
+GATES = ("files_missing", "not_confirmed", "not_ready", "not_seen")
+"""Why a query is turned away rather than answered short: files have not come to this node and their rows are not here
+either; nobody confirmed what a strong read must see; this node answers none; it has not seen what its caller has seen.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryGateStatistics:
+    """``arc_query_gate_rejections_total``: queries that were turned away, by `GATES`. Those that were passed on to
+    another node are not among them.
+    """
+
+    rejections_total: Mapping[str, int] = field(metadata={"label": "reason"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiStatistics:
     """All of it; the names in ``/metrics`` are ``arc_<field>_<field>``."""
 
     http: HttpStatistics
     auth: AuthStatistics
+    query_gate: QueryGateStatistics
     lineprotocol: FormatStatistics
     msgpack: FormatStatistics
     arrow: FormatStatistics
@@ -79,6 +98,26 @@ class HttpCounts:
             responses_total=found,
             latency_seconds=self._latency.statistics(),
         )
+
+
+class QueryGateCounts:
+    """Counts what the gate before queries turns away."""
+
+    def __init__(self) -> None:
+        self._rejected = dict.fromkeys(GATES, 0)
+
+    @contextmanager
+    def counting(self, gate: str, *, code: str | None = None) -> Iterator[None]:
+        """Whoever is Unavailable in this block, with this code if one is given, was turned away by this gate."""
+        try:
+            yield
+        except Unavailable as error:
+            self._rejected[gate] += code in (None, error.code)
+            raise
+
+    def statistics(self) -> QueryGateStatistics:
+        """The counts so far."""
+        return QueryGateStatistics(rejections_total=dict(self._rejected))
 
 
 class FormatCounts:

@@ -13,6 +13,7 @@ from arc.api.deps import Deps
 from arc.api.errors import ClientGone
 from arc.api.exchange import Exchange
 from arc.api.heads import Head
+from arc.api.observed import QueryGateCounts
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.results import choose_encoder, send_result, wants_csv
@@ -52,6 +53,7 @@ class Queries:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self.gate = QueryGateCounts()
 
     async def json(self, exchange: Exchange) -> None:
         """JSON, or CSV when only that is accepted."""
@@ -93,13 +95,14 @@ class Queries:
         await self._require_ready(head)
         started = self._deps.clock.now()
         database = head.header(b"x-arc-database") or None
-        rows = await self._deps.queries.estimate(
-            text(json_object(body), "sql", chars_max=self._deps.server.max_json_bytes),
-            database=database,
-            database_explicit=database is not None,
-            principal=exchange.principal,
-            remote_addr=head.client or None,
-        )
+        with self.gate.counting("files_missing", code="files_missing"):
+            rows = await self._deps.queries.estimate(
+                text(json_object(body), "sql", chars_max=self._deps.server.max_json_bytes),
+                database=database,
+                database_explicit=database is not None,
+                principal=exchange.principal,
+                remote_addr=head.client or None,
+            )
         level = next((name for bound, name in WARNINGS if rows > bound), "none")
         document: dict[str, object] = {
             "success": True,
@@ -123,14 +126,15 @@ class Queries:
         database = head.header(b"x-arc-database") or None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_when_gone, exchange, nursery.cancel_scope)
-            async with self._deps.queries.open(
-                sql,
-                database=database,
-                database_explicit=database is not None,
-                principal=exchange.principal,
-                remote_addr=head.client or None,
-            ) as answer:
-                await send_result(exchange, answer, encoder, self._deps.workers)
+            with self.gate.counting("files_missing", code="files_missing"):
+                async with self._deps.queries.open(
+                    sql,
+                    database=database,
+                    database_explicit=database is not None,
+                    principal=exchange.principal,
+                    remote_addr=head.client or None,
+                ) as answer:
+                    await send_result(exchange, answer, encoder, self._deps.workers)
             nursery.cancel_scope.cancel()
         if not exchange.finished:
             raise ClientGone
@@ -139,15 +143,18 @@ class Queries:
         """Wait until this node sees what the caller has seen elsewhere (DURABILITY 6). Raises Unavailable,
         InvalidRequest.
         """
-        reason = self._deps.node.refuses_queries()
-        if reason is not None:
-            raise Unavailable(f"queries are not answered now: {reason}", retry_after_seconds=RETRY_SECONDS)
+        with self.gate.counting("not_ready"):
+            reason = self._deps.node.refuses_queries()
+            if reason is not None:
+                raise Unavailable(f"queries are not answered now: {reason}", retry_after_seconds=RETRY_SECONDS)
         position, index = least_seen(head)
         if wants_strong(head):
-            agreed = await self._confirm()
+            with self.gate.counting("not_confirmed"):
+                agreed = await self._confirm()
             index = agreed if index is None else max(agreed, index)
         if position is not None or index is not None:
-            await self._deps.node.wait_seen(position, index)
+            with self.gate.counting("not_seen"):
+                await self._deps.node.wait_seen(position, index)
 
     async def _confirm(self) -> int:
         """The index of everything agreed on before now. Raises Unavailable: also where rows may be missing that were

@@ -49,26 +49,21 @@ def hypercorn_config(config: ServerConfig, log: Log) -> HypercornConfig:
     return found
 
 
-def http_certificates(config: ServerConfig, ports: Ports) -> Certificates | None:
-    """For connections of clients, whose TLS is not ours to choose: 1.2 is spoken as well. None without TLS."""
+def http_certificates(config: ServerConfig, authority: str, ports: Ports) -> Certificates | None:
+    """For connections of clients, whose TLS is not ours to choose: 1.2 is spoken as well. None without TLS.
+
+    The same are for requests that this node passes on to the HTTP ports of others, which speak TLS when its own does;
+    their certificates are checked against ``authority``, a PEM file, or the system's.
+    """
     if not config.tls_enabled:
         return None
     files = TlsFiles(
         cert=config.tls_cert_file,
         key=config.tls_key_file,
+        trusted=authority,
         minimum=ssl.TLSVersion.TLSv1_2,
         alpn=("http/1.1",),
     )
-    return Certificates(files, ports.disk.read_outside)
-
-
-def forwarding_certificates(config: ServerConfig, authority: str, ports: Ports) -> Certificates | None:
-    """For requests that this node passes on to the HTTP ports of others, which speak TLS when its own does; their
-    certificates are checked against ``authority``, a PEM file, or the system's. None without TLS.
-    """
-    if not config.tls_enabled:
-        return None
-    files = TlsFiles(cert=config.tls_cert_file, key=config.tls_key_file, ca=authority, minimum=ssl.TLSVersion.TLSv1_2)
     return Certificates(files, ports.disk.read_outside)
 
 
@@ -76,6 +71,7 @@ async def serve(
     app: Application,
     config: ServerConfig,
     *,
+    certificates: Certificates | None,
     ports: Ports,
     log: Log,
     stopping: trio.Event | None = None,
@@ -83,17 +79,17 @@ async def serve(
 ) -> None:
     """Serve until ``stopping`` is set, then let requests under way finish within ``config.shutdown_seconds``.
 
-    New connections use the certificate that is in the files by then. Reports the bound port. Cancelling stops at once.
-    Raises OSError when the address cannot be had, InvalidRequest when the certificate cannot be used.
+    ``certificates`` have been loaded, and are looked after here: new connections use what is in the files by then. None
+    is for a server in the clear. Reports the bound port. Cancelling stops at once. Raises OSError when the address
+    cannot be had.
     """
-    certificates = http_certificates(config, ports)
-    if certificates is not None:
-        await ports.workers.run(certificates.load)
+    assert (certificates is not None) == config.tls_enabled
     server = _Server(app, config, log, certificates)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_application)
         if certificates is not None:
-            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
+            bound = log.bind(port="http")
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=bound))
         port = await nursery.start(ports.network.serve_tcp, server.connection, config.host, config.port)
         log.info("http_listening", host=config.host, port=port, tls=config.tls_enabled)
         task_status.started(port)

@@ -16,7 +16,7 @@ from arc.api.imports import Imports
 from arc.api.influx import Influx
 from arc.api.measurements import Measurements
 from arc.api.metrics import Metrics
-from arc.api.observed import ApiStatistics, FormatCounts
+from arc.api.observed import ApiStatistics, FormatCounts, QueryGateCounts
 from arc.api.openapi import describe, own_route
 from arc.api.queries import QueryList
 from arc.api.query import Queries
@@ -28,15 +28,16 @@ from arc.api.write import Writes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All routes, and the counts that the write routes keep by format."""
+    """All routes, and the counts that the write routes keep by format, and the gate before queries."""
 
     routes: tuple[Route, ...]
     formats: Mapping[str, FormatCounts]
+    query_gate: QueryGateCounts
 
 
 def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStatistics]) -> Table:
     """Make every resource and collect its rows."""
-    writes = Writes(deps)
+    writes, queries = Writes(deps), Queries(deps)
     document: dict[str, object] = {}
     routes = (
         *Health(deps).routes(),
@@ -44,7 +45,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Metrics(deps, api_statistics).routes(),
         *writes.routes(),
         *Imports(deps).routes(),
-        *Queries(deps).routes(),
+        *queries.routes(),
         *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
@@ -58,4 +59,4 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
     assert len({(row.method, row.path) for row in routes}) == len(routes), "two rows for one endpoint"
     assert len({row.name for row in routes}) == len(routes), "two rows of one name"
     document.update(describe(routes, deps.version))
-    return Table(routes=routes, formats=writes.counts)
+    return Table(routes=routes, formats=writes.counts, query_gate=queries.gate)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
 
@@ -150,6 +150,49 @@ def changed(
         files, rows, size = files + len(new), rows + sum(f.rows for f in new), size + sum(f.size_bytes for f in new)
     wide = cells.pop(_WIDE)
     return MeasurementFiles(days=cells, wide=wide, stats=FileStats(files, rows, size), mark=mark)
+
+
+def swapped(old: MeasurementFiles, files: Iterable[Dated]) -> MeasurementFiles:
+    """A new version in which these files stand in the place of those with their paths, rows and times.
+
+    Only what is known *about* a file may differ: its place, and so its cell, is the same.
+    """
+    days, wide = {**old.days}, old.wide
+    for key, group in _by_cell(files).items():
+        new = {file.path: file for file in group}
+        cell = tuple(new.get(file.path, file) for file in (wide if key == _WIDE else days[key]))
+        if key == _WIDE:
+            wide = cell
+        else:
+            days[key] = cell
+    return replace(old, days=days, wide=wide)
+
+
+def mapped(old: MeasurementFiles, change: Callable[[FileEntry], FileEntry]) -> tuple[MeasurementFiles, list[FileEntry]]:
+    """A new version with every file changed as in `swapped`, and the files that are other objects now."""
+    found: list[FileEntry] = []
+
+    def cell_of(cell: Cell) -> Cell:
+        after = tuple(map(change, cell))
+        come = [new for new, file in zip(after, cell, strict=True) if new is not file]
+        found.extend(come)
+        return after if come else cell
+
+    days = {day: cell_of(old.days[day]) for day in sorted(old.days)}
+    wide = cell_of(old.wide)
+    return (replace(old, days=days, wide=wide) if found else old), found
+
+
+def differing(old: MeasurementFiles, new: MeasurementFiles) -> Iterator[tuple[Cell, Cell]]:
+    """(before, after) of every cell that is another object now; what is shared costs one comparison."""
+    if old is new:
+        return
+    for day in sorted({*old.days, *new.days}):
+        before, after = old.days.get(day, ()), new.days.get(day, ())
+        if before is not after:
+            yield before, after
+    if old.wide is not new.wide:
+        yield old.wide, new.wide
 
 
 def _by_cell(files: Iterable[Dated]) -> dict[int, list[FileEntry]]:

@@ -26,6 +26,7 @@ from arc.catalog.commands import (
     DropPolicy,
     ForgetNode,
     FoundCluster,
+    HoldFiles,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -63,6 +64,7 @@ TAGS: dict[int, type[Action]] = {
     17: FoundCluster,
     18: PutPolicy,
     19: DropPolicy,
+    20: HoldFiles,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.
@@ -71,7 +73,12 @@ ONCE = 100
 """
 
 _TAG_OF = {kind: tag for tag, kind in TAGS.items()}
-_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (*TAGS.values(), FileEntry)}
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in TAGS.values()}
+_FILE = tuple(field.name for field in fields(FileEntry) if field.name != "holders")
+"""Holders are what the catalog knows, not what a proposer says."""
+
+FILE_FIELDS = len(_FILE)
+"""Length of a file's row."""
 
 
 def encode(command: Command) -> bytes:
@@ -104,17 +111,20 @@ def decode(data: Buffer) -> Command:
 
 
 def file_to_row(file: FileEntry) -> list[object]:
-    """A file as the list of its fields, in the order of `FileEntry`."""
-    return [getattr(file, name) for name in _NAMES[FileEntry]]
+    """A file as the list of its fields, in the order of `FileEntry`, but for its holders."""
+    return [getattr(file, name) for name in _FILE]
 
 
-def row_to_file(row: Sequence[object]) -> FileEntry:
-    """The other way round. Fields that the row is too old to have get their defaults. Raises TypeError."""
-    named: dict[str, object] = dict(zip(_NAMES[FileEntry], row, strict=False))
+def row_to_file(row: Sequence[object], holders: tuple[str, ...] = ()) -> FileEntry:
+    """The other way round, with the holders that somebody else kept.
+
+    Fields that the row is too old to have get their defaults. Raises TypeError.
+    """
+    named: dict[str, object] = dict(zip(_FILE, row, strict=False))
     if len(row) > len(named):
         raise TypeError(f"a file has {len(named)} fields here, not {len(row)}")
     named["columns"] = tuple(cast("list[str]", named.get("columns", ())))
-    return FileEntry(**named)  # type: ignore[arg-type]
+    return FileEntry(**named, holders=holders)  # type: ignore[arg-type]
 
 
 def _pack(command: Action) -> list[object]:
@@ -169,6 +179,8 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (RegisterFiles, "flushed"): _tuple_of(_mark),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
+    (HoldFiles, "holds"): _tuple_of(tuple),
+    (HoldFiles, "lost"): _tuple_of(tuple),
     (CreateToken, "permissions"): _tuple_of(_as_is),
     (UpdateToken, "permissions"): _tuple_of(_as_is),
     (SetInSync, "expect_members"): _tuple_of(_as_is),

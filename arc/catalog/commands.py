@@ -84,6 +84,20 @@ class ReplaceFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldFiles:
+    """Say which files (path, sha256) this incarnation of a node has on its disk, and which it has lost.
+
+    Files that are gone, or stand there with another hash, are passed over: saying it again is fine, and so is saying
+    it too late. Who wrote a file need not say that he holds it.
+    """
+
+    node: NodeId
+    incarnation: int
+    holds: tuple[tuple[str, str], ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignLease:
     """Give a lease to a node if its epoch still is ``expect_epoch`` (0: never granted). The new epoch is this
     command's index.
@@ -242,6 +256,7 @@ Action = (
     | FoundCluster
     | PutPolicy
     | DropPolicy
+    | HoldFiles
 )
 """What a command can do."""
 
@@ -283,6 +298,7 @@ __all__ = [
     "FlushMark",
     "ForgetNode",
     "FoundCluster",
+    "HoldFiles",
     "Once",
     "PutPolicy",
     "RegisterFiles",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from arc.catalog.cells import MeasurementFiles
+from arc.catalog.cells import MeasurementFiles, differing
 from arc.catalog.events import (
     ClusterFounded,
     DatabaseCreated,
     DatabaseDropped,
     Event,
     FilesAdded,
+    FilesHeld,
     FilesRemoved,
     InSyncChanged,
     LeaseAssigned,
@@ -69,21 +70,25 @@ def _files(before: Catalog, after: Catalog) -> Iterator[Event]:
         return
     added: list[FileEntry] = []
     removed: list[FileEntry] = []
+    held: list[FileEntry] = []
     marks: list[FlushMark] = []
     for database in sorted({*before.manifest, *after.manifest}):
         olds = before.manifest.get(database, NO_FILES).measurements
         news = after.manifest.get(database, NO_FILES).measurements
         for measurement in sorted(_changed_keys(olds, news)):
             old, new = olds.get(measurement, NOTHING), news.get(measurement, NOTHING)
-            gone, come = _file_difference(old, new)
+            gone, come, others = _file_difference(old, new)
             removed += gone
             added += come
+            held += others
             if new.mark not in (old.mark, 0):
                 marks.append(FlushMark(database, measurement, new.mark))
     if removed:
         yield FilesRemoved(tuple(removed))
     if added:
         yield FilesAdded(tuple(added))
+    if held:
+        yield FilesHeld(tuple(held))
     if marks:
         yield MarksMoved(tuple(marks))
 
@@ -94,11 +99,20 @@ def _changed_keys(olds: Mapping[str, MeasurementFiles], news: Mapping[str, Measu
     return {name for name in {*olds, *news} if olds.get(name) is not news.get(name)}
 
 
-def _file_difference(old: MeasurementFiles, new: MeasurementFiles) -> tuple[list[FileEntry], list[FileEntry]]:
-    """(gone, come) between two versions; files are told apart by path and hash."""
-    olds = {(file.path, file.sha256): file for file in old.all()}
-    news = {(file.path, file.sha256): file for file in new.all()}
-    return [f for key, f in olds.items() if key not in news], [f for key, f in news.items() if key not in olds]
+def _file_difference(
+    old: MeasurementFiles, new: MeasurementFiles
+) -> tuple[list[FileEntry], list[FileEntry], list[FileEntry]]:
+    """(gone, come, held by others than before) between two versions; files are told apart by path and hash."""
+    olds: dict[tuple[str, str], FileEntry] = {}
+    news: dict[tuple[str, str], FileEntry] = {}
+    for before, after in differing(old, new):
+        olds.update(((file.path, file.sha256), file) for file in before)
+        news.update(((file.path, file.sha256), file) for file in after)
+    return (
+        [file for key, file in olds.items() if key not in news],
+        [file for key, file in news.items() if key not in olds],
+        [file for key, file in news.items() if key in olds and olds[key].holders != file.holders],
+    )
 
 
 def _leases(before: Catalog, after: Catalog) -> Iterator[Event]:

@@ -51,6 +51,15 @@ class FilesRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesHeld:
+    """Other nodes than before hold these files, which were part of the manifest before. A file that was added tells its
+    holders by itself.
+    """
+
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MarksMoved:
     """Flush marks stand at these sequences now."""
 
@@ -130,6 +139,7 @@ Event = (
     | SchemaChanged
     | FilesAdded
     | FilesRemoved
+    | FilesHeld
     | MarksMoved
     | LeaseAssigned
     | LeaseVacated

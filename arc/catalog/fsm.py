@@ -4,7 +4,7 @@ A command comes in order, the catalog becomes its next version, what changed is 
 
 `apply` is total and deterministic. It never raises for what a command asks: a refusal is a `Result`, and changes
 nothing but the index. It asks nobody for the time, for chance or for a file: two machines that apply the same log are
-equal. Each part decides for itself (`schemas`, `manifest`, `leases`, `insync`, `access`, `nodes`, `cluster`,
+equal. Each part decides for itself (`schemas`, `manifest`, `holders`, `leases`, `insync`, `access`, `nodes`, `cluster`,
 `policies`); here is only who is asked, and what one command means to two parts.
 
 Nothing here knows how commands are agreed on or stored.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from arc.catalog import access, cluster, insync, leases, manifest, nodes, policies, schemas, sessions
+from arc.catalog import access, cluster, holders, insync, leases, manifest, nodes, policies, schemas, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cells import FileStats
 from arc.catalog.commands import (
@@ -31,6 +31,7 @@ from arc.catalog.commands import (
     DropPolicy,
     ForgetNode,
     FoundCluster,
+    HoldFiles,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -138,12 +139,15 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
             return after, dropped.value, dropped.events + emptied.events
         case RegisterFiles():
             leases.require_epoch(catalog.leases, WRITER, command.epoch)
-            files = manifest.register(catalog.manifest, command, _known(catalog))
+            files = manifest.register(catalog.manifest, command, _known(catalog), _member(catalog))
             return replace(catalog, manifest=files.state), files.value, files.events
         case ReplaceFiles():
             leases.require_epoch(catalog.leases, command.lease, command.epoch)
-            files = manifest.replace(catalog.manifest, command, _known(catalog))
+            files = manifest.replace(catalog.manifest, command, _known(catalog), _member(catalog))
             return replace(catalog, manifest=files.state), files.value, files.events
+        case HoldFiles():
+            held = holders.apply(catalog.manifest, command, catalog.nodes)
+            return replace(catalog, manifest=held.state), held.value, held.events
         case AssignLease():
             return _grant(catalog, index, command)
         case SetInSync():
@@ -191,17 +195,23 @@ def _forget(catalog: Catalog, command: ForgetNode) -> tuple[Catalog, Value, tupl
     and has nothing. Where only it had all acknowledged rows, nobody takes over without an operator.
     """
     forgotten = nodes.apply(catalog.nodes, command)
+    bereft = holders.without(catalog.manifest, command.name)
     vacated = leases.vacate(catalog.leases, command.name)
-    events, in_sync = (*vacated.events, *forgotten.events), catalog.in_sync
+    events, in_sync = (*bereft.events, *vacated.events, *forgotten.events), catalog.in_sync
     if in_sync is not None and command.name in in_sync.members:
         in_sync = insync.without(in_sync, command.name)
         events = (*events, InSyncChanged(in_sync.epoch, in_sync.members))
-    after = replace(catalog, nodes=forgotten.state, leases=vacated.state, in_sync=in_sync)
+    after = replace(catalog, nodes=forgotten.state, manifest=bereft.state, leases=vacated.state, in_sync=in_sync)
     return after, forgotten.value, events
 
 
 def _known(catalog: Catalog) -> manifest.Known:
     return lambda database, measurement: schemas.find(catalog.databases, database, measurement) is not None
+
+
+def _member(catalog: Catalog) -> manifest.Member:
+    """A node alone describes nobody."""
+    return lambda name: not catalog.nodes or name in catalog.nodes
 
 
 __all__ = ["Applied", "Catalog", "ClusterFSM", "FileStats", "Lease", "TokenRecord", "apply"]

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from arc.catalog.cells import FileStats, MeasurementFiles, changed, parse_path
+from arc.catalog import cells
+from arc.catalog.cells import Cell, FileStats, MeasurementFiles, changed, parse_path
 from arc.catalog.commands import RegisterFiles, ReplaceFiles
 from arc.catalog.events import Event, FilesAdded, FilesRemoved, MarksMoved
 from arc.catalog.persistent import frozen, thawed, with_item, without_item
 from arc.catalog.results import Refusal, Step
 from arc.catalog.values import FlushMark
-from arc.storage.files import FileEntry
+from arc.storage.files import FileEntry, held_by
 from arc.storage.paths import quote_part, unquote_part
 
 Table = tuple[str, str]
@@ -24,6 +25,9 @@ Table = tuple[str, str]
 
 Known = Callable[[str, str], bool]
 """Whether a measurement is declared."""
+
+Member = Callable[[str], bool]
+"""Whether a node is one of the cluster's, and so can hold a file that it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ NOTHING = MeasurementFiles()
 NO_FILES = DatabaseFiles()
 
 
-def register(state: Manifest, command: RegisterFiles, known: Known) -> Step[Manifest]:
-    """Add flushed files and move marks. Raises Refusal; the caller has checked the epoch."""
+def register(state: Manifest, command: RegisterFiles, known: Known, member: Member) -> Step[Manifest]:
+    """Add flushed files, which their writer holds, and move marks. Raises Refusal; the caller has checked the epoch."""
     if not command.files and not command.flushed:
         return Step(state=state)
     _require_few(command.files)
@@ -62,9 +66,10 @@ def register(state: Manifest, command: RegisterFiles, known: Known) -> Step[Mani
         _require_forward(mark_of(state, *table), mark)
         marks[table] = mark.sequence
     draft = _Draft(state, known)
+    added: list[FileEntry] = []
     for file in command.files:
         table = (file.database, file.measurement)
-        draft.add(file)
+        added.append(draft.add(held_by_origin(file, member)))
         before = mark_of(state, *table)
         if file.last_sequence > 0 and not before < file.first_sequence <= file.last_sequence <= marks.get(
             table, before
@@ -74,10 +79,10 @@ def register(state: Manifest, command: RegisterFiles, known: Known) -> Step[Mani
                 f"{file.path} holds WAL records {file.first_sequence}..{file.last_sequence}, but the flush mark of "
                 f"{'.'.join(table)} moves from {before} to {marks.get(table, before)}: rows would be seen twice",
             )
-    return Step(state=draft.finish(marks), events=_told(add=command.files, marks=command.flushed))
+    return Step(state=draft.finish(marks), events=_told(add=tuple(added), marks=command.flushed))
 
 
-def replace(state: Manifest, command: ReplaceFiles, known: Known) -> Step[Manifest]:
+def replace(state: Manifest, command: ReplaceFiles, known: Known, member: Member) -> Step[Manifest]:
     """Swap files. Raises Refusal if one to remove is gone or another one; the caller has checked the epoch."""
     if not command.remove and not command.add:
         return Step(state=state)
@@ -85,12 +90,19 @@ def replace(state: Manifest, command: ReplaceFiles, known: Known) -> Step[Manife
     _require_few(command.remove)
     draft = _Draft(state, known)
     gone = tuple(draft.remove(path, sha256) for path, sha256 in command.remove)
+    added: list[FileEntry] = []
     for file in command.add:
-        draft.add(file)
+        added.append(draft.add(held_by_origin(file, member)))
         mark = mark_of(state, file.database, file.measurement)
         if file.last_sequence > mark:
             raise Refusal("invalid", f"{file.path} holds WAL records above the flush mark {mark} of its measurement")
-    return Step(state=draft.finish({}), events=_told(remove=gone, add=command.add))
+    return Step(state=draft.finish({}), events=_told(remove=gone, add=tuple(added)))
+
+
+def held_by_origin(file: FileEntry, member: Member) -> FileEntry:
+    """The file as the manifest takes it in: whoever wrote it has it, whatever the command says."""
+    holders = (file.origin,) if member(file.origin) else ()
+    return file if file.holders == holders else held_by(file, holders)
 
 
 def drop_database(state: Manifest, name: str, up_to: int) -> Step[Manifest]:
@@ -145,6 +157,22 @@ def every(state: Manifest) -> Iterator[FileEntry]:
             yield from record.all()
 
 
+def differing(before: Manifest, after: Manifest) -> Iterator[tuple[Cell, Cell]]:
+    """(before, after) of every cell of files that is another object now, in the same order on every node.
+
+    Who keeps something about every file follows the manifest by this: the cost is that of what changed.
+    """
+    if before is after:
+        return
+    for database in sorted({*before, *after}):
+        olds, news = (state.get(database, NO_FILES).measurements for state in (before, after))
+        if olds is news:
+            continue
+        moved = (name for name in {*olds, *news} if olds.get(name) is not news.get(name))
+        for name in sorted(moved):
+            yield from cells.differing(olds.get(name, NOTHING), news.get(name, NOTHING))
+
+
 def totals(state: Manifest) -> FileStats:
     """Totals over everything."""
     every_one = [record.stats for old in state.values() for record in old.measurements.values()]
@@ -164,7 +192,7 @@ class _Draft:
         self._removes: dict[Table, dict[str, tuple[FileEntry, int]]] = {}
         self._folders: dict[Table, str] = {}
 
-    def add(self, file: FileEntry) -> None:
+    def add(self, file: FileEntry) -> FileEntry:
         table = (file.database, file.measurement)
         if table not in self._adds:
             _require_known(self._known, table)
@@ -180,6 +208,7 @@ class _Draft:
         if file.path in adds or files_of(self._state, *table).find(file.path, place.day) is not None:
             raise Refusal("duplicate_path", f"{file.path} is in the manifest already")
         adds[file.path] = (file, place.day)
+        return file
 
     def remove(self, path: str, sha256: str) -> FileEntry:
         file = find(self._state, path)

@@ -105,7 +105,7 @@ def _describe(state: Nodes, command: DescribeNode) -> Step[Nodes]:
 
 
 def _set_state(state: Nodes, command: SetNodeState) -> Step[Nodes]:
-    known = _find(state, command.name, command.incarnation)
+    known = find(state, command.name, command.incarnation)
     if command.state not in AGREED_STATES:
         raise Refusal(
             "invalid", f"state {command.state!r} is none of {', '.join(AGREED_STATES)}, which can be agreed on"
@@ -120,11 +120,12 @@ def _set_state(state: Nodes, command: SetNodeState) -> Step[Nodes]:
 
 
 def _forget(state: Nodes, command: ForgetNode) -> Step[Nodes]:
-    known = _find(state, command.name, command.incarnation)
+    known = find(state, command.name, command.incarnation)
     return Step(state=without_item(state, known.name), events=(NodeForgotten(known.name, known.incarnation),))
 
 
-def _find(state: Nodes, name: NodeId, incarnation: int) -> NodeRecord:
+def find(state: Nodes, name: NodeId, incarnation: int) -> NodeRecord:
+    """This incarnation of a node. Raises Refusal when it is unknown, or another one by now."""
     known = state.get(name)
     if known is None:
         raise Refusal("not_found", f"there is no node {name!r}")

@@ -19,11 +19,11 @@ import cbor2
 from arc.catalog import access, manifest, sessions
 from arc.catalog.access import TokenRecord
 from arc.catalog.cluster import ClusterFacts
-from arc.catalog.codec import file_to_row, row_to_file
+from arc.catalog.codec import FILE_FIELDS, file_to_row, row_to_file
 from arc.catalog.facts import Catalog
 from arc.catalog.insync import InSync
 from arc.catalog.leases import Lease, LeaseChange
-from arc.catalog.nodes import NodeRecord
+from arc.catalog.nodes import NodeRecord, Nodes
 from arc.catalog.persistent import frozen
 from arc.catalog.policies import Policy
 from arc.catalog.results import Result
@@ -90,7 +90,7 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
         case "marks":
             yield from ([mark.database, mark.measurement, mark.sequence] for mark in catalog.marks())
         case "files":
-            yield from (file_to_row(file) for file in catalog.all_files())
+            yield from ([*file_to_row(file), list(file.holders)] for file in catalog.all_files())
         case "leases":
             yield from (_fields(lease) for _, lease in sorted(catalog.leases.items()))
         case "tokens":
@@ -119,7 +119,7 @@ def _fields(fact: Lease | TokenRecord | NodeRecord | LeaseChange | ClusterFacts 
 def _decode(chunks: Iterable[Buffer]) -> Catalog:
     head: Row = []
     parts: dict[str, list[Row]] = {kind: [] for kind in _KINDS}
-    files: list[FileEntry] = []
+    files = _Files()
     total = 0
     ended = False
     for chunk in chunks:
@@ -138,7 +138,7 @@ def _decode(chunks: Iterable[Buffer]) -> Catalog:
             continue
         total += len(rows)
         if kind == "files":
-            files.extend(map(row_to_file, rows))
+            files.read(rows)
         else:
             parts[kind].extend(rows)
     if not ended:
@@ -146,20 +146,47 @@ def _decode(chunks: Iterable[Buffer]) -> Catalog:
     return _build(head, parts, files)
 
 
-def _build(head: Row, parts: dict[str, list[Row]], files: list[FileEntry]) -> Catalog:
+class _Files:
+    """Files as they come. Earlier versions did not know who holds them: then it is who wrote them, if he is a member,
+    as if the log had been applied by this version.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[FileEntry] = []
+        self._untold: list[int] = []
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def read(self, rows: list[Row]) -> None:
+        for row in rows:
+            if len(row) <= FILE_FIELDS:
+                self._untold.append(len(self._found))
+                self._found.append(row_to_file(row))
+                continue
+            *plain, names = row
+            holders = tuple(cast("list[str]", names))
+            self._found.append(row_to_file(plain, self._shared.setdefault(holders, holders)))
+
+    def all(self, nodes: Nodes) -> list[FileEntry]:
+        for at in self._untold:
+            self._found[at] = manifest.held_by_origin(self._found[at], lambda name: not nodes or name in nodes)
+        return self._found
+
+
+def _build(head: Row, parts: dict[str, list[Row]], files: _Files) -> Catalog:
     index, next_id = cast("list[int]", head)
+    nodes: Nodes = frozen({str(node.name): node for node in map(_node, parts["nodes"])})
     return Catalog(
         index=index,
         databases=frozen(_databases(parts["databases"], parts["measurements"])),
         manifest=manifest.build(
-            files,
+            files.all(nodes),
             (FlushMark(*cast("tuple[str, str, int]", row)) for row in parts["marks"]),
             dict(cast("list[tuple[str, int]]", parts["floors"])),
         ),
         leases=frozen({lease.name: lease for lease in map(_lease, parts["leases"])}),
         access=access.make(map(_token, parts["tokens"]), next_id),
         sessions=sessions.in_order(map(_session, parts["sessions"])),
-        nodes=frozen({node.name: node for node in map(_node, parts["nodes"])}),
+        nodes=nodes,
         in_sync=next(map(_in_sync, parts["in_sync"]), None),
         history=tuple(map(_change, parts["history"])),
         cluster=next(map(_cluster, parts["cluster"]), None),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from arc.cli.screen import size
 from arc.errors import ArcError
 
 if TYPE_CHECKING:
@@ -251,14 +252,6 @@ def filesystem_of(folder: Path) -> str:
             if inside and len(point) >= len(best):
                 best, kind = point, found
     return kind
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"
 
 
 def stamp(seconds: float) -> str:

@@ -26,6 +26,9 @@ _NEXT = {
     "cluster_disabled": "Set enabled = true in [cluster] of its configuration, and start it again.",
     "node_not_found": "`arc cluster nodes` lists them.",
     "not_a_member": "It joins by itself when it reaches a node of cluster.seeds. To begin here: arc cluster init",
+    "holds_lease": "`arc cluster drain NODE` hands it over; then `arc cluster leave` at that node, or remove again.",
+    "files_held": "`arc cluster leave` at that node: it waits until others have them. --force loses them.",
+    "node_alive": "`arc cluster leave` at that node. --force if it cannot.",
     "self_removal": "`arc cluster leave` at that node, or give the --endpoint of another one.",
     "accept_data_loss_required": "Read `arc cluster promote --help` first.",
 }
@@ -35,6 +38,8 @@ _EFFECTS = {
     "conflict": NOTHING,
     "cluster_disabled": NOTHING,
     "node_not_found": NOTHING,
+    "holds_lease": NOTHING,
+    "node_alive": NOTHING,
 }
 
 

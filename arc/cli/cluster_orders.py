@@ -66,12 +66,15 @@ def undrain(
 def remove(
     context: typer.Context,
     node: NodeName,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it lives, and files that are on it alone go with it.")
+    ] = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     token: Token = "",
     json: Json = False,
 ) -> None:
-    """Let go of a node, dead or alive. It comes back only with an empty folder."""
-    _on_node(context, "DELETE", node_path(node), endpoint, token)
+    """Let go of a node that is gone, or whose files others have. It comes back only with an empty folder."""
+    _on_node(context, "DELETE", node_path(node, "?force=true" if force else ""), endpoint, token)
 
 
 def transfer_leader(

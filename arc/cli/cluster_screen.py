@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from arc.cli.exits import DEGRADED, OK, UNREACHABLE
-from arc.cli.screen import counted, shown
+from arc.cli.screen import counted, shown, size
 
 Document = Mapping[str, object]
 
 EXITS = {"healthy": OK, "degraded": DEGRADED, "unavailable": UNREACHABLE}
 NEVER = "0001-01-01T00:00:00Z"
+CLOCK_SHOWN_SECONDS = 0.1
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -89,7 +90,7 @@ def _since(document: Document, held: str) -> str:
 
 
 COLUMNS = ("node", "role", "state", "is", "note", "heard", "entries behind", "records behind", "seconds behind",
-           "version", "peers at", "clients at")  # fmt: skip
+           "disk free", "certificate", "clock", "version", "peers at", "clients at")  # fmt: skip
 
 
 def rows(nodes: Iterable[Document]) -> Iterator[tuple[object, ...]]:
@@ -105,6 +106,9 @@ def rows(nodes: Iterable[Document]) -> Iterator[tuple[object, ...]]:
             node.get("entries_behind"),
             node.get("records_behind"),
             node.get("seconds_behind"),
+            _disk_free(node),
+            _certificate(node),
+            _clock(node),
             node.get("version"),
             node.get("address"),
             node.get("api_address"),
@@ -129,6 +133,27 @@ def _heard(node: Document) -> str:
         return "-"
     seconds = node.get("last_contact_seconds")
     return f"{span(float(seconds))} ago" if isinstance(seconds, int | float) else "never"
+
+
+def _disk_free(node: Document) -> str | None:
+    free = node.get("disk_free_bytes")
+    return size(free) if isinstance(free, int) else None
+
+
+def _certificate(node: Document) -> str | None:
+    """What is left of the first certificate that will be over."""
+    left = node.get("certificate_left_seconds")
+    if not isinstance(left, int | float):
+        return None
+    return f"{span(float(left))} left" if left > 0 else "IS OVER"
+
+
+def _clock(node: Document) -> str | None:
+    """Against the node that was asked. What is below a heartbeat's way and wait is no difference."""
+    offset = node.get("clock_offset_seconds")
+    if node.get("is_local") or not isinstance(offset, int | float):
+        return None
+    return "same" if abs(offset) < CLOCK_SHOWN_SECONDS else f"{offset:+.1f} s"
 
 
 def nodes_of(document: Document) -> list[Document]:

@@ -6,6 +6,7 @@ import platform
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from arc import __version__
@@ -18,11 +19,30 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 600.0
 """Longer than the longest query a node allows by default (300 s): its own limit should be the one that speaks."""
 
+_AUTHORITY: ContextVar[str] = ContextVar("authority", default="")
+"""Set by `trusting` for the run of one command."""
+
 LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
+@contextmanager
+def trusting(ca_file: str) -> Iterator[None]:
+    """Clients that are opened in this block believe servers whose certificate is of this authority, and no others.
+
+    A PEM file; empty: the system's authorities, or what ``SSL_CERT_FILE`` names.
+    """
+    before = _AUTHORITY.set(ca_file)
+    try:
+        yield
+    finally:
+        _AUTHORITY.reset(before)
+
+
 def open_client(endpoint: str, token: str, *, answer_seconds: float = ANSWER_SECONDS) -> httpx.Client:
-    """An HTTP client for one node. A proxy of the environment is honoured, but never for this machine itself."""
+    """An HTTP client for one node. A proxy of the environment is honoured, but never for this machine itself.
+
+    Raises Failure: the address is none, or the file of the authority (see `trusting`) cannot be used.
+    """
     import httpx
 
     headers = {"User-Agent": f"arc-cli/{__version__} ({platform.system().lower()}/{platform.machine()})"}
@@ -33,7 +53,24 @@ def open_client(endpoint: str, token: str, *, answer_seconds: float = ANSWER_SEC
         headers=headers,
         timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS),
         mounts=dict.fromkeys(LOOPBACK),
+        verify=_verification(_AUTHORITY.get()),
     )
+
+
+def _verification(ca_file: str) -> ssl.SSLContext | bool:
+    """Raises Failure."""
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        said = error.strerror if error.strerror and not isinstance(error, ssl.SSLError) else "it holds no certificate"
+        raise Failure(
+            f"{ca_file} cannot be used as an authority: {said}",
+            next_step="--ca-file and ARC_CA_FILE name a PEM file with the certificate of the authority.",
+            exit_code=USAGE,
+            code="bad_ca_file",
+        ) from error
 
 
 def _address(endpoint: str) -> httpx.URL:
@@ -94,7 +131,7 @@ def _reason(error: BaseException) -> str:
     while root.__cause__ is not None or root.__context__ is not None:
         root = root.__cause__ or root.__context__ or root
     if isinstance(root, ssl.SSLError):
-        return f"{root.reason or root} (for a private authority set SSL_CERT_FILE)"
+        return f"{root.reason or root} (a private authority is named by --ca-file or ARC_CA_FILE)"
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
     return str(root) or type(root).__name__

@@ -110,14 +110,16 @@ def _all(first: Check, config: Config) -> Iterator[Check]:
 def _running(pid: int, config: Config) -> Check:
     """A node has the folder: does it answer where this configuration says?"""
     from arc.cli.checks import ok, warn
-    from arc.cli.connect import answer_body, open_client, reaching
+    from arc.cli.connect import answer_body, open_client, reaching, trusting
 
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.server.host, config.server.host)
     scheme = "https" if config.server.tls_enabled else "http"
     endpoint = f"{scheme}://{host}:{config.server.port}"
     process = f"process {pid or 'unknown'}"
     try:
-        with open_client(endpoint, "", answer_seconds=5.0) as client, reaching(endpoint):
+        # As other nodes check it, when it has no authority of the operator's.
+        authority = os.environ.get("ARC_CA_FILE", "") or config.cluster.tls_ca_file
+        with trusting(authority), open_client(endpoint, "", answer_seconds=5.0) as client, reaching(endpoint):
             health, ready = client.get("/health"), client.get("/ready")
     except Failure as failure:
         step = "It may run with another configuration; give doctor the same flags and file."

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from arc.cli import cluster, demo, doctor, drill, import_files, query, raft, serve, sim, sql, version, wal, write
+from arc.cli.asking_nodes import give_ca_file
 from arc.cli.exits import ERROR, TABLE, explain
 from arc.cli.options import screen_of
 
@@ -78,6 +79,7 @@ def build_app() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.command("version")(version.version)
     app.command("demo")(demo.demo)
+    give_ca_file(app)
     return app
 
 

@@ -36,6 +36,15 @@ Json = Annotated[
 ]
 Endpoint = Annotated[str, typer.Option("--endpoint", envvar="ARC_ENDPOINT", help="Address of the node.", metavar="URL")]
 Token = Annotated[str, typer.Option("--token", envvar="ARC_TOKEN", help="API token.", show_envvar=True, metavar="TEXT")]
+CaFile = Annotated[
+    str,
+    typer.Option(
+        "--ca-file",
+        envvar="ARC_CA_FILE",
+        help="Authority that the node's certificate must be of, a PEM file; else the system's.",
+        metavar="FILE",
+    ),
+]
 Database = Annotated[str, typer.Option("--db", "-d", help="Database.", metavar="NAME")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the node's data.", metavar="DIR")]
 ConfigFile = Annotated[

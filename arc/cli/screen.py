@@ -165,6 +165,14 @@ def progress_bar(screen: Screen, title: str, total: int | None, *, unit: str = "
         yield _Drawn(bar, bar.add_task(title, total=total))
 
 
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
 def counted(count: int, noun: str) -> str:
     """``1 row``, ``12,000 rows``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -24,6 +24,8 @@ from arc.cli.options import ConfigFile, DataDir, Settings, screen_of
 from arc.cli.screen import Bar, Screen, progress_bar
 
 if TYPE_CHECKING:
+    from importlib.abc import MetaPathFinder
+
     import trio
 
     from arc.config import Config
@@ -65,6 +67,7 @@ def _run(config: Config, screen: Screen) -> None:
 
     _allow_many_files()
     _calm_interpreter()
+    _leave_pandas_out()
     with lock_folder(Path(config.node.data_dir)):
         trio.run(_serve, config, screen)
 
@@ -82,6 +85,28 @@ def _calm_interpreter() -> None:
     """
     gc.set_threshold(50_000, 50, 100)
     sys.setswitchinterval(0.0005)
+
+
+def _leave_pandas_out() -> None:
+    """Arrow looks for pandas with the first array that it makes, and imports it where it is installed.
+
+    That was with the first write, on the event loop: a new writer said nothing for a second and more, in the middle of
+    a failover. Told once that there is none, Arrow does not look again; nothing here needs it.
+    """
+    import pyarrow
+
+    class Refuses:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError("left out by arc serve", name=name)
+
+    refuses = cast("MetaPathFinder", Refuses)
+    sys.meta_path.insert(0, refuses)
+    try:
+        pyarrow.array([None])
+    finally:
+        sys.meta_path.remove(refuses)
 
 
 async def _serve(config: Config, screen: Screen) -> None:

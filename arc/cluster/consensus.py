@@ -31,6 +31,7 @@ from arc.raft.messages import Message
 from arc.raft.node import RaftNode
 from arc.raft.storage import RaftStorage
 from arc.raft.types import Entry, EntryKind, Peer
+from arc.security.tls import Certificates
 from arc.telemetry import Log
 from arc.wire.channels import Channel
 from arc.wire.door import PeerSecurity
@@ -42,13 +43,16 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consensus:
-    """The running parts; ``transport`` and ``calls`` are None on a node alone."""
+    """The running parts; ``transport`` and ``calls`` are None on a node alone, ``certificates`` also where the peer
+    port speaks no TLS.
+    """
 
     raft: RaftNode
     proposals: Proposals
     members: Membership
     transport: PeerTransport | None
     calls: Calls | None
+    certificates: Certificates | None
 
     async def catch_up(self) -> None:
         """Return when the catalog here holds all that was agreed on before this call, however long that takes."""
@@ -134,7 +138,9 @@ async def running_consensus(
         _require_alone(raft)
         proposals = Proposals(raft, fsm, feed, ports.clock, None, rng=ports.rng)
         members = Membership(raft, proposals, lambda: fsm.catalog, _greet_nobody)
-        alone = Consensus(raft=raft, proposals=proposals, members=members, transport=None, calls=None)
+        alone = Consensus(
+            raft=raft, proposals=proposals, members=members, transport=None, calls=None, certificates=None
+        )
         rest = meet(alone)
         async with trio.open_nursery() as nursery:
             await nursery.start(raft.run, _to_nobody)
@@ -144,7 +150,7 @@ async def running_consensus(
     told = {**identity.current.addresses, **await ports.workers.run(_addresses, storage)}
     security, certificates = await peer_security(ports, cluster, log)
     parts, rest = _connected(
-        ports, cluster, identity, security, raft=raft, fsm=fsm, feed=feed, told=told, log=log, meet=meet
+        ports, cluster, identity, security, certificates, raft=raft, fsm=fsm, feed=feed, told=told, log=log, meet=meet
     )
     assert parts.transport is not None and parts.calls is not None
     async with (
@@ -161,6 +167,7 @@ def _connected(
     cluster: ClusterConfig,
     identity: IdentityFile,
     security: PeerSecurity,
+    certificates: Certificates | None,
     *,
     raft: RaftNode,
     fsm: ClusterFSM,
@@ -210,7 +217,9 @@ def _connected(
         answer=calls.answer,
     )
     members = Membership(raft, proposals, lambda: fsm.catalog, greet)
-    parts = Consensus(raft=raft, proposals=proposals, members=members, transport=transport, calls=calls)
+    parts = Consensus(
+        raft=raft, proposals=proposals, members=members, transport=transport, calls=calls, certificates=certificates
+    )
     rest = meet(parts)
     assert PROPOSE not in rest.answerers and Channel.CALL not in rest.channels
     answerers.update(rest.answerers)

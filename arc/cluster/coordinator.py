@@ -64,7 +64,7 @@ class Replication(Protocol):
         """Whether this node has what it lacked when it started."""
         ...
 
-    def catch_up_status(self) -> Mapping[str, int] | None:
+    def catch_up_status(self) -> Mapping[str, object] | None:
         """How far it is with that; None when it fetches nothing."""
         ...
 
@@ -277,12 +277,12 @@ class Coordinator:
             raise TooManyNodes(error.message) from error
         return peer
 
-    async def remove_node_via_raft(self, name: str) -> None:
-        """Let go of a node, dead or alive, in consensus and in the catalog; only on the leader. Raises as
-        `Operations.remove`, and NotRunning.
+    async def remove_node_via_raft(self, name: str, *, force: bool = False) -> None:
+        """Let go of a node in consensus and in the catalog; only on the leader; one that lives only if nothing goes
+        with it, or by ``force``. Raises as `Operations.remove`, and NotRunning.
         """
         self._require_running()
-        await self.operations.remove(name)
+        await self.operations.remove(name, force=force)
 
     async def update_node_state_via_raft(self, name: str, state: NodeState) -> None:
         """Have a state agreed on, asked from any node: joining, healthy or leaving; what is seen is never agreed on.
@@ -303,7 +303,7 @@ class Coordinator:
         """Whether this node has what it lacked when it started; true where nothing is copied."""
         return self._replication is None or self._replication.is_ready()
 
-    def replication_catch_up_status(self) -> Mapping[str, int] | None:
+    def replication_catch_up_status(self) -> Mapping[str, object] | None:
         """How far it is with that; None where nothing is copied."""
         return self._replication.catch_up_status() if self._replication is not None else None
 

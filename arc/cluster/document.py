@@ -15,6 +15,7 @@ from arc.catalog.values import LEASES, WRITER
 from arc.cluster.failover import Decision
 from arc.cluster.outlook import (
     Outlook,
+    certificate_left,
     entries_behind,
     failures_tolerated,
     kind_of,
@@ -58,7 +59,11 @@ def status_document(outlook: Outlook) -> dict[str, object]:
         "leases": [lease_document(outlook, name) for name in LEASES],
         "active_compactor": _active_compactor(outlook),
         "in_sync": _in_sync(outlook),
-        "replication": {"followers": [_lag(view, outlook) for view in outlook.nodes]},
+        "replication": {
+            "followers": [_lag(view, outlook) for view in outlook.nodes],
+            "factor": outlook.copies_wanted,
+            "files_under_replicated": outlook.files_under_replicated,
+        },
         "replication_catchup_status": _own(outlook.catch_up),
         "failover": {name: _plan(plan) for name, plan in outlook.plans.items()},
         "license": _license(outlook),
@@ -112,6 +117,12 @@ def node_document(view: NodeView, outlook: Outlook) -> dict[str, object]:
         "kind": kind_of(outlook, view),
         "is_in_sync": outlook.in_sync is not None and view.name in outlook.in_sync.members,
         "last_contact_seconds": view.heard_seconds_ago,
+        "disk_free_bytes": view.stats.disk_free_bytes or None,
+        "certificate_expires_at": rfc3339_ms(view.stats.certificate_expires_us)
+        if view.stats.certificate_expires_us
+        else None,
+        "certificate_left_seconds": certificate_left(outlook, view),
+        "clock_offset_seconds": view.clock_offset_seconds,
         "entries_behind": entries_behind(outlook, view),
         "records_behind": records_behind(outlook, view),
         "seconds_behind": lag.seconds if lag is not None else None,
@@ -171,6 +182,7 @@ def file_document(entry: FileEntry) -> dict[str, object]:
         "epoch": entry.epoch,
         "first_sequence": entry.first_sequence,
         "last_sequence": entry.last_sequence,
+        "holders": list(entry.holders),
     }
 
 

@@ -77,6 +77,13 @@ class LeasePolicy:
     preempt_after_seconds: float | None = None
     preempt_cooldown_seconds: float = 0.0
 
+    @property
+    def kept_seconds(self) -> float:
+        """How long nobody with a better claim takes the lease from a healthy holder that it was moved to; a cooldown
+        only protects one that falls silent.
+        """
+        return max(self.cooldown_seconds, self.preempt_cooldown_seconds)
+
 
 def writer_policy(config: FailoverConfig, health: HealthConfig) -> LeasePolicy:
     """The writer is replaced once it is unhealthy, unless it was heard again since the check that said so."""

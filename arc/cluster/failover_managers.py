@@ -17,6 +17,7 @@ from typing import Protocol
 
 import trio
 
+from arc.catalog.commands import AssignLease
 from arc.catalog.events import InSyncChanged, LeaseAssigned, LeaseVacated, NodeDescribed, NodeForgotten
 from arc.catalog.leases import Lease
 from arc.cluster.callbacks import (
@@ -40,10 +41,11 @@ from arc.cluster.feed import Feed, Subscription
 from arc.cluster.moving import Mover, PrepareHandOver, Propose
 from arc.cluster.node_events import NodeSubscription
 from arc.cluster.registry import Registry
+from arc.cluster.views import NodeView
 from arc.errors import ArcError, Conflict, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.ports import Clock
-from arc.telemetry import Log, rfc3339_ms
+from arc.telemetry import LONG_BOUNDS, Distribution, Histogram, Log, rfc3339_ms
 
 SAFETY_SECONDS = 5.0
 """How often is looked although nothing happened."""
@@ -135,6 +137,7 @@ class LeaseManager:
         self._failed_in_a_row = 0
         self._told: tuple[Verdict, str, float] | None = None
         self._manual = self._failures = 0
+        self._durations = Histogram(LONG_BOUNDS)
         self._last_failure = ""
 
     def __repr__(self) -> str:
@@ -180,7 +183,7 @@ class LeaseManager:
         holder = self._registry.get(catalog.leases[self._policy.lease].holder)
         self._manual += 1
         try:
-            return await self._mover.move(command, is_prepared=holder is not None and is_reachable(holder))
+            return await self._move(command, holder, is_prepared=holder is not None and is_reachable(holder))
         except ArcError as error:
             self._fail(error.message)
             raise
@@ -210,6 +213,12 @@ class LeaseManager:
             eligible_candidates=sum(each.is_eligible for each in decision.candidates),
             callbacks=self._callbacks.statistics(),
         )
+
+    def durations(self) -> Distribution:
+        """How long the lease was in no hands, for moves from one holder that this process made: from the last sign of
+        life of one that fell silent, or from the order of one that could be asked, until the grant was agreed on.
+        """
+        return self._durations.statistics()
 
     def stats(self) -> dict[str, object]:
         """The same for status pages, in the words of Arc in Go, with the reasons."""
@@ -252,7 +261,8 @@ class LeaseManager:
             self._tell(decision)
             if decision.command is not None:
                 is_prepared = decision.is_planned and not self._mover.insists(decision.epoch)
-                await self._mover.move(decision.command, is_prepared=is_prepared)
+                holder = self._registry.get(decision.holder) if decision.holder is not None else None
+                await self._move(decision.command, holder, is_prepared=is_prepared)
         except (Unavailable, OutcomeUnknown, InvalidRequest) as error:
             self._fail(error.message)
             pause = BACKOFF_SECONDS[min(self._failed_in_a_row, len(BACKOFF_SECONDS) - 1)]
@@ -260,6 +270,15 @@ class LeaseManager:
             return pause
         self._failed_in_a_row = 0
         return min(SAFETY_SECONDS, decision.look_again_seconds or SAFETY_SECONDS)
+
+    async def _move(self, command: AssignLease, holder: NodeView | None, *, is_prepared: bool) -> Lease:
+        """Raises as `Mover.move`. ``holder`` as it was when the move was decided on."""
+        is_first = command.lease not in self._feed.catalog.leases
+        began = self._clock.now() - silence_of(holder)
+        lease = await self._mover.move(command, is_prepared=is_prepared)
+        if not is_first:
+            self._durations.observe(self._clock.now() - began)
+        return lease
 
     async def _catch_up(self) -> None:
         """Once in a leadership: know what was agreed on before it, so that nothing is decided on old facts."""
@@ -313,6 +332,13 @@ class LeaseManager:
             await self._leadership.wait_changed()
             self._is_current = False
             self._wake.set()
+
+
+def silence_of(holder: NodeView | None) -> float:
+    """For how many seconds a holder has been of no use already; 0 for one that can be asked, or has gone."""
+    if holder is None or is_reachable(holder):
+        return 0.0
+    return holder.heard_seconds_ago if holder.heard_seconds_ago is not None else holder.state_seconds
 
 
 class WriterFailoverManager(LeaseManager):

@@ -29,7 +29,8 @@ first found, as Consul's and Nomad's bootstrap-expect do, has no promises: a nod
 different counts, can found a second time.)
 
 It waits for ever when the coordinator's folder is lost after promises were given: nobody can know whether the plan
-came true. The reason says so, and an operator empties the folders or runs ``arc cluster init``.
+came true. The reason says so, and an operator who knows that it did not empties the folders that promised. ``arc
+cluster init`` founds with a node that has promised nothing, and refuses any other for the same reason.
 """
 
 from __future__ import annotations

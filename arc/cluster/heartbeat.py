@@ -3,7 +3,7 @@
 Who decides is told often: voters, any of which may lead the next moment, and the holders of leases hear of everybody
 every ``heartbeat_seconds``. All others hear of a node every ``far_heartbeat_seconds``, spread evenly over that time.
 With 100 nodes, 5 of them voters, and the defaults a node sends 20 messages a second to the watchers and 47 to the rest,
-of about 100 bytes each, and the cluster grows by voters times nodes where it would by nodes squared. Up to
+of about 130 bytes each, and the cluster grows by voters times nodes where it would by nodes squared. Up to
 `registry.SMALL_CLUSTER_NODES` nodes everybody is told often.
 
 A heartbeat carries numbers and no state: how its sender is, the others see for themselves (P-37).
@@ -12,7 +12,7 @@ A heartbeat carries numbers and no state: how its sender is, the others see for 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import cbor2
@@ -31,6 +31,9 @@ TEXT_CHARS_MAX = 512
 
 HEARTBEAT_BYTES_MAX = 8 << 10
 """Two texts of 512 characters of 4 bytes, and numbers; room for what later versions add."""
+
+FIRST_FIELDS = 13
+"""Of `NodeStats`: what every version tells. Later ones came at the end, and who does not tell them has them unset."""
 
 STRANGER_WARNING_SECONDS = 60.0
 STRANGERS_MAX = 128
@@ -152,19 +155,22 @@ def due(others: Sequence[str], watchers: Collection[str], tick: int, every: int)
 
 def encode(told: Told) -> bytes:
     """A heartbeat as bytes: when the node started, and its numbers in the order of `NodeStats`."""
-    numbers = [value[:TEXT_CHARS_MAX] if isinstance(value, str) else value for value in astuple(told.stats)]
+    values = (getattr(told.stats, name) for name, _ in _FIELDS)
+    numbers = [value[:TEXT_CHARS_MAX] if isinstance(value, str) else value for value in values]
     return cbor2.dumps([told.started_us, *numbers])
 
 
 def decode(payload: bytes) -> Told:
-    """Read what `encode` wrote; fields that a later version adds at the end are passed over. Raises ValueError."""
+    """Read what `encode` wrote; fields that a later version adds at the end are passed over, and those that an
+    earlier one lacks there are as if unknown. Raises ValueError.
+    """
     if len(payload) > HEARTBEAT_BYTES_MAX:
         raise ValueError(f"a heartbeat of {len(payload)} bytes is larger than {HEARTBEAT_BYTES_MAX}")
     try:
         found = cbor2.loads(payload)
     except (cbor2.CBORDecodeError, RecursionError) as error:
         raise ValueError(f"not a heartbeat: {error}") from error
-    if not isinstance(found, list) or len(found) < 1 + len(_FIELDS) or type(found[0]) is not int:
+    if not isinstance(found, list) or len(found) < 1 + FIRST_FIELDS or type(found[0]) is not int:
         raise ValueError("not a heartbeat: wrong shape")
     values: dict[str, Any] = {}
     for (name, kind), value in zip(_FIELDS, found[1:], strict=False):

@@ -6,6 +6,7 @@ session is a sign of life, not only a heartbeat; and a session that breaks must 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +17,9 @@ from arc.cluster.judging import Evidence, Health, HealthConfig, Transition, alig
 from arc.cluster.views import NodeStats
 from arc.ports import Clock
 from arc.raft.types import Peer
+
+OFFSETS_KEPT = 8
+"""Heartbeats that a clock is judged by: the one that was least late tells most, and one in eight is in time."""
 
 
 class SessionSeen(Protocol):
@@ -43,7 +47,7 @@ class Told:
 class Memory:
     """Of one incarnation. Times are seconds of `Clock.now`; those named ``_us`` wall clock, for people."""
 
-    __slots__ = ("broke_at", "health", "healthy_us", "heard_at", "heartbeat_us", "incarnation", "told")
+    __slots__ = ("broke_at", "health", "healthy_us", "heard_at", "heartbeat_us", "incarnation", "offsets_us", "told")
 
     def __init__(self, incarnation: int, now: float) -> None:
         self.incarnation = incarnation
@@ -53,6 +57,15 @@ class Memory:
         self.heartbeat_us = 0
         self.healthy_us = 0
         self.told = Told()
+        self.offsets_us: deque[int] = deque(maxlen=OFFSETS_KEPT)
+
+    @property
+    def clock_offset_seconds(self) -> float | None:
+        """How far the node's wall clock is ahead of ours, as far as its last heartbeats tell; None when they do not.
+
+        What is late on its way only makes its clock look further behind, so the largest is nearest to the truth.
+        """
+        return max(self.offsets_us) / 1e6 if self.offsets_us else None
 
 
 class Memories:
@@ -88,6 +101,8 @@ class Memories:
         memory.told = told
         memory.heard_at = self._clock.now()
         memory.heartbeat_us = self._clock.wall_us()
+        if told.stats.clock_us:
+            memory.offsets_us.append(told.stats.clock_us - memory.heartbeat_us)
 
     def session_broke(self, record: NodeRecord) -> bool:
         """Note it; says whether that is news: something was heard since the last time."""

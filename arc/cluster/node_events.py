@@ -174,6 +174,8 @@ class NodeEvents:
 
     def publish(self, sight: Sight) -> tuple[NodeEvent, ...]:
         """Tell what is true now; returns what of it was new."""
+        if sight == self._sight:
+            return ()  # As in nearly all rounds of checks.
         events = difference(self._sight, sight)
         self._sight = sight
         if events:

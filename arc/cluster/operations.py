@@ -7,7 +7,7 @@ its outcome put into words of the catalog. Orders that only the leader can carry
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -21,10 +21,10 @@ from arc.catalog.roles import NodeState
 from arc.cluster.failover_managers import LeaseManager
 from arc.cluster.health import HealthChecker
 from arc.cluster.node_events import NodeEvent, NodeEventKind
-from arc.cluster.outlook import FollowerLag, Outlook
+from arc.cluster.outlook import SILENT, FollowerLag, Outlook
 from arc.cluster.registrar import Propose
 from arc.cluster.registry import Registry
-from arc.errors import Conflict, NodeNotFound, NotFound
+from arc.errors import ArcError, Conflict, NodeNotFound, NotFound
 from arc.ids import Epoch, NodeId
 from arc.license import License
 from arc.ports import Clock
@@ -78,6 +78,14 @@ class Raft(Protocol):
         ...
 
 
+class OnlyThere(Protocol):
+    """`arc.node.farewell.Farewells`."""
+
+    async def __call__(self, name: str, /) -> tuple[int, str]:
+        """How many files are on that node alone, and the first of them. Raises ArcError: it does not say."""
+        ...
+
+
 class Converge(Protocol):
     """Brings the voters to what the rule of roles wants."""
 
@@ -112,7 +120,8 @@ class Observation:
 class Operations:
     """One per node. ``managers`` by lease; ``lags`` is of the rows, ``catch_up`` of the files, ``router`` of what was
     routed; each says None or nothing where there is no such part. ``behind`` says why this node may not know
-    everything.
+    everything. ``under_replicated`` counts files of which fewer than ``copies_wanted`` of the living nodes have a copy.
+    ``only_there`` is asked of a node that lives and is to be removed.
     """
 
     def __init__(
@@ -133,6 +142,9 @@ class Operations:
         router: Callable[[], Mapping[str, object] | None] = lambda: None,
         catch_up: Callable[[], Mapping[str, object] | None] = lambda: None,
         behind: Callable[[], str | None] = lambda: None,
+        under_replicated: Callable[[Collection[str]], int] = lambda living: 0,
+        copies_wanted: int = 1,
+        only_there: OnlyThere,
     ) -> None:
         self._registry = registry
         self._checker = checker
@@ -149,6 +161,9 @@ class Operations:
         self._router = router
         self._catch_up = catch_up
         self._behind = behind
+        self._under_replicated = under_replicated
+        self._copies_wanted = copies_wanted
+        self._only_there = only_there
         self._is_running = False
         self._observed: deque[Observation] = deque(maxlen=OBSERVATIONS_MAX)
         self._sequence = 0
@@ -177,11 +192,13 @@ class Operations:
     def look(self) -> Outlook:
         """Everything that is known now, at one moment."""
         catalog, leader = self._catalog(), self._raft.leader
+        nodes = tuple(self._registry.all())
+        living = [view.name for view in nodes if view.is_local or view.state not in SILENT]
         return Outlook(
             me=self._raft.me.name,
             now_us=self._clock.wall_us(),
             identity=catalog.cluster,
-            nodes=tuple(self._registry.all()),
+            nodes=nodes,
             consensus=self._raft.status(),
             leader_since_us=self._leader_since_us if leader is not None and leader == self._leader else None,
             leases=catalog.leases,
@@ -194,6 +211,8 @@ class Operations:
             is_running=self._is_running,
             router=self._router(),
             catch_up=self._catch_up(),
+            files_under_replicated=self._under_replicated(living),
+            copies_wanted=self._copies_wanted,
         )
 
     def observed(self) -> tuple[Observation, ...]:
@@ -206,12 +225,43 @@ class Operations:
 
     # --------------------------------------------------------------------------------------------------------- orders
 
-    async def remove(self, name: str) -> None:
-        """Let go of a node, dead or alive. Raises NodeNotFound, NotLeading, Conflict, Unavailable, OutcomeUnknown."""
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Let go of a node; one that lives only if nothing goes with it, or by ``force``.
+
+        Raises NodeNotFound, NotLeading, Conflict (code ``holds_lease``, ``files_held``, ``node_alive``: it would not
+        say; or what `Membership.remove` says), Unavailable, OutcomeUnknown.
+        """
+        if not force and self._raft.is_leader and name != self._raft.me.name:
+            await self._require_expendable(name)
         try:
             await self._members.remove(name)
         except NotFound as error:
             raise NodeNotFound(error.message) from error
+
+    async def _require_expendable(self, name: str) -> None:
+        """Raises Conflict."""
+        view = self._registry.get(name)
+        if view is None or view.state in SILENT:
+            return
+        remedy = f"let it leave (arc cluster leave, at {name}), or remove it with force"
+        held = self._catalog().leases.get(WRITER)
+        if held is not None and held.holder == name:
+            raise Conflict(
+                f"{name} lives and holds the writer lease; hand it over first (arc cluster drain {name}), {remedy}",
+                code="holds_lease",
+            )
+        try:
+            count, first = await self._only_there(name)
+        except ArcError as error:
+            raise Conflict(
+                f"{name} lives and does not say whether others have its files ({error.message}); {remedy}",
+                code="node_alive",
+            ) from error
+        if count:
+            raise Conflict(
+                f"{name} lives, and {count} file(s) that nobody else has would go with it ({first} is one); {remedy}",
+                code="files_held",
+            )
 
     async def set_state(self, name: str, state: NodeState) -> None:
         """Have a state of a node agreed on. Raises NodeNotFound, Conflict, InvalidRequest, Unavailable,

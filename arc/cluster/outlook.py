@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Protocol
 
 from arc.catalog.cluster import ClusterFacts
@@ -88,6 +89,9 @@ class Outlook:
     """What the router says of itself; None where nothing is routed."""
     catch_up: Mapping[str, object] | None = None
     """How far this node is with files that it lacks; None where it fetches none."""
+    files_under_replicated: int = 0
+    """Files of which fewer than ``copies_wanted`` living nodes have a copy."""
+    copies_wanted: int = 1
 
     def node(self, name: str | None) -> NodeView | None:
         """The node of this name."""
@@ -198,6 +202,26 @@ def entries_behind(outlook: Outlook, view: NodeView) -> int | None:
     if follower is not None:
         return max(0, status.commit - follower.match)
     return max(0, status.commit - view.stats.applied_index) if view.stats.applied_index else None
+
+
+def certificate_left(outlook: Outlook, view: NodeView) -> float | None:
+    """Seconds until the first of a node's certificates is over, below 0 when it is; None when it uses none."""
+    expires_us = view.stats.certificate_expires_us
+    return (expires_us - outlook.now_us) / 1e6 if expires_us else None
+
+
+def clock_offsets(outlook: Outlook) -> dict[str, float]:
+    """How far each node's clock is ahead of the one in the middle; nodes that say nothing, or are silent, are absent.
+
+    Of two the one behind is taken for right, for want of a third.
+    """
+    told = {
+        view.name: view.clock_offset_seconds
+        for view in outlook.nodes
+        if view.clock_offset_seconds is not None and view.state not in SILENT
+    }
+    middle = median_low(told.values()) if told else 0.0
+    return {name: offset - middle for name, offset in told.items()}
 
 
 def records_behind(outlook: Outlook, view: NodeView) -> int | None:

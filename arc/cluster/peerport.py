@@ -48,7 +48,8 @@ async def listening(
     """Have the port open during the block. Raises OSError: it is taken."""
     async with trio.open_nursery() as nursery:
         if certificates is not None:
-            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
+            bound = log.bind(port="peer")
+            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=bound))
         port = await nursery.start(transport.run, cluster.peer_host, cluster.peer_port, cluster.advertise)
         await nursery.start(calls.run, transport)
         log.info("peer_port_open", host=cluster.peer_host, port=port, advertised=str(transport.address))

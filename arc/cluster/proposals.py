@@ -76,12 +76,14 @@ class Ask(Protocol):
 class ProposalsStatistics:
     """Counters since the start.
 
-    ``unchanged`` commands stood already; ``commit_seconds_total`` is time that accepted proposals waited.
+    ``unchanged`` commands stood already; ``failed_total`` got no result: they were not stored, or nobody knows.
+    ``commit_seconds_total`` is time that accepted proposals waited.
     """
 
     accepted_total: int
     unchanged_total: int
     refused_total: int
+    failed_total: int
     forwarded_total: int
     retried_total: int
     batches_total: int
@@ -127,7 +129,7 @@ class Proposals:
         self._ask = ask
         self._patience_seconds = patience_seconds
         self._lanes = Lanes(f"{raft.me.name}#{raft.me.incarnation}.{rng.bytes(RUN_BYTES).hex()}")
-        self._accepted = self._unchanged = self._refused = self._forwarded = self._retried = 0
+        self._accepted = self._unchanged = self._refused = self._failed = self._forwarded = self._retried = 0
         self._seconds = 0.0
 
     def __repr__(self) -> str:
@@ -140,6 +142,13 @@ class Proposals:
         (stopping; `NoLeaderKnown` or `LeaderUnreachable` when that lasted), Overloaded when too much waits or the disk
         is full (not stored either), OutcomeUnknown when it may have been.
         """
+        try:
+            return await self._propose(command)
+        except ArcError:
+            self._failed += 1
+            raise
+
+    async def _propose(self, command: Command) -> Result:
         if self._ask is None or not self._raft.others():
             return await self._decide(command, _Flight(), self._here)
         if self._raft.is_leader and not self._lanes.has_free:
@@ -170,6 +179,7 @@ class Proposals:
             accepted_total=self._accepted,
             unchanged_total=self._unchanged,
             refused_total=self._refused,
+            failed_total=self._failed,
             forwarded_total=self._forwarded,
             retried_total=self._retried,
             batches_total=counts.disk_groups,

@@ -347,6 +347,7 @@ class Registry:
             failed_checks=health.failed_checks,
             started_us=self._local.started_us if memory is None else memory.told.started_us,
             stats=self._local_stats() if memory is None else memory.told.stats,
+            clock_offset_seconds=0.0 if memory is None else memory.clock_offset_seconds,
             state_seconds=context.now - health.since,
         )
 

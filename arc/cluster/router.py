@@ -196,6 +196,15 @@ class Router:
             raise NoReaderAvailable(f"no node answers queries now: {found}")
         return found
 
+    def plan_elsewhere(self, wish: Wish, tried: Collection[NodeId] = ()) -> Forward:
+        """Who else answers a query that this node cannot answer whole. Raises NoReaderAvailable: above all for a strong
+        one, which only the holder of the writer lease answers.
+        """
+        found = None if wish.is_strong else self._readers(wish, tried)
+        if found is None:
+            raise NoReaderAvailable("this node lacks files that the query needs, and no other can be asked")
+        return found
+
     def can_route_locally(self, is_write: bool) -> bool:
         """Whether this node itself takes a request of that kind now."""
         local = self._local()

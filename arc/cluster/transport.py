@@ -179,7 +179,9 @@ class PeerTransport:
             self._dropped[channel] += 1
             return False
         self._sent += 1
-        link.bell.ring()
+        # A heartbeat goes with what consensus sends ten times a second anyway, at the latest with the next heartbeat.
+        if channel is not Channel.HEARTBEAT or link.session is None or not link.session.is_talking:
+            link.bell.ring()
         return True
 
     def _link(self, peer: Peer) -> Link | None:
@@ -205,7 +207,7 @@ class PeerTransport:
         """Dial when something waits and no session stands; what waited while nobody answered goes."""
         while True:
             while link.session is not None or not link.outbox:
-                await link.bell.wait()
+                await (link.bell if link.session is None else link.turn).wait()
             try:
                 pause = await self._dial_session(link)
             except _Crossed:
@@ -299,7 +301,7 @@ class PeerTransport:
         link.peer, link.session, link.known = peer, session, session.name
         self._sessions += 1
         self._log.debug("session_open", peer=str(peer), is_dialled_here=is_dialled_here)
-        link.bell.ring()
+        _ring(link)
         self._connected(peer, session.facts)
         try:
             await session.run()
@@ -316,7 +318,7 @@ class PeerTransport:
         self._received_bytes += session.received_bytes
         self._log.debug("session_over", peer=str(link.peer), reason=session.ended_because)
         self._lost(link)
-        link.bell.ring()
+        _ring(link)
 
     def _lost(self, link: Link) -> None:
         """Nobody hears what waits here."""
@@ -355,6 +357,12 @@ class PeerTransport:
 
     def _check(self, theirs: Claims) -> None:
         check_claims(theirs, self.me, self._identity())
+
+
+def _ring(link: Link) -> None:
+    """A session began or ended."""
+    link.bell.ring()
+    link.turn.ring()
 
 
 class _Crossed(Exception):

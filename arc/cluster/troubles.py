@@ -6,7 +6,7 @@ Pure: it judges one `Outlook`. The words name nodes and numbers, because an oper
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from arc.catalog.values import COMPACTOR, WRITER
 from arc.cluster.outlook import (
     SILENT,
     Outlook,
+    certificate_left,
+    clock_offsets,
     entries_behind,
     failures_tolerated,
     kind_of,
@@ -29,6 +31,15 @@ LAG_SECONDS_MAX = 30.0
 
 LAG_ENTRIES_MAX = 1000
 """Entries of consensus; some seconds of a very busy cluster."""
+
+
+CERTIFICATE_SECONDS_MIN = 14 * 86_400.0
+"""What is left of a certificate when somebody should replace it (ecosystem 5.3); the log begins at 30 days."""
+
+CLOCK_SECONDS_MAX = 0.5
+"""How far clocks may differ. Nothing is ordered by them, but rows without a time get the writer's; half a second is a
+hundred times what time services leave, and ten times what a heartbeat is late.
+"""
 
 
 class Verdict(StrEnum):
@@ -60,8 +71,9 @@ class Trouble(NamedTuple):
 CODES = (
     "not_founded", "no_leader", "writer_unheld", "writer_down", "writer_refuses",
     "node_starting", "log_damaged", "disk_full", "node_dead", "node_unhealthy", "no_failure_tolerated", "two_voters",
-    "in_sync_alone", "compactor_unheld", "compactor_down", "rows_behind", "catalog_behind", "node_refuses_queries",
-    "node_joining", "node_leaving", "versions_differ",
+    "certificate_expired", "in_sync_alone", "files_under_replicated", "compactor_unheld", "compactor_down",
+    "rows_behind", "catalog_behind", "node_refuses_queries", "node_joining", "node_leaving", "versions_differ",
+    "certificate_expires", "clock_differs",
     "license_expired", "license_grace", "cores_exceeded",
 )  # fmt: skip
 """All codes, in the order in which they are told."""
@@ -78,6 +90,8 @@ def troubles(outlook: Outlook) -> tuple[Trouble, ...]:
         *_compactor(outlook),
         *_lag(outlook),
         *_passing(outlook),
+        *_certificates(outlook),
+        *_clocks(outlook),
         *_licence(outlook),
     ]
     order = {code: at for at, code in enumerate(CODES)}
@@ -232,6 +246,19 @@ def _redundancy(outlook: Outlook) -> Iterator[Trouble]:
             f"only {alone} holds every acknowledged row: if it fails, writes stop until it is back",
             "arc cluster status",
         )
+    if outlook.files_under_replicated and len(outlook.nodes) > 1:
+        silent = [view.name for view in outlook.nodes if not outlook.answers(view.name)]
+        words = f"files on fewer than {outlook.copies_wanted} running nodes: {outlook.files_under_replicated}; "
+        words += f"one more lost disk may lose rows. {_mending(silent)}"
+        has_enough = len(outlook.nodes) - len(silent) >= outlook.copies_wanted
+        command = "arc cluster nodes" if has_enough else "arc cluster join-token"
+        yield Trouble("files_under_replicated", Verdict.DEGRADED, words, command)
+
+
+def _mending(silent: Sequence[str]) -> str:
+    if silent:
+        return f"Bring {_listed(silent)} back, or remove what will not come back"
+    return "Nodes that answer queries fetch what they lack; if the number stays, look at their logs and disks"
 
 
 def _scarce(outlook: Outlook) -> str:
@@ -319,6 +346,33 @@ def _passing(outlook: Outlook) -> Iterator[Trouble]:
         )
 
 
+def _certificates(outlook: Outlook) -> Iterator[Trouble]:
+    for view in outlook.nodes:
+        left = certificate_left(outlook, view)
+        if left is None or left >= CERTIFICATE_SECONDS_MIN or view.state in SILENT:
+            continue
+        remedy = "replace its files; they are taken up without a restart"
+        if left <= 0:
+            words = f"a certificate of {view.name} is over: whoever checks it opens no new connection to it; {remedy}"
+            yield Trouble("certificate_expired", Verdict.DEGRADED, words, "arc doctor")
+        else:
+            words = f"a certificate of {view.name} is over in {_span(left)}: {remedy}"
+            yield Trouble("certificate_expires", Verdict.DEGRADED, words, "arc doctor")
+
+
+def _clocks(outlook: Outlook) -> Iterator[Trouble]:
+    for name, offset in clock_offsets(outlook).items():
+        if abs(offset) > CLOCK_SECONDS_MAX:
+            where = "ahead of" if offset > 0 else "behind"
+            yield Trouble(
+                "clock_differs",
+                Verdict.DEGRADED,
+                f"the clock of {name} is {abs(offset):.1f} s {where} those of the others, and rows that come without "
+                "a time get the writer's: look after the time service (NTP) there",
+                "arc cluster nodes",
+            )
+
+
 def _licence(outlook: Outlook) -> Iterator[Trouble]:
     licence, state = outlook.licence, str(outlook.licence.state(outlook.now_us))
     if state in ("expired", "grace"):
@@ -337,6 +391,10 @@ def _licence(outlook: Outlook) -> Iterator[Trouble]:
             "no other node is taken in",
             "arc cluster nodes",
         )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 86_400:.0f} days" if seconds >= 2 * 86_400 else f"{seconds / 3600:.1f} h"
 
 
 def _how(view: NodeView | None) -> str:

@@ -35,6 +35,12 @@ class NodeStats:
     refuses_writes: str = ""
     """Why the node takes no writes now, in its own words; empty when it does."""
     refuses_queries: str = ""
+    disk_free_bytes: int = 0
+    """What may still be written below its data folder; 0 before it has looked."""
+    certificate_expires_us: int = 0
+    """The first end among the certificates that it uses; 0 when its ports speak no TLS."""
+    clock_us: int = 0
+    """Its wall clock when it told this, so that clocks that differ are seen; 0: an older version does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class NodeView:
     failed_checks: int = 0
     started_us: int = 0
     stats: NodeStats = field(default_factory=NodeStats)
+    clock_offset_seconds: float | None = None
+    """How far its wall clock is ahead of this node's; None when it never said, 0 for the local node."""
     state_seconds: float = 0.0
     """How long this node has seen it in this state, by its own clock."""
 

@@ -45,6 +45,8 @@ class Doors:
         self._log = log
         self._reasons: dict[str, str] = {}
         self._intake: Intake | None = None
+        self.free_bytes = 0
+        """On the disk, at the last look; 0 before the first."""
 
     def __repr__(self) -> str:
         return f"<Doors {self._reasons or 'open'}>"
@@ -78,10 +80,14 @@ class Doors:
         else:
             self._intake.open()
 
+    async def look_at_space(self) -> int:
+        """Bytes that are free on the disk."""
+        self.free_bytes = await self._ports.workers.run(self._ports.disk.free_bytes)
+        return self.free_bytes
+
     async def watch_space(self) -> None:
         """Close while the disk is nearly full: flush and the catalog's log need the rest to make room."""
-        reserve = self._reserve_bytes
-        free = await self._ports.workers.run(self._ports.disk.free_bytes)
+        reserve, free = self._reserve_bytes, await self.look_at_space()
         if free < reserve and "space" not in self._reasons:
             reason = f"the disk has {free} bytes free and {reserve} are kept in reserve (storage.reserve_bytes)"
             self.close("space", reason)
@@ -89,6 +95,11 @@ class Doors:
         elif free >= reserve and "space" in self._reasons:
             self.open("space")
             self._log.info("disk_has_room", free_bytes=free)
+
+    @property
+    def is_lease_over(self) -> bool:
+        """Whether the leader of the cluster was not heard for too long."""
+        return "lease" in self._reasons
 
     def watch_lease(self, silent_seconds: float, acknowledging: Acknowledging) -> None:
         """Acknowledge nothing while the cluster may have given the lease to another node without our knowing.

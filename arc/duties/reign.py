@@ -24,9 +24,11 @@ from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.replay import Progress, replay
+from arc.ingest.rescue import Rescuer, RescueStatistics
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
 from arc.ports import Ports
+from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
 from arc.replication.durability import Durability
 from arc.replication.keeper import InSyncKeeper, InSyncStatistics
@@ -45,7 +47,8 @@ from arc.telemetry import Log
 class House:
     """What a node has before, during and after every reign: its log in all forms, and its surroundings.
 
-    ``able`` are the nodes of the cluster that may take over, this one included; ``post`` is None on a node alone.
+    ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says what of the log must
+    stay for files with too few copies; ``post`` is None on a node alone.
     ``stored`` is told of every file that a flush has written.
     """
 
@@ -56,6 +59,7 @@ class House:
     catalog: Callable[[], Catalog]
     propose: Propose
     able: Callable[[], Collection[str]]
+    kept: Kept
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
@@ -78,6 +82,7 @@ class ReignStatistics:
     registrar: RegistrarStatistics
     sender: SenderStatistics
     in_sync: InSyncStatistics
+    rescue: RescueStatistics
 
 
 async def recover(
@@ -93,7 +98,9 @@ async def recover(
 ) -> tuple[WalLog, History, Progress]:
     """Open the log and fill buffer, keys and history from it. Raises Corrupt."""
     first = 1 + max((mark.sequence for mark in catalog.marks()), default=0)
-    wal = await ports.workers.run(lambda: WalLog.open(ports.disk, ports.workers, config, first_sequence=first))
+    wal = await ports.workers.run(
+        lambda: WalLog.open(ports.disk, ports.workers, ports.clock, config, first_sequence=first)
+    )
     if wal.dropped_tail is not None:
         # Nobody was told that these bytes are stored; recycled files end this way after every crash.
         tell.info("wal_tail_dropped", reason=wal.dropped_tail)
@@ -174,6 +181,18 @@ class Reign:
             visibility=house.visibility,
         )
         self.registrar = FileRegistrar(house.propose, house.catalog, epoch, house.tell)
+        self.rescuer = Rescuer(
+            node=house.node,
+            epoch=epoch,
+            lost=house.kept.nowhere,
+            wal=house.wal,
+            propose=house.propose,
+            stored=house.stored,
+            clock=ports.clock,
+            disk=ports.disk,
+            workers=ports.workers,
+            log=house.tell,
+        )
         self.flusher = Flusher(
             config=house.ingest,
             wal_bytes_max=wal.max_bytes,
@@ -208,6 +227,7 @@ class Reign:
                     if house.post is not None:
                         nursery.start_soon(self.sender.run, house.replication.connected())
                         nursery.start_soon(self.keeper.run)
+                    nursery.start_soon(self.rescuer.run)
                     nursery.start_soon(self._show)
                     task_status.started()
         finally:
@@ -221,6 +241,7 @@ class Reign:
             registrar=self.registrar.statistics(),
             sender=self.sender.statistics(),
             in_sync=self.keeper.statistics(),
+            rescue=self.rescuer.statistics(),
         )
 
     async def _show(self) -> None:
@@ -254,6 +275,7 @@ class Reign:
         """The first record that the log must keep for others, flushed or not."""
         return min(
             retained_from(self._house.wal, self._house.wal_config, self._house.able()),
+            self._house.kept.first(self._house.wal.first_sequence),
             *(self.durability.confirmed(name) + 1 for name in self.durability.counted),
         )
 
@@ -273,10 +295,10 @@ class Reign:
 
 
 def retained_from(wal: WalLog, config: WalConfig, able: Collection[str]) -> int:
-    """The first record that is kept although it is in files.
+    """The first record that is kept although it is in files, for nodes that catch up: they get it without waiting for
+    files. Whoever is further behind begins at the base. Alone, nothing is kept.
 
-    Another node that may take over or catches up can need it, as long as the files may be on one node only: it then
-    answers queries from its log. Whoever is further behind begins at the base. Alone, nothing is kept.
+    This is a courtesy, and it is bounded; what must be kept so that no row is lost is `replication.copies.Kept`.
     """
     return wal.tail_first(config.max_bytes) if len(able) >= 2 else EVERYTHING
 
@@ -288,13 +310,14 @@ async def release_followed(
     keys: IdempotencyKeys,
     *,
     able: Collection[str],
+    kept: Kept,
     visible: int,
     now_us: int,
 ) -> str | None:
     """A follower's log shrinks by the same rules as the holder's, where each flush does it. Returns why it could not,
     when the disk is full: then it stays as it is until there is room. Raises DiskFailed.
     """
-    below = min(visible + 1, retained_from(wal, config, able))
+    below = min(visible + 1, retained_from(wal, config, able), kept.first(wal.first_sequence))
     if wal.may_release(below):
         try:
             await release_log(wal, buffer, keys, now_us=now_us, below=below)

@@ -40,6 +40,7 @@ from arc.ingest.retirement import Retirement
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
 from arc.ports import Ports
+from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
 from arc.replication.log import MemoryOnly, ReplicaLog
 from arc.replication.ports import Post
@@ -54,6 +55,9 @@ TICK_SECONDS = 1.0
 and the log refuses too.
 """
 
+SOON_SECONDS = 0.1
+"""The same while the leader is not heard: clients wait for the moment in which it is."""
+
 NOTHING_RECOVERED = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
 
 
@@ -61,7 +65,8 @@ class WriterDuty:
     """The rows of this node: written here while it holds the lease, followed while another does.
 
     ``post`` is None on a node alone. ``is_readable`` says whether a file of the manifest can be read on this node now,
-    ``stored`` is told of files that were written here; ``leader_heard`` is how many seconds ago the leader of the
+    ``stored`` is told of files that were written here; ``factor`` is on how many disks a file must be for others to
+    forget its rows; ``leader_heard`` is how many seconds ago the leader of the
     cluster was heard, reckoned from when it spoke at the earliest.
     """
 
@@ -81,6 +86,7 @@ class WriterDuty:
         post: Post | None,
         is_readable: Callable[[str], bool],
         stored: Callable[[str], None],
+        factor: int,
         leader_heard: Callable[[], float],
         log: Log,
     ) -> None:
@@ -101,6 +107,7 @@ class WriterDuty:
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
         self._visibility = Visibility(buffer)
+        self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor)
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
         self._not_open = "the write-ahead log is being recovered"
         self._doors = Doors(wal, storage, ports, self._log)
@@ -131,7 +138,9 @@ class WriterDuty:
             self._not_open = f"this node is a {self._role()}"
             self._has_seen_all = True
             task_status.started(recovered)
-            await trio.sleep_forever()
+            while True:
+                await self._doors.look_at_space()
+                await trio.sleep(TICK_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
             await nursery.start(self._take_turns)
@@ -158,6 +167,7 @@ class WriterDuty:
             catalog=self._catalog,
             propose=self._propose,
             able=self._able,
+            kept=self._kept,
             post=self._post,
             replication=self._replication,
             stored=self._stored,
@@ -239,6 +249,7 @@ class WriterDuty:
                 catalog=self._catalog,
                 clock=self._ports.clock,
             ),
+            kept=self._kept,
             post=post,
             wait_index=self._feed.wait_index,
             workers=self._ports.workers,
@@ -282,6 +293,8 @@ class WriterDuty:
         while True:
             if self._wal is not None:
                 await self._doors.watch_space()
+            else:
+                await self._doors.look_at_space()
             if self._reign is not None:
                 silent = self._leader_heard() if len(self._able()) > 1 else 0.0
                 self._doors.watch_lease(silent, self._reign.durability)
@@ -294,13 +307,16 @@ class WriterDuty:
                     self._buffer,
                     self._keys,
                     able=self._able(),
+                    kept=self._kept,
                     visible=self._visibility.through,
                     now_us=self._ports.clock.wall_us(),
                 )
                 if kept is not None and not self._is_log_kept:
                     self._log.warning("wal_not_released", reason=kept, next_step="tried again until there is room")
                 self._is_log_kept = kept is not None
-            await trio.sleep(min(TICK_SECONDS, self._wal_config.lease_seconds / 4))
+            await trio.sleep(
+                SOON_SECONDS if self._doors.is_lease_over else min(TICK_SECONDS, self._wal_config.lease_seconds / 4)
+            )
 
     # ----------------------------------------------------------------------------------------------------------- facts
 
@@ -333,6 +349,11 @@ class WriterDuty:
     def durable_sequence(self) -> int:
         """How far the log is on the disk of this node."""
         return self._replica.next_sequence - 1 if self._replica is not None else 0
+
+    @property
+    def disk_free_bytes(self) -> int:
+        """On the disk of this node, at the last look; 0 before the first."""
+        return self._doors.free_bytes
 
     @property
     def admitted_sequence(self) -> int:

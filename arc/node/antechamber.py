@@ -22,6 +22,7 @@ from arc.cluster.transport import PeerTransport
 from arc.config import Config
 from arc.ports import Ports
 from arc.raft.messages import Message
+from arc.security.tls import Certificates
 from arc.telemetry import Log
 from arc.wire.channels import Channel
 from arc.wire.facts import ClusterIdentity, PeerFacts
@@ -36,9 +37,17 @@ def must_wait(identity: IdentityFile, cluster: ClusterConfig) -> bool:
 
 
 async def wait_for_cluster(
-    config: Config, ports: Ports, identity: IdentityFile, facts: PeerFacts, role: NodeRole, log: Log
+    config: Config,
+    ports: Ports,
+    identity: IdentityFile,
+    facts: PeerFacts,
+    role: NodeRole,
+    http: Certificates | None,
+    log: Log,
 ) -> None:
-    """Return when the folder says which cluster this node belongs to. Raises DiskFailed, OSError: a port is taken."""
+    """Return when the folder says which cluster this node belongs to. ``http`` are the loaded certificates of its HTTP
+    port. Raises DiskFailed, OSError: a port is taken.
+    """
 
     async def ask(where: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
         return await calls.ask(where, kind, question, timeout_seconds=timeout_seconds)
@@ -80,7 +89,7 @@ async def wait_for_cluster(
         listening(ports, config.cluster, certificates, transport, calls, log),
         trio.open_nursery() as nursery,
     ):
-        await nursery.start(partial(serve, api, config.server, ports=ports, log=log))
+        await nursery.start(partial(serve, api, config.server, certificates=http, ports=ports, log=log))
         await assembly.run()
         nursery.cancel_scope.cancel()
     log.info("cluster_found", cluster=identity.current.cluster_uuid, founded=identity.current.founding is not None)

@@ -31,8 +31,8 @@ class Ground:
     feed: Feed
     api_address: Callable[[], str]
     """Where clients reach this node, host:port; empty before it listens."""
-    forwarding: Certificates | None
-    """What the HTTP ports of other nodes are checked with; None: requests reach them in the clear."""
+    certificates: Certificates | None
+    """Of the HTTP port, and what those of other nodes are checked with; None: HTTP is in the clear, here and there."""
     version: str
     ring: RingSink
     log: Log

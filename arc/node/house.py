@@ -23,6 +23,8 @@ from arc.cluster.failover_managers import (
 from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
+from arc.node.copies import Copies
+from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
 from arc.node.handover import HandOvers
@@ -32,7 +34,7 @@ from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
-from arc.replication.holdings import KIND as HOLDINGS
+from arc.replication.fetch import SEVERAL_KIND as FETCH_SEVERAL
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -98,6 +100,9 @@ class House:
             clock=ports.clock,
             holders_share_keys=True,
         )
+        puller = self.rows.puller
+        copies = Copies(puller.statistics, self.near.readiness.behind) if puller is not None else None
+        compactor = compactor_policy(licensed(config.failover, ground.licence), config.health)
         self.operations = Operations(
             registry=self.near.registry,
             checker=self.near.checker,
@@ -113,11 +118,14 @@ class House:
             catalog=lambda: ground.fsm.catalog,
             clock=ports.clock,
             licence=ground.licence,
-            compactor_kept_seconds=config.failover.compactor_cooldown_seconds,
+            compactor_kept_seconds=compactor.kept_seconds,
             lags=lambda: lags(self.rows.writer.statistics()),
             router=lambda: self.router.stats(),
-            catch_up=self.rows.catch_up,
+            catch_up=copies.catch_up_status if copies is not None else lambda: None,
+            under_replicated=lambda living: self.rows.tally.under_replicated(living, ports.clock.wall_us()),
+            copies_wanted=config.replication.factor,
             behind=self.near.readiness.behind,
+            only_there=self._only_there,
         )
         self.coordinator = Coordinator(
             config=config.cluster,
@@ -134,6 +142,7 @@ class House:
             clock=ports.clock,
             log=log,
             router=self.router,
+            replication=copies,
         )
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
@@ -144,6 +153,7 @@ class House:
                 rng=ports.rng,
                 log=log,
                 wait_change=self.near.wait_sight,
+                lacks_files=self.rows.lacks_files,
                 query_bytes_max=config.server.max_json_bytes,
             )
         self.api = Api(
@@ -186,18 +196,16 @@ class House:
     @property
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
-        admission, assembly, holdings = self.near.admission, self.near.assembly, self.near.holdings
-        assert admission is not None and assembly is not None and holdings is not None
-
-        async def file(peer: Peer, question: bytes) -> bytes:
-            return await self.rows.file_server.answer(question)
+        admission, assembly, farewells = self.near.admission, self.near.assembly, self.near.farewells
+        assert admission is not None and assembly is not None and farewells is not None
 
         return {
             **admission.answerers,
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
-            FETCH: file,
-            HOLDINGS: lambda peer, question: holdings.answer(question),
+            FETCH: lambda peer, question: self.rows.file_server.answer(question),
+            FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
+            FAREWELL: lambda peer, question: farewells.answer(question),
         }
 
     def describe(self) -> PeerFacts:
@@ -219,8 +227,12 @@ class House:
 
     def _dial(self) -> Connect:
         """How the HTTP ports of other nodes are reached: as clients reach this one."""
-        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.forwarding
+        connect, certificates = self.ground.ports.network.connect_tcp, self.ground.certificates
         return connect if certificates is None else over_tls(connect, lambda: certificates.client)
+
+    async def _only_there(self, name: str) -> tuple[int, str]:
+        assert self.near.farewells is not None, "a node alone has no such page"
+        return await self.near.farewells(name)
 
     async def _leave(self) -> None:
         assert self.near.leaving is not None, "a node alone has no such page"

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 
 import trio
 
-from arc.api.server import forwarding_certificates, serve
+from arc.api.server import http_certificates, serve
 from arc.catalog.bootstrap import bootstrap_commands
 from arc.catalog.commands import Command, ForgetNode, FoundCluster
 from arc.catalog.events import NodeDescribed, NodeForgotten
@@ -36,14 +35,16 @@ from arc.node.antechamber import must_wait, wait_for_cluster
 from arc.node.ground import Ground
 from arc.node.house import House
 from arc.ports import Ports
+from arc.replication.announcing import Announcer
 from arc.security import tokens
-from arc.security.tls import Certificates
 from arc.storage.keeper import Drift
 from arc.telemetry import Log, RingSink
-from arc.wire.certificates import keep_fresh
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
+
+SAFETY_SECONDS = 5.0
+"""How often a node that is known as what it is looks although nothing was told of any node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,9 @@ async def run_node(
         )
     )
     log = log.bind(node=identity.current.node)
-    forwarding: Certificates | None = None
-    if config.cluster.enabled:
-        forwarding = forwarding_certificates(config.server, config.cluster.tls_ca_file, ports)
-    if forwarding is not None:
-        await ports.workers.run(forwarding.load)
+    certificates = http_certificates(config.server, config.cluster.tls_ca_file, ports)
+    if certificates is not None:
+        await ports.workers.run(certificates.load)
     log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
     door: list[int] = []
     ground = Ground(
@@ -98,7 +97,7 @@ async def run_node(
         fsm=ClusterFSM(),
         feed=Feed(),
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
-        forwarding=forwarding,
+        certificates=certificates,
         version=version,
         ring=ring,
         log=log,
@@ -106,7 +105,7 @@ async def run_node(
     if must_wait(identity, config.cluster):
 
         async def wait() -> None:
-            await wait_for_cluster(config, ports, identity, ground.facts, role, log)
+            await wait_for_cluster(config, ports, identity, ground.facts, role, certificates, log)
 
         if not await _unless(stop, wait):
             return
@@ -142,7 +141,15 @@ async def _live(
     http_stop, http_stopped = trio.Event(), trio.Event()
 
     async def http(*, task_status: trio.TaskStatus[int]) -> None:
-        await serve(house.api, config.server, ports=ports, log=log, stopping=http_stop, task_status=task_status)
+        await serve(
+            house.api,
+            config.server,
+            certificates=ground.certificates,
+            ports=ports,
+            log=log,
+            stopping=http_stop,
+            task_status=task_status,
+        )
         http_stopped.set()
 
     door.append(await nursery.start(http))
@@ -160,9 +167,11 @@ async def _live(
     if house.near.autopilot is not None:
         nursery.start_soon(house.near.autopilot.run)  # Not before this node has said whom it knows no more.
     state.starting = "the node is starting"
-    _tell_drift(log, await house.rows.keeper.look(ground.fsm.catalog.all_files()), is_alone=house.is_alone)
+    _tell_drift(log, await nursery.start(_look_after_files, house), is_alone=house.is_alone)
     if house.rows.puller is not None:
         await nursery.start(_pull, house)
+    if house.rows.announcer is not None:
+        nursery.start_soon(_announce_files, house.rows.announcer, house)  # Not before the disk was looked at.
     recovered = await nursery.start(house.rows.writer.run, on_progress)
     state.starting = None
     if not house.is_alone:
@@ -200,15 +209,28 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
         nursery.start_soon(house.near.joiner.run)
     if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
-        if (certificates := house.ground.forwarding) is not None:
-            ports, log = house.ground.ports, house.ground.log.bind(component="forwarding")
-            nursery.start_soon(partial(keep_fresh, certificates, workers=ports.workers, clock=ports.clock, log=log))
+
+
+async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]) -> None:
+    """Compare manifest and disk, report, and go on looking after the files for ever."""
+    rows, ground = house.rows, house.ground
+    with ground.feed.subscribe() as changes:  # What leaves the manifest from here on is heard of.
+        found = await rows.keeper.look(ground.fsm.catalog.all_files())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(rows.sweeper.run, changes)
+            nursery.start_soon(rows.antientropy.run)
+            task_status.started(found)
 
 
 async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
     assert house.rows.puller is not None
     with house.ground.feed.subscribe() as changes:
         await house.rows.puller.run(changes, task_status=task_status)
+
+
+async def _announce_files(announcer: Announcer, house: House) -> None:
+    with house.ground.feed.subscribe() as changes:
+        await announcer.run(changes)
 
 
 async def _take_part(house: House, first_token: list[str]) -> None:
@@ -267,6 +289,7 @@ async def _stay_announced(house: House) -> None:
     ground, assumed = house.ground, NodeState.HEALTHY
     with ground.feed.subscribe() as changes:
         while True:
+            is_told = False
             known = ground.fsm.catalog.nodes.get(house.node)
             is_draining = known is not None and known.state == NodeState.LEAVING
             if not is_draining and not house.near.readiness.stopping and house.near.joiner is not None:
@@ -274,9 +297,10 @@ async def _stay_announced(house: House) -> None:
                     if house.near.joiner.not_ready() is None:
                         for command in announcements(ground.fsm.catalog, house.near.description(), assumed):
                             (await house.consensus.proposals.propose(command)).unwrap()
+                        is_told = True
                 except (Unavailable, OutcomeUnknown, Conflict) as error:
                     ground.log.info("announcement_repeated", reason=error.message)
-            with trio.move_on_after(AGAIN_SECONDS):
+            with trio.move_on_after(SAFETY_SECONDS if is_told else AGAIN_SECONDS):
                 await _nodes_changed(changes)
 
 

@@ -22,6 +22,7 @@ from arc.cluster.leaving import Leaving
 from arc.cluster.registry import LocalNode, Registry
 from arc.errors import Conflict
 from arc.license import check_cores
+from arc.node.farewell import Farewells
 from arc.node.ground import Ground
 from arc.node.readiness import Readiness
 from arc.node.rows import Rows
@@ -49,6 +50,8 @@ class Neighbourhood:
 
     def _build_sight(self) -> None:
         ground, ports, raft = self._ground, self._ground.ports, self._consensus.raft
+        found = {"http": ground.certificates, "peer": self._consensus.certificates}
+        self.certificates = {port: each for port, each in found.items() if each is not None}
         self.readiness = Readiness(
             self._rows.writer,
             ground.feed.wait_index,
@@ -102,6 +105,7 @@ class Neighbourhood:
         self.joiner: Joiner | None = None
         self.leaving: Leaving | None = None
         self.holdings: Holdings | None = None
+        self.farewells: Farewells | None = None
         self.autopilot: Autopilot | None = None
         if calls is None:
             return
@@ -141,8 +145,9 @@ class Neighbourhood:
             log=log,
         )
         self.holdings = Holdings(
-            ground.node, calls.call, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.keeper.is_here, log
+            ground.node, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.keeper.is_here, log
         )
+        self.farewells = Farewells(self.holdings.only_here, calls.call)
         self.leaving = Leaving(
             identity,
             raft,
@@ -195,6 +200,8 @@ class Neighbourhood:
             admitted_sequence=path.admitted_sequence,
             refuses_writes=self.readiness.refuses_writes() or "",
             refuses_queries=self.readiness.refuses_queries() or "",
+            disk_free_bytes=path.disk_free_bytes,
+            certificate_expires_us=min((each.expires_us for each in self.certificates.values()), default=0),
         )
 
     def _address(self) -> str:

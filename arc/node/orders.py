@@ -20,7 +20,7 @@ STEPS_MAX = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """See `cluster.operations.FollowerLag`. How old the oldest missing record is, is not known here yet."""
+    """See `cluster.outlook.FollowerLag`."""
 
     name: str
     records: int
@@ -31,7 +31,9 @@ def lags(path: WriterStatistics | None) -> tuple[Lag, ...]:
     """How far each follower is behind, by name; nothing on a node that does not write."""
     if path is None or path.reign is None:
         return ()
-    return tuple(Lag(name=each.name, records=each.lag, seconds=0.0) for each in path.reign.sender.followers)
+    return tuple(
+        Lag(name=each.name, records=each.lag, seconds=each.lag_seconds) for each in path.reign.sender.followers
+    )
 
 
 class Convergence:

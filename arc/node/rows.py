@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from arc.cluster.consensus import Consensus
 from arc.duties import WriterDuty
@@ -12,15 +12,20 @@ from arc.node.ground import Ground
 from arc.query.engine import Engine
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
+from arc.replication.announcing import Announcer
+from arc.replication.antientropy import AntiEntropy
+from arc.replication.bandwidth import Bandwidth
+from arc.replication.copies import Tally
 from arc.replication.crossing import Replication
 from arc.replication.fetch import FileServer
 from arc.replication.puller import Puller
+from arc.replication.sweeper import Sweeper
 from arc.storage.keeper import DATA, FileKeeper
 from arc.wire.channels import Channel
 
 
 class Rows:
-    """The parts. ``puller`` is None where no files are brought from elsewhere."""
+    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` on a node alone."""
 
     def __init__(self, ground: Ground, consensus: Consensus) -> None:
         self._transport = consensus.transport
@@ -42,6 +47,7 @@ class Rows:
             post=None if self._transport is None else self._post_rows,
             is_readable=self.keeper.is_here,
             stored=self.keeper.came,
+            factor=config.replication.factor,
             leader_heard=consensus.raft.silent_seconds,
             log=log,
         )
@@ -63,8 +69,21 @@ class Rows:
             ports=ports,
         )
         self.formats = Formats()
-        self.file_server = FileServer(ports.disk, ports.workers, lambda: ground.fsm.catalog)
+        self.file_server = FileServer(
+            ports.disk, ports.workers, lambda: ground.fsm.catalog, is_here=self.keeper.is_here
+        )
         able = ground.role.capabilities
+        self.tally = Tally(lambda: ground.fsm.catalog, config.replication.factor)
+        self.announcer: Announcer | None = None
+        if consensus.calls is not None:
+            self.announcer = Announcer(
+                me=node,
+                incarnation=lambda: ground.identity.current.incarnation,
+                catalog=lambda: ground.fsm.catalog,
+                is_here=self.keeper.is_here,
+                propose=consensus.proposals,
+                log=log,
+            )
         self.puller: Puller | None = None
         if consensus.calls is not None and (able.can_query or able.can_ingest):
             self.puller = Puller(
@@ -77,23 +96,29 @@ class Rows:
                 workers=ports.workers,
                 clock=ports.clock,
                 rng=ports.rng,
+                bandwidth=Bandwidth(config.replication.bandwidth_bytes_per_second),
                 log=log,
             )
+        self.sweeper = Sweeper(lambda: ground.fsm.catalog, self.keeper, log)
+        self.antientropy = AntiEntropy(
+            me=node,
+            config=config.replication,
+            catalog=lambda: ground.fsm.catalog,
+            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
+            can_be_brought=lambda: self.puller is not None and len(ground.fsm.catalog.nodes) > 1,
+            files=self.keeper,
+            disk=ports.disk,
+            workers=ports.workers,
+            clock=ports.clock,
+            log=log,
+        )
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
 
-    def catch_up(self) -> Mapping[str, object] | None:
-        """How far this node is with files that it lacks; None where it fetches none."""
-        if self.puller is None:
-            return None
-        found = self.puller.statistics()
-        return {
-            "pulled": found.pulled_files_total,
-            "failed": found.failed_attempts_total,
-            "missing": found.missing_files,
-            "inflight_count": found.under_way,
-        }
+    def lacks_files(self) -> bool:
+        """Whether any file of the manifest may not be here."""
+        return self.announcer is not None and self.announcer.is_short
 
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""

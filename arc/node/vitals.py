@@ -28,6 +28,8 @@ class Counts:
     admitted_sequence: int = 0
     refuses_writes: str = ""
     refuses_queries: str = ""
+    disk_free_bytes: int = 0
+    certificate_expires_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class Vitals:
             admitted_sequence=counts.admitted_sequence,
             refuses_writes=counts.refuses_writes,
             refuses_queries=counts.refuses_queries,
+            disk_free_bytes=counts.disk_free_bytes,
+            certificate_expires_us=counts.certificate_expires_us,
+            clock_us=self._clock.wall_us(),
         )
 
     def _look(self, counts: Counts, now: float) -> None:

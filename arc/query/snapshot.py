@@ -133,7 +133,8 @@ class SnapshotTaker:
     def __call__(self, tables: Sequence[TableRange]) -> Snapshot:
         """See `TakeSnapshot`. A table asked for twice gets the union of its ranges.
 
-        Raises Unavailable when this node has neither the files nor the buffered rows.
+        Raises Unavailable when this node has neither the files nor the buffered rows: of these measurements only, and
+        of files only where they may have rows in the range.
         """
         catalog = self._catalog()
         taken = {(t.database, t.measurement): t for t in merge_ranges(tables)}
@@ -146,12 +147,26 @@ class SnapshotTaker:
             files = tuple(catalog.files_between(*key, wanted.min_us, wanted.max_us))
             if border < catalog.mark(*key):
                 files = tuple(file for file in files if file.last_sequence <= border)
+            self._require_readable(files)
             rows = () if self._buffered is None else self._buffered(*key, border)
             found[key] = TableSnapshot(schema=schema, files=files, buffered=tuple(rows))
         paths = tuple(entry.path for table in found.values() for entry in table.files)
         if self._pins is not None and paths:
             self._pins.pin(paths)
         return Snapshot(catalog=catalog, tables=found, _pins=self._pins, _pinned=paths)
+
+    def _require_readable(self, files: Sequence[FileEntry]) -> None:
+        """Raise Unavailable when the range asked for needs a file that is not here: one that never came, though its
+        rows were never in this buffer (the node is new, or started with a shorter log), or one that was lost.
+        """
+        if self._is_readable is None:
+            return
+        lacking = next((file for file in files if not self._is_readable(file.path)), None)
+        if lacking is not None:
+            raise Unavailable(
+                f"a file of {lacking.database}.{lacking.measurement} that this query needs is not on this node now",
+                code="files_missing",
+            )
 
     def _border(self, catalog: Catalog, database: str, measurement: str) -> int:
         """Files answer for records up to this, the buffer for those above."""

@@ -13,10 +13,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import trio
 
-from arc.ports import Workers
+from arc.ports import Clock, Workers
 from arc.raft.effects import Compact, ReadEntries, SnapshotRead, SnapshotStore, Write
 from arc.raft.events import EntriesRead, Event, Persisted, SnapshotChunk, SnapshotStored, SpaceAgain, WriteRefused
 from arc.raft.types import Entry, SnapshotMeta
+from arc.telemetry import DISK_BOUNDS, Histogram
 
 WRITES_MAX = 256
 """Writes that go to the disk together."""
@@ -67,15 +68,18 @@ class Storage(Protocol):
 class DiskLane:
     """One task, `run`. ``put`` never waits: the core's own budgets bound what may be queued."""
 
-    def __init__(self, storage: Storage, workers: Workers, post: Callable[[Event], None]) -> None:
+    def __init__(self, storage: Storage, workers: Workers, clock: Clock, post: Callable[[Event], None]) -> None:
         self._storage = storage
         self._workers = workers
+        self._clock = clock
         self._post = post
         self._queue: deque[Task] = deque()
         self._wake = trio.Event()
         self._stripped_to: float = 0
         self.writes_total = 0
         self.groups_total = 0
+        self.seconds = Histogram(DISK_BOUNDS)
+        """Of durable writes, a group each: what a proposal waits for on this node."""
 
     def __repr__(self) -> str:
         return f"<DiskLane queued={len(self._queue)} groups={self.groups_total}>"
@@ -116,7 +120,9 @@ class DiskLane:
 
     async def _write(self, writes: Sequence[Write]) -> bool:
         """Returns whether the disk turned out to be full."""
+        begun = self._clock.now()
         refused = await self._workers.run(self._storage.write, writes)
+        self.seconds.observe(self._clock.now() - begun)
         self.writes_total += len(writes)
         self.groups_total += 1
         if refused is not None:

@@ -28,7 +28,7 @@ from arc.raft.saver import Saver
 from arc.raft.status import Status
 from arc.raft.turning import Inbox, Turning
 from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
-from arc.telemetry import Log
+from arc.telemetry import Distribution, Log
 
 INBOX_MESSAGES_MAX = 10_000
 """Messages of peers that wait for the core; more are dropped, as networks do, and counted."""
@@ -72,6 +72,13 @@ class Counts(NamedTuple):
     traces: dict[str, int]
 
 
+class Durations(NamedTuple):
+    """How long the disk took: for durable writes of the log, a group each, and for snapshots that were saved."""
+
+    write_seconds: Distribution
+    snapshot_seconds: Distribution
+
+
 class RaftNode:
     """Consensus of one node. ``send`` gives a message to the network: at once, never waiting, allowed to lose it."""
 
@@ -95,7 +102,7 @@ class RaftNode:
         self._state = self._core.state
         self._requests = Requests()
         self._inbox = Inbox()
-        self._disk = DiskLane(storage, ports.workers, self._inbox.post)
+        self._disk = DiskLane(storage, ports.workers, ports.clock, self._inbox.post)
         self._lane = ApplyLane(
             machine,
             clock=ports.clock,
@@ -110,6 +117,7 @@ class RaftNode:
             machine,
             storage.save_snapshot,
             workers=ports.workers,
+            clock=ports.clock,
             post=self._inbox.post,
             log=self._log,
             every_entries=snapshot_entries,
@@ -216,10 +224,12 @@ class RaftNode:
         return frozenset(peer.name for peer in (*current.voters, *current.outgoing))
 
     def silent_seconds(self) -> float:
-        """How long ago the leader was heard; on the leader, how long ago it sent what a quorum answered last."""
-        leading = self._state.leading if self._state.role is Role.LEADER else None
-        heard_at = self._state.contact_at if leading is None else leading.quorum_at
-        return self._ports.clock.now() - heard_at
+        """How long ago the leader was heard; on the leader, how long ago it sent what a quorum answered last.
+
+        Who led until just now counts from there: it heard no leader since it became one itself.
+        """
+        led_at, now = self._turning.led_at, self._ports.clock.now()
+        return now - led_at if self._state.role is Role.LEADER else now - max(self._state.contact_at, led_at)
 
     @property
     def leader(self) -> Peer | None:
@@ -249,6 +259,10 @@ class RaftNode:
             applied=self._lane.applied,
             traces=dict(sorted(turning.traces.items())),
         )
+
+    def durations(self) -> Durations:
+        """Since the start."""
+        return Durations(self._disk.seconds.statistics(), self._saver.seconds.statistics())
 
     async def wait_changed(self) -> None:
         """Return when role, term, leader or members have changed since the call."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from arc.errors import Overloaded, Unavailable
-from arc.ports import Workers
+from arc.ports import Clock, Workers
 from arc.raft.applylane import ApplyLane, StateMachine
 from arc.raft.core import RaftCore
 from arc.raft.events import Event, SnapshotTaken
 from arc.raft.types import Configuration, SnapshotMeta
-from arc.telemetry import Log
+from arc.telemetry import LONG_BOUNDS, Histogram, Log
 
 
 class SaveSnapshot(Protocol):
@@ -39,6 +39,7 @@ class Saver:
         save: SaveSnapshot,
         *,
         workers: Workers,
+        clock: Clock,
         post: Callable[[Event], None],
         log: Log,
         every_entries: int,
@@ -49,6 +50,7 @@ class Saver:
         self._machine = machine
         self._save = save
         self._workers = workers
+        self._clock = clock
         self._post = post
         self._log = log
         self._every = every_entries
@@ -57,6 +59,8 @@ class Saver:
         """What the newest snapshot covers."""
         self._tried = lane.applied
         self.saved_total = 0
+        self.seconds = Histogram(LONG_BOUNDS)
+        """Of snapshots that were saved: freezing, writing and making durable."""
 
     def __repr__(self) -> str:
         return f"<Saver index={self.index} {'saving' if self._is_saving else 'idle'}>"
@@ -100,6 +104,7 @@ class Saver:
         assert index <= self._state.writes.durable_index, (index, self._state)
         assert term is not None, (index, self)  # S-10, K-67: the term of its index, not the current one
         at, configuration = self._state.history.at(index)
+        begun = self._clock.now()
         encode = self._machine.freeze()
         self._tried = index
         meta = await self._workers.run(lambda: self._save(index, term, configuration, at, encode()))
@@ -107,6 +112,7 @@ class Saver:
             raise Overloaded("the disk has no room for a snapshot", code="disk_full", retry_after_seconds=5)
         self.index = max(self.index, index)
         self.saved_total += 1
+        self.seconds.observe(self._clock.now() - begun)
         self._log.info("raft_snapshot_saved", index=index, size_bytes=meta.size_bytes)
         self._post(SnapshotTaken(meta))
 

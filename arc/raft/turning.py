@@ -94,6 +94,8 @@ class Turning:
         self.steps_total = 0
         self.proposals_total = 0
         self.traces: Counter[str] = Counter()
+        self.led_at = float("-inf")
+        """When this node led for sure the last time: it sent then what a quorum answered."""
         self._last_write = 0
 
     def __repr__(self) -> str:
@@ -135,6 +137,8 @@ class Turning:
         self.steps_total += 1
         for effect in self._core.step(event, now):
             _DO[type(effect)](self, effect)
+        if (leading := self._state.leading) is not None:
+            self.led_at = min(now, leading.quorum_at)  # Alone it is a quorum at any time.
         if type(event) is events.Persisted:
             self.outbox.persisted(event.write_id, self._core.term)
         elif type(event) is events.SpaceAgain and self.is_alone:

@@ -17,6 +17,7 @@ import trio
 
 from arc.errors import Overloaded
 from arc.ports import Rng, Workers
+from arc.replication.copies import Kept
 from arc.replication.log import ReplicaLog
 from arc.replication.messages import Ack, Base, Hello, Invite, Message, Records, Resume, encode
 from arc.replication.ports import Post, Rows
@@ -28,6 +29,9 @@ ANSWER_SECONDS = 1.0
 
 SILENCE_SECONDS = 5.0
 """Ten heartbeats: whoever says nothing for so long has lost this session."""
+
+KEPT_SECONDS = 0.25
+"""Pause between two looks at whether the log here may be given up."""
 
 AGAIN_SECONDS = 0.2
 """Pause between sessions, and before a message is offered again that found no place."""
@@ -66,7 +70,9 @@ class _Broken(Exception):
 
 
 class Receiver:
-    """Follows ``holder`` in ``epoch``, until cancelled. With ``is_memory`` the log here survives nothing."""
+    """Follows ``holder`` in ``epoch``, until cancelled. ``kept`` says what of the log here must stay. With
+    ``is_memory`` it survives nothing.
+    """
 
     def __init__(
         self,
@@ -75,6 +81,7 @@ class Receiver:
         epoch: int,
         log: ReplicaLog,
         rows: Rows,
+        kept: Kept,
         post: Post,
         wait_index: Callable[[int], Awaitable[object]],
         workers: Workers,
@@ -86,6 +93,7 @@ class Receiver:
         self._epoch = epoch
         self._log = log
         self._rows = rows
+        self._kept = kept
         self._post = post
         self._wait_index = wait_index
         self._workers = workers
@@ -209,6 +217,7 @@ class Receiver:
             case Base():
                 # Below the base everything is in files; to know them comes before forgetting the rows.
                 await self._wait_index(answer.catalog_index)
+                await self._wait_needless(answer.first)
                 await self._restart(answer)
             case _:
                 raise _Broken("records before a beginning")
@@ -233,6 +242,25 @@ class Receiver:
             self._rows.cut(first)
         self._cut_records += count
         self._tell.info("log_cut", holder=self._holder, epoch=self._epoch, first=first, records=count)
+
+    async def _wait_needless(self, base: int) -> None:
+        """Return when no record below ``base`` is needed here for files with too few copies (`copies`)."""
+        told = ""
+        while not self._is_memory:
+            entry = self._kept.needed(self._log.first_sequence, min(base, self._log.next_sequence))
+            if entry is None:
+                return
+            if self._is_lost is not None:
+                raise _Broken(self._is_lost)
+            if entry.path != told:
+                told = entry.path
+                self._tell.warning(
+                    "follower_stands_still",
+                    holder=self._holder,
+                    reason=f"its log may have the only other copy of rows of {entry.path}, which is not here yet",
+                    next_step="it goes on when the file has come, or is on enough other nodes",
+                )
+            await trio.sleep(KEPT_SECONDS)
 
     async def _restart(self, base: Base) -> None:
         with trio.CancelScope(shield=True):

@@ -44,13 +44,18 @@ FOLLOWERS_MAX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowerStatistics:
-    """One follower. ``lag`` counts records that it has not confirmed; ``state`` is live or catch-up, or gone."""
+    """One follower. ``lag`` counts records that it has not confirmed; ``state`` is live or catch-up, or gone.
+
+    ``lag_seconds`` is how old the oldest of them is, by when the log last ended where the follower is, give or take
+    `TICK_SECONDS`; of one that never had all in this reign, how long the reign is. 0 without lag.
+    """
 
     name: str
     state: str
     is_in_sync: bool
     durable: int
     lag: int
+    lag_seconds: float
     in_flight_bytes: int
     sent_bytes_total: int
     sent_records_total: int
@@ -117,6 +122,7 @@ class Sender:
         self._followers: dict[str, _Follower] = {}
         self._nursery: trio.Nursery | None = None
         self._ends: deque[tuple[float, int]] = deque(maxlen=2048)
+        self._began_at = clock.now()
         self._databases: object = None
         self._schema_index = 0
         self._refused = 0
@@ -203,6 +209,10 @@ class Sender:
         if durable >= self._log.next_sequence - 1:
             return now
         return next((at for at, end in reversed(self._ends) if end <= durable), before)
+
+    def _lag_seconds(self, follower: _Follower, now: float) -> float:
+        """Of one that is away, too: nothing is missing to it before something was written."""
+        return now - max(self._had_all(follower.durable, now, follower.caught_up_at), self._began_at)
 
     def _end(self, follower: _Follower) -> None:
         follower.is_connected = False
@@ -329,7 +339,7 @@ class Sender:
 
     def statistics(self) -> SenderStatistics:
         """Numbers for status and metrics."""
-        end = self._log.next_sequence - 1
+        end, now = self._log.next_sequence - 1, self._clock.now()
         return SenderStatistics(
             epoch=self._epoch,
             high=self._durability.high,
@@ -343,6 +353,7 @@ class Sender:
                     is_in_sync=name in self._durability.members,
                     durable=f.durable,
                     lag=max(0, end - f.durable),
+                    lag_seconds=self._lag_seconds(f, now),
                     in_flight_bytes=f.in_flight_bytes,
                     sent_bytes_total=f.sent_bytes,
                     sent_records_total=f.sent_records,

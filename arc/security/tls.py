@@ -24,11 +24,15 @@ _UNREADABLE = b"unreadable"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Paths of PEM files. With ``ca`` the other end must show a certificate of that authority."""
+    """Paths of PEM files. With ``ca`` the other end must show a certificate of that authority, whoever dialled.
+
+    ``trusted`` is for ports that anybody may dial: only those that are dialled from here must show one of it.
+    """
 
     cert: str
     key: str
     ca: str = ""
+    trusted: str = ""
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
     alpn: tuple[str, ...] = ()
 
@@ -72,6 +76,11 @@ class Certificates:
         assert self._client is not None, "load first"
         return self._client
 
+    @property
+    def expires_us(self) -> int:
+        """End of the certificate in use, microseconds since 1970 UTC; 0 before `load`."""
+        return self._expires_us
+
     def load(self) -> Refreshed:
         """Read the files for the first time; blocking. Raises InvalidRequest: they cannot be used."""
         found = self.refresh()
@@ -106,8 +115,9 @@ class Certificates:
         return Refreshed(is_new=is_new, problem=problem, expires_us=self._expires_us)
 
     def _digest(self) -> bytes:
-        files = [self._files.cert, self._files.key, *([self._files.ca] if self._files.ca else [])]
-        return b"".join(hashlib.sha256(self._read(path)).digest() for path in files)
+        files = self._files
+        named = [path for path in (files.cert, files.key, files.ca, files.trusted) if path]
+        return b"".join(hashlib.sha256(self._read(path)).digest() for path in named)
 
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext, int]:
         """Raises OSError, ValueError."""
@@ -121,10 +131,10 @@ class Certificates:
             if files.alpn:
                 context.set_alpn_protocols(list(files.alpn))
         if files.ca:
-            authority = self._read(files.ca).decode("ascii")
             server.verify_mode = ssl.CERT_REQUIRED
-            for context in (server, client):
-                context.load_verify_locations(cadata=authority)
+            server.load_verify_locations(cadata=self._read(files.ca).decode("ascii"))
+        if authority := files.ca or files.trusted:
+            client.load_verify_locations(cadata=self._read(authority).decode("ascii"))
         else:
             client.load_default_certs()
         leaf = x509.load_pem_x509_certificates(self._read(files.cert))[0]

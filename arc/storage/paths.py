@@ -41,3 +41,12 @@ def hour_folder(database: str, measurement: str, hour: int) -> str:
 def file_path(database: str, measurement: str, hour: int, *, node: str, epoch: int, sequence: int) -> str:
     """Path of the file that a flush through WAL record ``sequence`` writes for one hour."""
     return f"{hour_folder(database, measurement, hour)}/{epoch:010d}-{sequence:014d}-{quote_part(node)}.parquet"
+
+
+def epoch_of(path: str) -> int | None:
+    """The epoch that a file was written under, by its name; None when it is not one of our names."""
+    stem, _, suffix = path.rpartition("/")[2].rpartition(".")
+    parts = stem.split("-", 2)
+    if suffix != "parquet" or len(parts) != 3 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+        return None
+    return int(parts[0])

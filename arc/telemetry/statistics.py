@@ -33,6 +33,14 @@ class Distribution:
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds. From a query's floor (1 ms) to the point where clients give up (30 s)."""
 
+DISK_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds that a durable write takes: from a log device with a cache of its own (0.1 ms) to a disk that is about to
+fail. 10 and 25 ms are where a log begins to hold up its cluster (etcd alarms there, too).
+"""
+
+LONG_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds of what happens seldom and is waited for: a hand-over (some tenths to two seconds), a snapshot."""
+
 
 class Histogram:
     """Counts values into fixed buckets; ``statistics()`` gives a `Distribution`."""

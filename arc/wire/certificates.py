@@ -23,15 +23,20 @@ async def keep_fresh(certificates: Certificates, *, workers: Workers, clock: Clo
         left_seconds = found.expires_us / 1e6 - clock.wall_us() / 1e6
         if left_seconds < EXPIRY_WARNING_SECONDS and clock.now() - warned_at >= WARN_AGAIN_SECONDS:
             warned_at = clock.now()
-            log.warning(
-                "certificate_expires",
-                certificate=str(certificates),
-                days_left=max(0, int(left_seconds // 86_400)),
-                next_step="replace the files; they are taken up without a restart",
-            )
+            _warn(certificates, left_seconds, log)
         elif found.is_new:
             warned_at = float("-inf")
         await trio.sleep(LOOK_SECONDS)
+
+
+def _warn(certificates: Certificates, left_seconds: float, log: Log) -> None:
+    next_step = "replace the files; they are taken up without a restart"
+    if left_seconds > 0:
+        days = int(left_seconds // 86_400)
+        log.warning("certificate_expires", certificate=str(certificates), days_left=days, next_step=next_step)
+    else:
+        effect = "whoever checks it opens no new connection to this node"
+        log.error("certificate_expired", certificate=str(certificates), effect=effect, next_step=next_step)
 
 
 def _tell(found: Refreshed, certificates: Certificates, log: Log) -> None:

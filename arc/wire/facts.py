@@ -67,7 +67,7 @@ class SessionFacts:
     facts: PeerFacts
     since: float
     last_heard: float
-    """When the last frame of any kind arrived; an idle peer answers a ping every second."""
+    """When the last frame of any kind arrived; an idle peer is asked after 2.5 s, and answers."""
     is_dialled_here: bool
     sent_bytes: int
     received_bytes: int

@@ -11,13 +11,15 @@ from arc.wire.settlement import Standing
 class Link:
     """One other node, by its name. Mutable; owned by the transport."""
 
-    __slots__ = ("backoff", "bell", "is_proving", "known", "outbox", "peer", "session")
+    __slots__ = ("backoff", "bell", "is_proving", "known", "outbox", "peer", "session", "turn")
 
     def __init__(self, peer: Peer, backoff: float) -> None:
         self.peer = peer
         self.outbox = Outbox()
         self.bell = Bell()
         """Rings when something waits, and when a session begins or ends."""
+        self.turn = Bell()
+        """Rings only for the latter: whoever has nothing to do while a session stands sleeps through its messages."""
         self.session: Session | None = None
         self.known = b""
         """Name of the last session that stood here."""

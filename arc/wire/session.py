@@ -1,7 +1,7 @@
 """A session at work: both directions of one authenticated stream, until one end has had enough.
 
-`Session.run` sends what its outbox holds, hands what arrives to ``deliver`` at once and in order, and asks every second
-whether the other end is there. It ends when the stream breaks, when the peer breaks a rule, takes nothing for
+`Session.run` sends what its outbox holds, hands what arrives to ``deliver`` at once and in order, and asks a peer that
+has been quiet whether it is there. It ends when the stream breaks, when the peer breaks a rule, takes nothing for
 `STALL_SECONDS` or says nothing for `SILENCE_SECONDS`; then whoever started it hears why.
 
 `shake_as_dialler` and `shake_as_listener` are the input and output of `arc.wire.handshake`; they wait for ever, so
@@ -33,9 +33,18 @@ from arc.wire.handshake import (
 )
 from arc.wire.outbox import Outbox
 
-PING_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How often a session looks whether its peer is quiet, or takes nothing."""
+QUIET_SECONDS = 2.5
+"""Who said nothing for so long is asked: a little more than the time between two heartbeats to a node that does not
+watch. Whoever speaks anyway is asked for nothing but the round trip.
+"""
+TALKING_SECONDS = 0.25
+"""Two bursts within this time: the next one will come soon, and what is in no hurry goes with it."""
+TRIP_SECONDS = 10.0
+"""How often the round trip is measured."""
 SILENCE_SECONDS = 5.0
-"""Five pings: a peer that is slow for a while is not dead, and whoever is in a hurry reads `last_heard`."""
+"""At least two pings: a peer that is slow for a while is not dead, and whoever is in a hurry reads `last_heard`."""
 STALL_SECONDS = 5.0
 """A peer that takes nothing for so long is half open or stopped."""
 CLOSE_SECONDS = 1.0
@@ -119,6 +128,8 @@ class Session:
         self._pong: int | None = None
         """Only the last ping is answered: whoever sends many gets one answer."""
         self._rtt: float | None = None
+        self._sending_since: float | None = None
+        self._sent_at = (float("-inf"), float("-inf"))
         self._scope = trio.CancelScope()
         self._end = ""
 
@@ -130,6 +141,11 @@ class Session:
     def ended_because(self) -> str:
         """Why it ended."""
         return self._end or "closed here"
+
+    @property
+    def is_talking(self) -> bool:
+        """Whether this end has sent so often lately that it will again in a moment."""
+        return self._clock.now() - self._sent_at[0] < TALKING_SECONDS
 
     def end(self, reason: str) -> None:
         """Stop: nothing is sent or delivered from here on."""
@@ -166,16 +182,21 @@ class Session:
 
     async def _pump(self) -> None:
         if self._answer:
-            with trio.fail_after(STALL_SECONDS):
-                await self._stream.send_all(self._answer)
+            await self._send(self._answer)
         while True:
             burst = self._burst()
             if not burst:
                 await self._bell.wait()
                 continue
             self.sent_bytes += len(burst)
-            with trio.fail_after(STALL_SECONDS):
-                await self._stream.send_all(burst)
+            await self._send(burst)
+
+    async def _send(self, data: bytes) -> None:
+        """Send all; `_watch` ends a session whose peer does not take it, which costs less than a time limit each."""
+        self._sending_since = now = self._clock.now()
+        self._sent_at = (self._sent_at[1], now)
+        await self._stream.send_all(data)
+        self._sending_since = None
 
     def _burst(self) -> bytes:
         frame = self._writer.frame
@@ -208,12 +229,23 @@ class Session:
             self._last_heard = self._clock.now()
 
     async def _watch(self) -> None:
+        pinged_at = float("-inf")
         while True:
-            self._is_ping_due = True
-            self._bell.ring()
-            await trio.sleep(PING_SECONDS)
-            if self._clock.now() - self._last_heard > SILENCE_SECONDS:
+            now = self._clock.now()
+            if now - self._last_heard >= QUIET_SECONDS or now - pinged_at >= TRIP_SECONDS:
+                pinged_at = now
+                self._is_ping_due = True
+            if self._is_ping_due or self._outbox:
+                self._bell.ring()
+            since = self._sending_since
+            await trio.sleep(
+                LOOK_SECONDS if since is None else min(LOOK_SECONDS, max(0.0, since + STALL_SECONDS - now))
+            )
+            now = self._clock.now()
+            if now - self._last_heard > SILENCE_SECONDS:
                 raise OSError(f"the peer said nothing for {SILENCE_SECONDS:g} s")
+            if self._sending_since is not None and now - self._sending_since >= STALL_SECONDS:
+                raise trio.TooSlowError
 
     def _keep_house(self, payload: bytes) -> None:
         try:

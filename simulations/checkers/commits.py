@@ -54,15 +54,23 @@ def i06_on_durable_quorum(host: Host, index: int) -> None:
     A step may commit and append the next configuration, or the other way round: either may be the one that counted.
     """
     newest, before = host.disk.issued.configurations[-1][1], host.memory.configuration
-    if not is_on_quorum(host, index, newest) and (before in (None, newest) or not is_on_quorum(host, index, before)):
+    counted = newest if is_on_quorum(host, index, newest) else before
+    if counted is None or (counted is not newest and not is_on_quorum(host, index, counted)):
         disks = [other.disk.synced.last for other in host.world.hosts.values()]
         raise Violation("I-06", "committed without a durable quorum", host, index, newest, disks)
+    ghost = host.world.ghost
+    if ghost.counted_by[-1][1] == counted:
+        ghost.counted_by.pop()
+    ghost.counted_by.append((index, counted))
 
 
-def is_on_quorum(host: Host, index: int, configuration: Configuration | None) -> bool:
+def is_on_quorum(host: Host, index: int, configuration: Configuration) -> bool:
     """Whether a majority of each half has the host's log up to ``index`` on disk."""
-    assert configuration is not None
-    hosts, chain = host.world.hosts, host.disk.issued.chain(index)
+    return _is_held(host, index, host.disk.issued.chain(index), configuration)
+
+
+def _is_held(host: Host, index: int, chain: int | None, configuration: Configuration) -> bool:
+    hosts = host.world.hosts
     return all(
         sum(peer in hosts and hosts[peer].disk.holds(index, chain) for peer in half) >= majority(len(half))
         for half in (configuration.voters, configuration.outgoing)
@@ -71,17 +79,23 @@ def is_on_quorum(host: Host, index: int, configuration: Configuration | None) ->
 
 
 def i07_still_held(host: Host) -> None:
-    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`."""
-    if host.disk.synced.last < host.memory.commit and host.memory.commit <= host.world.ghost.commit:
-        world, index = host.world, host.memory.commit
-        at, configuration = world.ghost.configuration_at(index)
-        chain = world.ghost.committed[index]
-        for half in (configuration.voters, configuration.outgoing):
-            if half:
-                holders = sum(peer in world.hosts and world.hosts[peer].disk.holds(index, chain) for peer in half)
-                # A newer configuration may have moved the quorum on.
-                if holders < majority(len(half)) and at == world.ghost.configurations[-1][0]:
-                    raise Violation("I-07", "a committed entry is on too few disks", index, holders, half)
+    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`.
+
+    The quorum is that of the entry's own configuration, of any that is committed since, or of one that its leader had
+    appended and counted by, whether or not that one survived (seeds 767638, 787079): any two that follow each other
+    share a node in every two of their quorums, so whoever is elected by the former has the entry.
+    """
+    ghost, index = host.world.ghost, host.memory.commit
+    if host.disk.synced.last >= index or index > ghost.commit:
+        return
+    at, configuration = ghost.configuration_at(index)
+    chain = ghost.committed[index]
+    if at != ghost.configurations[-1][0] or _is_held(host, index, chain, configuration):
+        return
+    counted = [each for until, each in ghost.counted_by if until >= index]
+    if not any(_is_held(host, index, chain, each) for each in counted):
+        disks = [other.disk.synced.last for other in host.world.hosts.values()]
+        raise Violation("I-07", "a committed entry is on too few disks", index, configuration, disks)
 
 
 def i09_log_is_what_was_written(host: Host) -> None:

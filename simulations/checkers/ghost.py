@@ -37,6 +37,8 @@ class Ghost:
         self.entries: list[Entry] = [Entry(0, 0, EntryKind.NOTHING)]
         self.configurations: list[tuple[int, Configuration]] = [(0, founders)]
         """Committed configurations with their index."""
+        self.counted_by: list[tuple[int, Configuration]] = [(0, founders)]
+        """(index, configuration): up to which index leaders counted by it. It may never be committed itself."""
         self.leaders: dict[int, tuple[Peer, int]] = {}
         self.votes: dict[tuple[Peer, int], Peer] = {}
         """(voter, term) -> candidate, from messages on the wire."""

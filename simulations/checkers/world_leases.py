@@ -130,7 +130,8 @@ class Leases:
         inner = command.action if isinstance(command, Once) else command
         if isinstance(inner, RegisterFiles | ReplaceFiles):
             current = before.lease_epoch(inner.lease if isinstance(inner, ReplaceFiles) else WRITER)
-            if inner.epoch != current:
+            # Catalogs of two machines are equal without being one: only what came of the command tells.
+            if inner.epoch != current and before.manifest != after.manifest:
                 raise Violation("L-04", "files were taken in under an old epoch", after.index, inner.epoch, current)
         for mark in before.marks():
             now = after.mark(mark.database, mark.measurement)

@@ -43,6 +43,7 @@ def view_of(peer: Peer, **changes: object) -> NodeView:
         writer_state=WriterState.PRIMARY if peer == N2 else WriterState.STANDBY,
         heard_seconds_ago=0.0 if peer == N1 else 0.2, last_heartbeat_us=START_US, last_healthy_us=START_US,
         stats=NodeStats(applied_index=90, durable_sequence=1000, admitted_sequence=990),
+        clock_offset_seconds=0.0 if peer == N1 else None,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -110,8 +111,10 @@ class FakeCluster:
     seen: list[Seen] = field(default_factory=list)
     licence: Licence = Licence()
     asked: list[object] = field(default_factory=list)
+    catch_up: Mapping[str, object] | None = None
     error: ArcError | None = None
     world: ClusterWorld | None = None
+    under_replicated: int = 0
 
     def look(self) -> Outlook:
         assert self.world is not None
@@ -124,7 +127,9 @@ class FakeCluster:
             history=catalog.history, in_sync=catalog.in_sync, lags={lag.name: lag for lag in self.followers},
             plans=self.plans,  # type: ignore[arg-type]
             licence=self.licence,  # type: ignore[arg-type]
-            behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, catch_up=None,
+            behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, 
+            catch_up=self.catch_up,
+            files_under_replicated=self.under_replicated, copies_wanted=2,
         )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:
@@ -133,8 +138,8 @@ class FakeCluster:
     def health_checker(self) -> Mapping[str, object]:
         return CHECKER
 
-    async def remove(self, name: str) -> None:
-        await self._do("remove", name)
+    async def remove(self, name: str, *, force: bool) -> None:
+        await self._do("remove", name, *(["force"] if force else []))
 
     async def drain(self, name: str) -> None:
         await self._do("drain", name)

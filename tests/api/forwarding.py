@@ -50,6 +50,7 @@ class Cluster:
         self.net = net
         self._views = list(views)
         self._changed = trio.Event()
+        self.lacks_files = False
         self.router = Router(
             config,
             lambda: [replace(view, is_local=view.name == "n1") for view in self._views],
@@ -65,6 +66,7 @@ class Cluster:
             rng=SeededRng(4),
             log=world.log,
             wait_change=self._wait_change,
+            lacks_files=lambda: self.lacks_files,
             query_bytes_max=world.deps.server.max_json_bytes,
         )
         world.replace(forward=self.forwarder)

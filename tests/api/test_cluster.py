@@ -223,6 +223,11 @@ def bare(world: ClusterWorld) -> None:
     world.consensus.now = LEADING._replace(leader=None, role=Role.FOLLOWER, configuration=Configuration())
 
 
+def stats_of(world: ClusterWorld, *, days: float) -> NodeStats:
+    """Of a node whose certificate is over in so many days."""
+    return NodeStats(certificate_expires_us=world.clock.wall_us() + round(days * 86_400e6), disk_free_bytes=3 << 30)
+
+
 CASES = {
     "not_founded": bare,
     "writer_unheld": lambda world: setattr(world, "fsm", World().fsm),
@@ -234,12 +239,16 @@ CASES = {
         world.consensus, "now", LEADING._replace(configuration=Configuration(voters=(N1, N2)))
     ),
     "in_sync_alone": lambda world: world.in_sync("n2"),
+    "files_under_replicated": lambda world: setattr(world.cluster, "under_replicated", 7),
     "compactor_unheld": lambda world: setattr(world, "fsm", World().fsm),
     "rows_behind": lambda world: world.cluster.followers.append(Lag("n3", 5000, 31.0)),
     "catalog_behind": lambda world: setattr(world.consensus, "now", LEADING._replace(commit=2000, applied=2000)),
     "node_refuses_queries": lambda world: world.cluster.change("n3", stats=NodeStats(refuses_queries="catches up")),
     "node_joining": lambda world: world.cluster.change("n3", state=NodeState.JOINING),
     "node_leaving": lambda world: world.cluster.change("n3", state=NodeState.LEAVING),
+    "certificate_expired": lambda world: world.cluster.change("n3", stats=stats_of(world, days=-1)),
+    "certificate_expires": lambda world: world.cluster.change("n1", stats=stats_of(world, days=13)),
+    "clock_differs": lambda world: world.cluster.change("n3", clock_offset_seconds=-0.7),
     "versions_differ": lambda world: world.cluster.change("n3", version="0.0.2"),
     "license_expired": lambda world: setattr(world.cluster, "licence", Licence(standing="expired")),
     "license_grace": lambda world: setattr(world.cluster, "licence", Licence(standing="grace")),
@@ -269,6 +278,52 @@ def test_reasons_are_told_worst_first_and_each_is_explained_in_the_handbook() ->
     assert set(CODES) == tested
     handbook = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     assert [code for code in CODES if f"`{code}`" not in handbook] == []
+
+
+def test_a_certificate_is_told_from_two_weeks_on_and_of_a_node_that_is_there() -> None:
+    """Ecosystem 5.3: alarm below 14 days."""
+    world = ClusterWorld()
+    world.cluster.change("n2", stats=stats_of(world, days=14.1))
+    assert codes(world) == []
+    world.cluster.change("n2", stats=stats_of(world, days=13.9))
+    (found,) = troubles(world.look())
+    assert (found.code, found.severity) == ("certificate_expires", Verdict.DEGRADED)
+    assert "n2 is over in 14 days: replace its files" in found.words
+    world.cluster.change("n2", stats=stats_of(world, days=-3))
+    assert codes(world) == ["certificate_expired"]
+    silence(world, N2)
+    assert "certificate_expired" not in codes(world)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "told"),
+    [
+        ({"n2": 0.5, "n3": -0.5}, []),
+        ({"n2": 3.2}, ["the clock of n2 is 3.2 s ahead of"]),
+        ({"n2": -60.0, "n3": 0.1}, ["the clock of n2 is 60.0 s behind"]),
+        ({"n2": 4.0, "n3": 4.1}, ["the clock of n1 is 4.0 s behind"]),
+        ({"n2": 4.0, "n3": -4.0}, ["the clock of n2 is 4.0 s ahead of", "the clock of n3 is 4.0 s behind"]),
+    ],
+)
+def test_the_clock_that_differs_from_most_is_told_also_when_it_is_the_own(
+    offsets: dict[str, float], told: list[str]
+) -> None:
+    world = ClusterWorld()
+    world.cluster.change("n1", clock_offset_seconds=0.0)
+    for name, offset in offsets.items():
+        world.cluster.change(name, clock_offset_seconds=offset)
+    found = [trouble.words for trouble in troubles(world.look()) if trouble.code == "clock_differs"]
+    assert [words[: len(start)] for words, start in zip(found, told, strict=True)] == told
+
+
+async def test_disk_certificate_and_clock_of_every_node_are_in_the_document() -> None:
+    world = ClusterWorld()
+    world.cluster.change("n2", stats=stats_of(world, days=20), clock_offset_seconds=0.04)
+    nodes = {node["id"]: node for node in (await page(world))["nodes"]}
+    keys = ("disk_free_bytes", "certificate_left_seconds", "clock_offset_seconds")
+    assert [nodes["n2"][key] for key in keys] == [3 << 30, 20 * 86_400.0, 0.04]
+    assert nodes["n2"]["certificate_expires_at"] == "2026-01-21T02:00:00.000Z"
+    assert [nodes["n3"][key] for key in (*keys, "certificate_expires_at")] == [None] * 4
 
 
 # ---- what happened
@@ -384,6 +439,7 @@ async def test_files_come_in_pages_by_path_each_exactly_once() -> None:
 
 ORDERS: list[tuple[str, str, object, object]] = [
     ("DELETE", "/nodes/n3", None, ("remove", "n3")),
+    ("DELETE", "/nodes/n3?force=true", None, ("remove", "n3", "force")),
     ("POST", "/compactor/assign", {"node_id": "n1"}, ("assign_compactor", "n1")),
     ("POST", "/writers/n2/demote", None, ("failover", "writer", None, "n2 was demoted (by admin)")),
     ("POST", "/voters/converge", {"dry_run": False, "allow_single_voter": True}, ("converge", False, True)),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from arc.api.cluster_metrics import LeaseTally
+from arc.api.cluster_metrics import WHYS, LeaseTally
 from arc.catalog.leases import HISTORY_MAX
 from arc.catalog.roles import NodeRole, NodeState
+from arc.catalog.values import LEASES
 from arc.raft.types import Role
 from tests.api.cluster_fakes import LEADING, N2, N3, ClusterWorld, Lag
 from tests.api.fakes import World
@@ -25,7 +26,7 @@ async def scrape(world: World) -> dict[Key, float]:
 
 async def test_a_scrape_tells_what_the_status_tells() -> None:
     world = ClusterWorld()
-    world.cluster.followers = [Lag("n3", 12, 1.5)]
+    world.cluster.followers = [Lag("n3", 12, 1.5), Lag("n9", 99, 9999.0)]
     found = await scrape(world)
     expected = {
         ("arc_raft_has_leader", ()): 1,
@@ -51,6 +52,14 @@ async def test_a_scrape_tells_what_the_status_tells() -> None:
         ("arc_build_info", (("version", "0.0.1"),)): 1,
     }
     assert {key: found.get(key) for key in expected} == expected
+    assert ("arc_replication_lag_seconds", (("peer", "n9"),)) not in found, "it is no member any more"
+
+
+async def test_files_that_are_still_to_come_are_a_number_where_any_are_fetched() -> None:
+    world = ClusterWorld()
+    assert ("arc_replication_files_missing", ()) not in await scrape(world), "this node fetches none"
+    world.cluster.catch_up = {"pulled": 3, "failed": 1, "missing": 7, "inflight_count": 2}
+    assert (await scrape(world))["arc_replication_files_missing", ()] == 7
 
 
 async def test_trouble_is_a_number_that_can_be_alarmed_on() -> None:
@@ -68,7 +77,8 @@ async def test_trouble_is_a_number_that_can_be_alarmed_on() -> None:
 async def test_hand_overs_and_leaders_are_counted_from_the_first_scrape_on() -> None:
     world = ClusterWorld()
     before = await scrape(world)
-    assert not [name for name, _ in before if name == "arc_failover_total"]
+    zeros = [value for (name, _), value in before.items() if name == "arc_failover_total"]
+    assert zeros == [0.0] * (len(LEASES) * len(WHYS))
     world.grant("writer", "n3")
     world.grant("writer", "n3")
     world.in_sync("n3")
@@ -80,8 +90,12 @@ async def test_hand_overs_and_leaders_are_counted_from_the_first_scrape_on() -> 
     world.consensus.now = LEADING._replace(term=6, leader=N3, role=Role.FOLLOWER, followers=())
     found = await scrape(world)
     assert found["arc_raft_leader_changes_total", ()] == 2
-    counts = {dict(labels)["reason"]: value for (name, labels), value in found.items() if name == "arc_failover_total"}
-    assert counts == {"takeover": 1, "again": 1, "unclean": 1}
+    counts = {
+        dict(labels)["reason"]: value
+        for (name, labels), value in found.items()
+        if name == "arc_failover_total" and ("lease", "writer") in labels
+    }
+    assert counts == {"takeover": 1, "again": 1, "unclean": 1, "first": 0}
 
 
 def test_a_history_that_has_forgotten_does_not_count_backwards() -> None:

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from arc.cluster.router import RouterConfig
-from tests.api.fakes import READER, WRITER, World
+from arc.errors import Unavailable
+from tests.api.fakes import READER, WRITER, FakeAnswers, World
 from tests.api.forwarding import LINES, SQL, Answered, Client, cluster, holder, node, reader
 from tests.wire.scripts import Script, Server, answer, drip, hang, hear, pause, say, until
 
@@ -64,6 +65,61 @@ async def test_what_is_for_this_node_stays_here_and_says_so() -> None:
     assert wrote.one("x-arc-served-by") == asked.one("x-arc-served-by") == "n1"
     assert nodes.net.dialled == []
     assert nodes.forwarder.statistics().local_total == 2
+
+
+# ---- a query that needs files which are not here
+
+
+def lacking() -> FakeAnswers:
+    return FakeAnswers(error=Unavailable("a file of a.cpu is not here", code="files_missing"))
+
+
+async def test_a_query_that_this_node_cannot_answer_whole_is_answered_by_another() -> None:
+    server = Server([ANSWERS])
+    async with cluster(holder("n1"), reader("n2"), servers={"n2": server}) as nodes:
+        nodes.world.replace(queries=lacking())
+        nodes.lacks_files = True
+        got = await nodes.ask("/api/v1/query", SQL)()
+    assert (got.status, got.body, got.one("x-arc-served-by")) == (200, b"rows", "n2")
+
+
+async def test_a_query_whose_files_are_here_stays_here_while_others_are_missing() -> None:
+    async with cluster(holder("n1"), reader("n2"), servers={}) as nodes:
+        nodes.lacks_files = True
+        got = await nodes.ask("/api/v1/query", SQL)()
+    assert (got.status, got.one("x-arc-served-by")) == (200, "n1")
+
+
+async def test_where_nobody_else_can_be_asked_the_client_is_told_what_is_missing() -> None:
+    async with cluster(holder("n1"), node("n2", refuses_queries="it starts"), servers={}) as nodes:
+        nodes.world.replace(queries=lacking())
+        nodes.lacks_files = True
+        alone = await nodes.ask("/api/v1/query", SQL)()
+        strong = await nodes.ask("/api/v1/query?consistency=strong", SQL)()
+    assert (alone.status, code_of(alone)) == (503, "files_missing")
+    assert strong.status == 503
+
+
+async def test_a_query_that_was_passed_on_already_goes_back_to_who_passed_it() -> None:
+    """He knows who else there is; two nodes that lack files would send it to and fro."""
+    async with cluster(holder("n1"), reader("n2"), servers={"n2": Server([])}) as nodes:
+        nodes.world.replace(queries=lacking())
+        nodes.lacks_files = True
+        got = await nodes.ask("/api/v1/query", SQL, headers=(("x-arc-forwarded-by", "n3"),))()
+    assert (got.status, code_of(got)) == (503, "files_missing")
+
+
+async def test_a_node_that_lacks_files_is_not_the_last_one_asked() -> None:
+    lacks, has = Server([refuses_query()]), Server([ANSWERS])
+    views = (node("n1", refuses_queries="it starts"), reader("n2"), reader("n3"))
+    async with cluster(*views, servers={"n2": lacks, "n3": has}) as nodes:
+        got = await nodes.ask("/api/v1/query", SQL)()
+    assert (got.status, got.one("x-arc-served-by")) == (200, "n3")
+    assert len(lacks.heard) == 1
+
+
+def refuses_query() -> Script:
+    return (hear(SQL), say(answer(503, b"{}", b"X-Arc-Code: files_missing")))
 
 
 ROUTED = [

@@ -59,6 +59,7 @@ class Pair:
                 rng=SeededRng(2),
                 log=world.log,
                 wait_change=trio.sleep_forever,
+                lacks_files=lambda: False,
                 query_bytes_max=world.deps.server.max_json_bytes,
             )
         )

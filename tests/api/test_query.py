@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from arc.api.query import measurement_sql
 from arc.api.results import HELD_BYTES_MAX, choose_encoding
-from arc.errors import Conflict, InvalidRequest, NotFound, Overloaded, TimedOut
+from arc.errors import Conflict, InvalidRequest, NotFound, Overloaded, TimedOut, Unavailable
 from tests.api.fakes import READER, FakeAnswers, World
 
 SQL = {"sql": "SELECT 1", "limit": 5, "format": "json"}
@@ -181,6 +181,30 @@ async def test_a_node_that_is_not_ready_says_when_to_come_back() -> None:
             answer = await client.post(path, json=SQL)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert "catching up" in answer.json()["error"]
+
+
+async def test_what_the_gate_before_queries_turns_away_is_counted_by_reason() -> None:
+    """Ecosystem 5.3; a mistake, or a queue that is full, is no matter of the gate."""
+    world = World()
+
+    async def nobody_confirms() -> int:
+        raise Unavailable("nobody leads")
+
+    answers = FakeAnswers()
+    world.replace(read_index=nobody_confirms, queries=answers)
+    async with world.client(READER) as client:
+        for headers in ({"x-arc-min-index": "11"}, {"x-arc-min-index": "10"}, {"x-arc-consistency": "strong"}):
+            await client.post("/api/v1/query", json=SQL, headers=headers)
+        answers.error = Overloaded("queue", code="too_many_queries")
+        await client.post("/api/v1/query", json=SQL)
+        answers.error = Unavailable("not here yet", code="files_missing")
+        for path in ("/api/v1/query", "/api/v1/query/estimate"):
+            await client.post(path, json=SQL)
+        found = world.api.statistics().query_gate.rejections_total
+        world.node.query_reason = "catching up"
+        await client.post("/api/v1/query", json=SQL)
+    assert found == {"files_missing": 2, "not_confirmed": 1, "not_ready": 0, "not_seen": 1}
+    assert world.api.statistics().query_gate.rejections_total["not_ready"] == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import trustme
 
 from arc.api.config import ServerConfig
 from arc.api.exchange import Exchange
-from arc.api.server import serve
+from arc.api.server import http_certificates, serve
 from arc.system import SystemNetwork
 from arc.telemetry import Log
 from arc.telemetry.events import Event
@@ -31,12 +31,17 @@ Serving = Callable[[World], AbstractAsyncContextManager[int]]
 @asynccontextmanager
 async def serving(world: World, stopping: trio.Event | None = None) -> AsyncIterator[int]:
     """A world behind a real socket; gives its port."""
+    ports = make_ports(network=SystemNetwork())
+    pems = http_certificates(world.deps.server, "", ports)
+    if pems is not None:
+        pems.load()
     async with trio.open_nursery() as nursery:
         start = partial(
             serve,
             world.api,
             world.deps.server,
-            ports=make_ports(network=SystemNetwork()),
+            certificates=pems,
+            ports=ports,
             log=world.log,
             stopping=stopping or trio.Event(),
         )
@@ -168,7 +173,9 @@ async def test_a_stop_lets_a_request_finish_and_closes_idle_connections() -> Non
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
         ports = make_ports(network=SystemNetwork())
-        start = partial(serve, world.api, world.deps.server, ports=ports, log=world.log, stopping=stopping)
+        start = partial(
+            serve, world.api, world.deps.server, certificates=None, ports=ports, log=world.log, stopping=stopping
+        )
         port = await nursery.start(start)
         idle = await trio.open_tcp_stream("127.0.0.1", port)
         async with http(port) as client, trio.open_nursery() as writers:
@@ -195,7 +202,9 @@ async def test_a_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
         ports = make_ports(network=SystemNetwork())
-        start = partial(serve, world.api, world.deps.server, ports=ports, log=world.log, stopping=stopping)
+        start = partial(
+            serve, world.api, world.deps.server, certificates=None, ports=ports, log=world.log, stopping=stopping
+        )
         port = await nursery.start(start)
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(QUERY)

@@ -42,8 +42,12 @@ def file(
     span_us: tuple[int, int] | None = None,
     path: str | None = None,
     rows: int = 10,
+    holders: tuple[str, ...] = (),
 ) -> FileEntry:
-    """A file whose rows fill its hour unless ``span_us`` says otherwise; not from the WAL unless ``last`` is given."""
+    """A file whose rows fill its hour unless ``span_us`` says otherwise; not from the WAL unless ``last`` is given.
+
+    ``holders`` is for comparing it with what the manifest made of it.
+    """
     low, high = span_us if span_us is not None else (hour * HOUR_US, hour * HOUR_US + HOUR_US - 1)
     return FileEntry(
         path=path if path is not None else f"{hour_folder(database, measurement, hour)}/{name}.parquet",
@@ -60,6 +64,7 @@ def file(
         last_sequence=last,
         created_us=5,
         columns=("v",),
+        holders=holders,
     )
 
 

@@ -23,6 +23,7 @@ from arc.catalog.commands import (
     DropPolicy,
     ForgetNode,
     FoundCluster,
+    HoldFiles,
     Once,
     PutPolicy,
     ReplaceFiles,
@@ -68,6 +69,10 @@ GOLDEN: list[tuple[Command, str]] = [
     (FoundCluster(uuid="u", name="n", created_us=1), "8501116175616e01"),
     (PutPolicy(kind="k", name="n", body="{}", at_us=1), "860112616b616e627b7d01"),
     (DropPolicy(kind="k", name="n"), "840113616b616e"),
+    (
+        HoldFiles(node=NodeId("n1"), incarnation=2, holds=(("p", "s"),), lost=(("q", "t"),)),
+        "860114626e3102818261706173818261716174",
+    ),
 ]
 
 EARLIER: list[tuple[str, Command]] = [
@@ -96,7 +101,7 @@ def test_every_command_comes_back(command: Command) -> None:
 
 
 def test_every_command_has_a_tag() -> None:
-    assert len(set(TAGS.values())) == len(TAGS) == 19
+    assert len(set(TAGS.values())) == len(TAGS) == 20
 
 
 def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:

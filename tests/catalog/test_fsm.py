@@ -26,6 +26,7 @@ from arc.catalog.commands import (
     FlushMark,
     ForgetNode,
     FoundCluster,
+    HoldFiles,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -41,6 +42,7 @@ from arc.catalog.difference import difference
 from arc.catalog.events import (
     Event,
     FilesAdded,
+    FilesHeld,
     FilesRemoved,
     MarksMoved,
     TokensChanged,
@@ -142,6 +144,13 @@ actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(FoundCluster, uuid=st.sampled_from(["u" * 36, "v" * 36, ""]), name=st.just("arc"), created_us=st.just(1)),
     st.builds(PutPolicy, kind=st.just("k"), name=names, body=st.sampled_from(["{}", ""]), at_us=st.integers(1, 2)),
     st.builds(DropPolicy, kind=st.just("k"), name=names),
+    st.builds(
+        HoldFiles,
+        node=nodes,
+        incarnation=st.integers(1, 2),
+        holds=st.lists(removals, max_size=3).map(tuple),
+        lost=st.lists(removals, max_size=2).map(tuple),
+    ),
 )
 commands: st.SearchStrategy[Command] = actions | st.builds(
     Once, client=st.sampled_from(["c1", "c2"]), sequence=st.integers(1, 4), action=actions
@@ -162,6 +171,10 @@ histories = st.tuples(st.booleans(), st.lists(commands, max_size=25)).map(
 
 def register(*entries: FileEntry, mark: int | None = None) -> RegisterFiles:
     return RegisterFiles(files=entries, flushed=() if mark is None else (FlushMark("a", "cpu", mark),), epoch=1)
+
+
+def said(*entries: FileEntry) -> tuple[tuple[str, str], ...]:
+    return tuple((entry.path, entry.sha256) for entry in entries)
 
 
 def replace_by_nothing(entry: FileEntry) -> ReplaceFiles:
@@ -280,6 +293,8 @@ def in_order(events: tuple[Event, ...]) -> list[Event]:
                 settled.append(FilesAdded(tuple(sorted(entries, key=lambda f: f.path))))
             case FilesRemoved(entries):
                 settled.append(FilesRemoved(tuple(sorted(entries, key=lambda f: f.path))))
+            case FilesHeld(entries):
+                settled.append(FilesHeld(tuple(sorted(entries, key=lambda f: f.path))))
             case MarksMoved(moved):
                 settled.append(MarksMoved(tuple(sorted(moved, key=lambda m: (m.database, m.measurement)))))
             case TokensChanged(changed):
@@ -327,13 +342,16 @@ LIFE: tuple[Command, ...] = (
     ForgetNode(name=NodeId("n1"), incarnation=1),
     DescribeNode(name=NodeId("n1"), incarnation=2, address="h9:9000", role="writer", cores=4, version="1", at_us=3),
     SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"),
+    HoldFiles(node=NodeId("n1"), incarnation=2, holds=(("gone", "s"), *(HELD := said(file("a", database="a"))))),
+    HoldFiles(node=NodeId("n2"), incarnation=1, holds=HELD, lost=said(file("b", hour=2, database="a"))),
+    HoldFiles(node=NodeId("n1"), incarnation=2, lost=HELD),
     SetInSync(epoch=18, expect_members=(NodeId("n2"),), members=(NodeId("n2"), NodeId("n1"))),
     AssignLease(lease=WRITER, node=NodeId("n1"), expect_epoch=18),
     FoundCluster(uuid="u" * 36, name="arc", created_us=4),
     PutPolicy(kind="retention", name="a", body="{}", at_us=5),
     PutPolicy(kind="retention", name="b", body="{}", at_us=5),
     DropPolicy(kind="retention", name="a"),
-    SetInSync(epoch=28, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
+    SetInSync(epoch=31, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
     ForgetNode(name=NodeId("n2"), incarnation=1),
 )
 """A history in which everything happens and is accepted, for what random ones meet too seldom."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,11 @@ from arc.catalog.events import FilesAdded, FilesRemoved, MarksMoved
 from arc.catalog.fsm import ClusterFSM
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
-from tests.catalog.facts import ask, declare, do, file, paths, ready, refused, register
+from tests.catalog import facts
+from tests.catalog.facts import ask, declare, do, paths, ready, refused, register
+
+file = partial(facts.file, holders=("n1",))
+"""As the manifest makes of it: who wrote it holds it. Commands that say so themselves are not believed."""
 
 
 def test_files_become_visible_and_the_mark_moves_in_one_step() -> None:

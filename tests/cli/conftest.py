@@ -24,7 +24,7 @@ def node() -> Iterator[fake_node.FakeNode]:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Run:
     """``run("query", "SELECT 1", input=…)``; no ``ARC_*`` variable, file or folder of the machine gets in."""
-    for name in ("ARC_ENDPOINT", "ARC_TOKEN", "ARC_AUTH_BOOTSTRAP_TOKEN"):
+    for name in ("ARC_CA_FILE", "ARC_ENDPOINT", "ARC_TOKEN", "ARC_AUTH_BOOTSTRAP_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ class FakeNode:
 
 
 @contextmanager
-def running() -> Iterator[FakeNode]:
+def running(tls: ssl.SSLContext | None = None) -> Iterator[FakeNode]:
     node = FakeNode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,9 +117,11 @@ def running() -> Iterator[FakeNode]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    node.endpoint = f"http://127.0.0.1:{server.server_port}"
+    node.endpoint = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     try:
         yield node
     finally:

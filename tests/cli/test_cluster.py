@@ -11,7 +11,7 @@ import pytest
 from arc.api.cluster_events import newest_first, parse_cursor, since
 from arc.catalog.roles import NodeState
 from arc.cli import cluster, cluster_orders
-from arc.cli.cluster_screen import event_line, exit_of, lines, snippet, span, spark
+from arc.cli.cluster_screen import COLUMNS, event_line, exit_of, lines, rows, snippet, span, spark
 from arc.cli.cluster_watch import LOOKS_KEPT, Lags
 from arc.cluster.document import local_document, status_document, verdict_document
 from tests.api.cluster_fakes import N2, ClusterWorld, Lag, Plan, Seen
@@ -127,6 +127,20 @@ def test_an_older_node_that_says_less_is_shown_all_the_same() -> None:
     assert found["in sync"].startswith("nobody")
 
 
+def test_disk_certificate_and_clock_of_a_node_are_shown_and_what_it_does_not_say_is_not() -> None:
+    node = {"id": "n2", "disk_free_bytes": 3 << 30, "certificate_left_seconds": 9 * 86_400.0}
+    at = COLUMNS.index("disk free")
+
+    def shown(**more: object) -> tuple[object, ...]:
+        (row,) = rows([{**node, **more}])
+        return row[at : at + 3]
+
+    assert shown(clock_offset_seconds=0.02) == ("3.0 GiB", "9 d 0 h left", "same")
+    assert shown(clock_offset_seconds=-2.5, certificate_left_seconds=-1.0) == ("3.0 GiB", "IS OVER", "-2.5 s")
+    assert shown(is_local=True, clock_offset_seconds=0.0)[2] is None
+    assert shown(disk_free_bytes=None, certificate_left_seconds=None) == (None, None, None)
+
+
 def test_lease_that_was_taken_with_a_loss_says_so() -> None:
     world = ClusterWorld()
     world.in_sync("n2")
@@ -240,6 +254,15 @@ def test_an_order_is_one_request(
     (asked,) = node.asked
     assert (asked.method, asked.path) == (method, f"/api/v1/cluster{path}")
     assert (json.loads(asked.body) if asked.body else None) == body
+
+
+def test_a_node_that_would_take_files_along_is_removed_by_force_only(run: Run, node: FakeNode) -> None:
+    refused = {"error": "n3 lives, and 2 file(s) would go with it", "code": "files_held"}
+    node.script(Answer(status=409, document=refused), Answer(document=MOVED))
+    found = ask(run, node, "remove", "n3")
+    assert (found.exit_code, "`arc cluster leave` at that node" in found.stderr) == (1, True)
+    assert ask(run, node, "remove", "n3", "--force").exit_code == 0
+    assert [asked.query for asked in node.asked] == [{}, {"force": "true"}]
 
 
 @pytest.mark.parametrize("answer", [{"cluster_uuid": "0b5c", "cluster_name": "arc"}, {"cluster": {"uuid": "0b5c"}}])

@@ -107,6 +107,15 @@ def test_sigterm_ends_in_order_and_nothing_is_lost(start: Start, run: Run, tmp_p
     assert again.end(signal.SIGINT) == 0
 
 
+def test_the_first_write_loads_no_pandas(start: Start) -> None:
+    """Arrow imports it with its first array where it is installed: that held the loop of a new writer for seconds."""
+    pytest.importorskip("pandas")
+    node = start().wait_ready()
+    answer = node.client.post("/api/v1/write/line-protocol?db=default", content=b"m,a=b v=1i 1779990000000000000")
+    assert answer.status_code == 204, answer.text
+    assert "pandas" not in Path(f"/proc/{node.process.pid}/maps").read_text()
+
+
 def test_the_second_signal_ends_at_once_what_the_first_lets_finish(start: Start) -> None:
     """A request whose body never comes may hold an orderly stop for server.shutdown_seconds."""
     served = start().wait_ready()

@@ -165,6 +165,8 @@ class Stage:
             for lease in (WRITER, COMPACTOR)
         }
         self.life_calls: list[str] = []
+        self.only_there: tuple[int, str] | ArcError = (0, "")
+        """What a node says that is asked which files are on it alone."""
         self.operations = Operations(
             registry=self.registry,
             checker=self.checker,
@@ -177,6 +179,7 @@ class Stage:
             clock=self.clock,
             licence=licence,
             compactor_kept_seconds=600.0,
+            only_there=self._ask_only_there,
             catch_up=replication.catch_up_status if replication is not None else lambda: None,
         )
         self.coordinator = Coordinator(
@@ -196,6 +199,13 @@ class Stage:
             router=router,
             replication=replication,
         )
+
+    async def _ask_only_there(self, name: str) -> tuple[int, str]:
+        await trio.lowlevel.checkpoint()
+        self.life_calls.append(f"only there? {name}")
+        if isinstance(self.only_there, ArcError):
+            raise self.only_there
+        return self.only_there
 
     def hear(self, *names: str) -> None:
         """A heartbeat of each, and a round of checks."""

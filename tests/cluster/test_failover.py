@@ -418,6 +418,12 @@ def test_nothing_is_taken_back_while_failover_is_off() -> None:
     assert ask(members, seen(members), off).verdict is Verdict.KEEP
 
 
+def test_how_long_a_compactor_is_left_in_peace_is_ten_cooldowns() -> None:
+    """What `POST /compactor/assign` promises; it used to say one, though nobody preempts before ten."""
+    assert compactor_policy(FailoverConfig(compactor_cooldown_seconds=7.0), HEALTH).kept_seconds == 70.0
+    assert writer_policy(FailoverConfig(cooldown_seconds=5.0), HEALTH).kept_seconds == 5.0
+
+
 @pytest.mark.parametrize(
     "key", ["cooldown_seconds", "compactor_patience_seconds", "compactor_cooldown_seconds", "preempt_after_seconds"]
 )

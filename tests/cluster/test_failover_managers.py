@@ -197,6 +197,28 @@ async def test_a_killed_writer_is_replaced_within_the_documented_time(autojump_c
         assert command.reason.endswith("n4 is in sync and healthy, and durable up to 9")
 
 
+async def test_a_failover_lasts_from_the_last_sign_of_life_and_an_order_from_when_it_was_given(
+    autojump_clock: MockClock,
+) -> None:
+    """What users wait for is told, not what the manager needed; the first grant of all replaces nobody."""
+
+    async def half_a_second(holder: NodeId, target: NodeId, epoch: int, /, *, seconds_max: float) -> None:
+        await trio.sleep(0.5)
+
+    async with World(hand_over=half_a_second).running() as world:
+        world.kill("n2")
+        took = await world.until_holder("n3") - world.dead["n2"]
+        await trio.sleep(1.0)
+        assert (world.manager.durations().count, world.manager.durations().sum) == (1, pytest.approx(took, abs=0.02))
+        world.members.in_sync("n3", "n4")
+        await world.manager.trigger_manual_failover()
+        assert world.manager.durations().sum - took == pytest.approx(0.5, abs=0.02)
+    world = World(members=Members(n1="reader", n2="writer"))
+    async with world.running():
+        await world.until_holder("n2")
+        assert world.manager.durations().count == 0
+
+
 async def test_two_writers_in_a_row_are_replaced_one_after_another(autojump_clock: MockClock) -> None:
     """The second one waits for the cooldown, to the moment, and not for a tick."""
     async with World().running() as world:

@@ -8,7 +8,7 @@ import trio.testing
 
 from arc.api.deps import ClusterView
 from arc.cluster.failover import Verdict
-from arc.errors import Conflict, NodeNotFound, Unavailable
+from arc.errors import ArcError, Conflict, NodeNotFound, Unavailable
 from arc.raft.types import Peer
 from tests.cluster.coordinating import Stage, raft_status, trio_of_nodes
 from tests.cluster.members import Members
@@ -46,6 +46,48 @@ async def test_since_when_the_leader_leads_is_known_by_this_nodes_clock(
         await trio.testing.wait_all_tasks_blocked()
         assert stage.operations.look().leader_since_us is None
     assert first is not None and second == first + 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "code", "words"),
+    [
+        ("n3", (2, "db/cpu/1"), "files_held", "2 file(s) that nobody else has would go with it (db/cpu/1 is one)"),
+        ("n3", Unavailable("no session"), "node_alive", "does not say whether others have its files (no session)"),
+        ("n2", (0, ""), "holds_lease", "hand it over first (arc cluster drain n2)"),
+    ],
+)
+async def test_a_node_that_lives_is_not_removed_with_what_only_it_has(
+    name: str, said: tuple[int, str] | ArcError, code: str, words: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Leaving waits for others to have its files; removing a node that serves used to take them along."""
+    stage = Stage(trio_of_nodes())
+    stage.members.write("n2")
+    stage.only_there = said
+    async with stage.coordinator.running():
+        stage.hear("n2", "n3")
+        with pytest.raises(Conflict) as refused:
+            await stage.operations.remove(name)
+        assert refused.value.code == code and words in refused.value.message
+        assert f"let it leave (arc cluster leave, at {name})" in refused.value.message
+        assert stage.membership.asked == []
+        await stage.operations.remove(name, force=True)
+        assert stage.membership.asked == [f"remove {name}"]
+
+
+async def test_a_node_whose_files_others_have_or_that_is_gone_is_removed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    stage = Stage(trio_of_nodes())
+    async with stage.coordinator.running():
+        stage.hear("n3")
+        await stage.operations.remove("n3")
+        assert stage.life_calls == ["only there? n3"]
+        stage.only_there = (9, "db/cpu/1")
+        await stage.operations.remove("n2")
+        assert stage.life_calls == ["only there? n3"], "n2 was never heard: there is nobody to ask"
+        stage.raft.become(raft_status("n1", "n1 n2 n3", leader="n2"))
+        await stage.operations.remove("n3")
+        assert stage.membership.asked == ["remove n3", "remove n2", "remove n3"], "who leads says so himself"
 
 
 def test_the_pages_of_the_api_can_look_at_it_and_ask_it() -> None:

@@ -253,6 +253,16 @@ async def test_a_full_disk_refuses_and_the_node_goes_on() -> None:
         assert len(node.fsm.catalog.databases) == stored + 1
 
 
+async def test_proposals_without_a_result_are_counted_and_refusals_are_results() -> None:
+    async with running(Node()) as node:
+        await node.create("a")
+        assert not (await node.create("no/name")).ok
+        assert node.proposals.statistics().failed_total == 0
+    with pytest.raises(Unavailable):
+        await node.create("b")
+    assert node.proposals.statistics().failed_total == 1
+
+
 async def test_a_cancelled_proposer_loses_his_answer_and_nothing_else() -> None:
     async with running(Node()) as node:
         with node.workers.held():

@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from arc.catalog.roles import NodeRole, NodeState, WriterState
-from arc.cluster.memories import Told
+from arc.cluster.memories import OFFSETS_KEPT, Told
 from arc.cluster.registry import SMALL_CLUSTER_NODES, Registry, watchers
 from arc.cluster.views import NodeStats, NodeView
 from arc.errors import TooLarge
@@ -110,6 +110,34 @@ def test_an_answer_cannot_be_changed_and_does_not_change(members: Members, clock
     assert after is not None
     assert (before.state, before.failed_checks) == (NodeState.HEALTHY, 0)
     assert (after.state, after.failed_checks) == (NodeState.UNHEALTHY, 3)
+
+
+def test_a_clock_is_judged_by_the_heartbeat_that_was_least_late(clock: ManualClock) -> None:
+    members = Members(n1="writer", n2="writer")
+    registry = registry_of(members, clock)
+
+    def offset() -> float | None:
+        view = registry.get("n2")
+        assert view is not None
+        return view.clock_offset_seconds
+
+    def tell(ahead: float, late: float = 0.0) -> None:
+        at_us = clock.wall_us() + round(ahead * 1e6)
+        clock.advance(late)
+        told = Told(stats=NodeStats(clock_us=at_us))
+        registry.record_heartbeat(Peer("n2", members.catalog.nodes["n2"].incarnation), told)
+
+    assert registry.local().clock_offset_seconds == 0.0 and offset() is None
+    hear(registry, "n2")
+    assert offset() is None, "an older version does not say"
+    tell(2.0, late=0.3)
+    assert offset() == pytest.approx(1.7)
+    tell(2.0)
+    tell(2.0, late=30.0)
+    assert offset() == pytest.approx(2.0)
+    for _ in range(OFFSETS_KEPT):
+        tell(0.0)
+    assert offset() == 0.0, "its clock was put right"
 
 
 def test_this_node_is_known_before_the_cluster_knows_it(clock: ManualClock) -> None:

@@ -86,7 +86,7 @@ class Node:
             identity=lambda: cluster,
             address_of=book.get,
             describe=lambda: PeerFacts(role="writer", api_address=f"{me.name}:8000", version="1", cores=2),
-            channels={Channel.CALL: self._take(Channel.CALL), Channel.WAL: self._take(Channel.WAL)},
+            channels={each: self._take(each) for each in (Channel.CALL, Channel.WAL, Channel.HEARTBEAT)},
             connected=self._connected,
             unreachable=self._unreachable,
             receive=self._receive,
@@ -184,6 +184,30 @@ async def test_a_heartbeat_overtakes_entries_that_wait(autojump_clock: trio.test
         assert [message for message in second.got if type(message) is Append] == [
             append(index, 100_000) for index in range(1, 101)
         ]
+
+
+async def test_a_heartbeat_of_the_node_goes_with_what_is_sent_in_a_moment_anyway_and_soon_without_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Consensus speaks ten times a second; one wake-up fewer at both ends for each."""
+    async with two() as (first, second, _):
+        first.transport.send(heartbeat(0))
+        await settled()
+        assert first.transport.post("n2", Channel.HEARTBEAT, b"at once")
+        await trio.sleep(0.02)
+        assert [payload for _, _, payload in second.posts] == [b"at once"]
+        for number in range(1, 6):
+            first.transport.send(heartbeat(number))
+            await trio.sleep(0.1)
+        assert first.transport.post("n2", Channel.HEARTBEAT, b"with the next")
+        await trio.sleep(0.02)
+        assert len(second.posts) == 1
+        first.transport.send(heartbeat(6))
+        await trio.sleep(0.02)
+        assert [payload for _, _, payload in second.posts] == [b"at once", b"with the next"]
+        assert first.transport.post("n2", Channel.HEARTBEAT, b"nothing comes")
+        await trio.sleep(1.02)
+        assert [payload for _, _, payload in second.posts][2:] == [b"nothing comes"]
 
 
 async def test_a_message_without_a_place_is_dropped_and_counted(autojump_clock: trio.testing.MockClock) -> None:

@@ -118,7 +118,7 @@ def test_the_same_over_mutual_tls_between_nodes_and_https_for_clients(tmp_path: 
 def give_leadership(cluster: Cluster, name: str, authority: Path) -> None:
     """By the command line at a follower, which names the leader: it is asked over HTTPS, too."""
     orders = ("cluster", "transfer-leader", name, "--endpoint", cluster.nodes[name].url, "--token", TOKEN)
-    done = run_arc(*orders, variables={"SSL_CERT_FILE": str(authority)})
+    done = run_arc(*orders, variables={"ARC_CA_FILE": str(authority)})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "leads; asking it" in done.stderr, done.stderr
     wait_until(f"{name} leads", lambda: cluster.leader() == name)

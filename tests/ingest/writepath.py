@@ -122,7 +122,7 @@ async def open_write_path(
     buffer = Buffer()
     keys = IdempotencyKeys(window_us=3_600_000_000, keys_max=1000)
     memory = MemoryBudget(config.memory_bytes, lambda: buffer.size_bytes)
-    wal = WalLog.open(disk, workers, wal_config, first_sequence=1)
+    wal = WalLog.open(disk, workers, clock, wal_config, first_sequence=1)
     await replay(
         wal,
         catalog=fsm.catalog,

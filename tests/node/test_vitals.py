@@ -38,6 +38,12 @@ def test_places_and_reasons_are_those_of_now() -> None:
     assert places == (7, 9, 8, "no")
 
 
+def test_disk_certificate_and_clock_are_told() -> None:
+    clock = ManualClock()
+    found = Vitals(lambda: Counts(disk_free_bytes=5, certificate_expires_us=6), lambda: 77, clock, Busy())()
+    assert (found.disk_free_bytes, found.certificate_expires_us, found.clock_us) == (5, 6, clock.wall_us())
+
+
 def test_a_writer_that_starts_again_has_no_negative_rate() -> None:
     clock, counts = ManualClock(), Counts(rows_total=100)
     vitals = Vitals(lambda: counts, lambda: 77, clock, Busy())

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from arc.catalog.fsm import Catalog
+from arc.errors import Unavailable
 from arc.query.service import QueryService
-from arc.query.snapshot import TableRange, merge_ranges
+from arc.query.snapshot import SnapshotTaker, TableRange, merge_ranges
+from tests.catalog.facts import declare, do, file, ready, register
 from tests.query.conftest import Store, fetch, rows
 
 HOUR = 3_600_000_000
@@ -138,3 +141,64 @@ async def test_files_whose_columns_are_not_told_are_read_all_the_same(store: Sto
     store.catalog.entries = [replace(entry, columns=()) for entry in store.catalog.entries]
     assert await rows(service, "SELECT host, a, b FROM cpu ORDER BY time") == [("x", 1, None), (None, None, 2.5)]
     assert await rows(service, "SELECT b FROM cpu WHERE time = '1970-01-01'") == [(None,)]
+
+
+# ---- files that are not here
+
+
+class Here:
+    """What is on this node: files by path, and the buffer's bounds."""
+
+    visible = 1 << 62
+
+    def __init__(self, catalog: Catalog, *, floor: int, here: set[str]) -> None:
+        self.catalog = catalog
+        self._floor = floor
+        self.here = here
+        self.take = SnapshotTaker(
+            lambda: self.catalog, lambda *_: (), coverage=self, is_readable=lambda path: path in self.here
+        )
+
+    def floor(self, database: str, measurement: str) -> int:
+        return self._floor
+
+
+def two_measurements() -> Catalog:
+    """``cpu`` has a file in hour 0 (records 1 to 5) and one in hour 9 (records 6 to 10), ``mem`` an imported one."""
+    machine = ready()
+    do(machine, declare(measurement="mem"))
+    old, new = file("old", first=1, last=5), file("new", hour=9, first=6, last=10)
+    do(machine, register(old, new, file("mem", measurement="mem"), mark=10))
+    return machine.catalog
+
+
+OLD, NEW, MEM = (entry.path for entry in two_measurements().all_files())
+ALL = TableRange("metrics", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("floor", "here", "asked", "is_refused"),
+    [
+        (10, {OLD, NEW, MEM}, ALL, False),
+        (10, {NEW, MEM}, ALL, True),
+        (10, {NEW, MEM}, TableRange("metrics", "cpu", 9 * HOUR, None), False),
+        (10, {NEW, MEM}, TableRange("metrics", "cpu", None, 9 * HOUR), True),
+        (5, {NEW, MEM}, ALL, True),
+        (5, {OLD, MEM}, ALL, False),
+        (0, {MEM}, ALL, False),
+        (10, {OLD, NEW}, ALL, False),
+        (10, {OLD, NEW}, TableRange("metrics", "mem"), True),
+        (0, {OLD, NEW}, TableRange("metrics", "mem"), True),
+    ],
+)
+def test_a_query_is_refused_where_neither_files_nor_buffer_have_its_range_and_only_there(
+    floor: int, here: set[str], asked: TableRange, is_refused: bool
+) -> None:
+    """DURABILITY 6: never silently short, and no measurement pays for another. ``floor``: the buffer has all above."""
+    node = Here(two_measurements(), floor=floor, here=here)
+    if is_refused:
+        with pytest.raises(Unavailable) as caught:
+            node.take([asked])
+        assert (caught.value.code, caught.value.status) == ("files_missing", 503)
+    else:
+        node.take([asked])

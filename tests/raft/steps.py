@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from arc.ports import BLOCK_BYTES, Buffer, LogFile
-from tests.fakes import MemoryDisk, MemoryLogFile
+from arc.ports import BLOCK_BYTES, Buffer, Draft, LogFile
+from tests.fakes import MemoryDisk, MemoryDraft, MemoryLogFile
 
 SECTOR_BYTES = 512
 
@@ -36,12 +36,47 @@ class StepDisk(MemoryDisk):
             self.step(f"before removing {path}")
         super().remove(path)
 
+    def open_draft(self, path: str) -> Draft:
+        return StepDraft(super().open_draft(path), self, path)
+
+    def install(self, moves: Sequence[tuple[str, str]]) -> None:
+        for old, new in moves:
+            self.step(f"before installing {old} as {new}")
+            super().install([(old, new)])
+
     def create_log(self, path: str, size: int) -> LogFile:
         self.step(f"before creating {path}")
         return StepLog(super().create_log(path, size), self, path)
 
     def open_log(self, path: str) -> LogFile:
         return StepLog(super().open_log(path), self, path)
+
+
+class StepDraft:
+    """Also shows the disk with the front of what is appended, and with nothing in its place but zeros."""
+
+    def __init__(self, draft: Draft, disk: StepDisk, path: str) -> None:
+        assert isinstance(draft, MemoryDraft)
+        self._draft = draft
+        self._disk = disk
+        self._path = path
+
+    @property
+    def size(self) -> int:
+        return self._draft.size
+
+    def append(self, chunks: Sequence[Buffer]) -> None:
+        if self._disk.watch is not None:
+            self._disk.step(f"before appending at {self.size} of {self._path}")
+            joined, before = b"".join(chunks), len(self._draft._data)
+            for name, arrived in (("front", joined[: len(joined) // 2]), ("zeros", bytes(len(joined)))):
+                self._draft._data += arrived
+                self._disk.step(f"{name} of an append at {before} of {self._path}")
+                del self._draft._data[before:]
+        self._draft.append(chunks)
+
+    def close(self) -> None:
+        self._draft.close()
 
 
 class StepLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -102,6 +103,21 @@ async def test_a_proposal_of_a_leader_that_is_cut_off_ends_as_unknown_and_the_ot
         assert all(member.machine.commands == [b"before", b"after"] for member in cluster.members.values())
 
 
+async def test_a_leader_that_steps_down_has_been_silent_since_a_quorum_answered_and_not_since_its_election(
+    autojump_clock: MockClock,
+) -> None:
+    """A writer that had led for longer than its lease took no writes in the moment in which it lost the leadership."""
+    async with cluster_of("n1", "n2", "n3") as cluster:
+        old = await cluster.start()
+        await trio.sleep(20 * CONFIG.election_timeout_seconds)
+        assert old.silent_seconds() < 2 * CONFIG.heartbeat_seconds
+        cluster.isolate(old.me.name)
+        await until(lambda: not old.is_leader)
+        assert old.silent_seconds() < CONFIG.election_timeout_seconds + 2 * CONFIG.heartbeat_seconds
+        await trio.sleep(3.0)
+        assert old.silent_seconds() > 3.0
+
+
 async def test_the_next_leader_is_there_within_two_timeouts_and_nothing_acknowledged_is_lost(
     autojump_clock: MockClock,
 ) -> None:
@@ -151,6 +167,22 @@ async def test_a_leader_whose_disk_is_stuck_steps_down(clock: MockClock) -> None
             assert not old.is_leader and old.counts().traces["leader_disk_stalled"] == 1
             new = await cluster.leader(but=old.me.name)
             await new.propose(b"goes on")
+
+
+async def test_what_the_disk_took_is_told_for_the_log_and_for_snapshots(clock: MockClock) -> None:
+    async with cluster_of("n1") as cluster:
+        raft = await cluster.start()
+        member = cluster.members["n1"]
+        before = raft.durations()
+        assert before.write_seconds.count == raft.counts().disk_groups and before.snapshot_seconds.count == 0
+        for ask in (partial(raft.propose, b"slow"), raft.snapshot):
+            async with trio.open_nursery() as nursery:
+                with member.workers.held():
+                    nursery.start_soon(ask)
+                    await trio.sleep(2.0)
+        write, snapshot = raft.durations()
+        assert write.sum - before.write_seconds.sum == pytest.approx(2.0)
+        assert (snapshot.count, snapshot.sum) == (1, pytest.approx(2.0))
 
 
 async def test_nothing_is_promised_before_it_is_on_disk(clock: MockClock) -> None:

@@ -123,6 +123,7 @@ class Cluster:
     def __init__(self, nursery: trio.Nursery, roles: dict[str, str], wal: WalConfig) -> None:
         self._nursery = nursery
         self._wal = wal
+        self.factor = 2
         self.entries: list[Command] = []
         self.nodes = {name: Node(NodeId(name), MemoryDisk(), role) for name, role in roles.items()}
         self.wires = {(a, b): Wire() for a in roles for b in roles if a != b}
@@ -270,6 +271,7 @@ class Cluster:
             post=lambda to, payload, *, is_bulk: self.post(name, to, payload, is_bulk=is_bulk),
             is_readable=node.is_readable,
             stored=lambda path: None,
+            factor=self.factor,
             leader_heard=lambda: node.heard_seconds,
             log=Log([node.ring], ports.clock.wall_us, level="debug"),
         )

@@ -1,105 +1,90 @@
-"""Who leaves knows which files only he has: those who stay are asked, and nobody who goes himself counts."""
+"""Who leaves knows which files only he has: those who stay have said what they hold, and nobody else counts."""
 
 from __future__ import annotations
 
-import cbor2
-import pytest
 import trio
 import trio.testing
 
-from arc.catalog.commands import DescribeNode, SetNodeState
+from arc.catalog.commands import DescribeNode, HoldFiles, SetNodeState
 from arc.catalog.fsm import ClusterFSM
-from arc.errors import InvalidRequest, Unavailable
 from arc.ids import NodeId
-from arc.replication.holdings import KIND, PATHS_MAX, Holdings
+from arc.replication.holdings import Holdings, only_here
 from arc.telemetry import Log, RingSink
 from tests.catalog.facts import do, file, ready, register
 
 NAMES = ("n1", "n2", "n3")
+FILES = {name: file(name, first=nth, last=nth) for nth, name in enumerate("abc", 1)}
+PATHS = {name: entry.path for name, entry in FILES.items()}
 
 
 class Cluster:
-    """Three nodes; ``here`` are the files of each."""
+    """Three nodes; n1 wrote all files."""
 
     def __init__(self) -> None:
         self.machine: ClusterFSM = ready()
-        self.here: dict[str, set[str]] = {name: set() for name in NAMES}
-        self.down: set[str] = set()
-        self.asked: list[str] = []
-        self.nodes = {
-            name: Holdings(
-                name,
-                self.ask,
-                lambda: [each for each in NAMES if each not in self.down],
-                lambda: self.machine.catalog,
-                lambda path, name=name: path in self.here[name],  # type: ignore[misc]
-                Log([RingSink(10)], lambda: 0),
-            )
-            for name in NAMES
-        }
+        self.reachable = ["n1", "n2", "n3"]
+        self.here = {*PATHS.values()}
         for name in NAMES:
-            described = DescribeNode(name=NodeId(name), incarnation=1, address=f"{name}:9100", role="writer")
-            do(self.machine, described)
+            do(self.machine, DescribeNode(name=NodeId(name), incarnation=1, address=f"{name}:9100", role="writer"))
             self.state(name, "healthy")
+        do(self.machine, register(*FILES.values(), mark=3))
 
     def state(self, name: str, state: str) -> None:
         do(self.machine, SetNodeState(name=NodeId(name), incarnation=1, state=state))
 
-    async def ask(self, peer: str, kind: str, question: bytes, /, *, timeout_seconds: float) -> bytes:
-        assert kind == KIND
-        self.asked.append(peer)
-        if peer in self.down:
-            raise Unavailable("down")
-        return await self.nodes[peer].answer(question)
+    def hold(self, name: str, files: str) -> None:
+        pairs = tuple((FILES[each].path, FILES[each].sha256) for each in files)
+        do(self.machine, HoldFiles(node=NodeId(name), incarnation=1, holds=pairs))
+
+    def only(self, name: str = "n1") -> list[str]:
+        return only_here(self.machine.catalog, name, self.reachable, lambda path: path in self.here)
 
 
-PATHS = [file(name).path for name in "abc"]
-
-
-def registered(cluster: Cluster) -> None:
-    do(cluster.machine, register(*(file(name, first=nth, last=nth) for nth, name in enumerate("abc", 1)), mark=3))
-
-
-async def test_what_any_of_the_others_holds_is_not_only_here() -> None:
+def test_what_any_of_the_others_holds_is_not_only_here() -> None:
     cluster = Cluster()
-    registered(cluster)
-    cluster.here |= {"n1": {*PATHS}, "n2": {PATHS[0]}, "n3": {PATHS[2]}}
-    assert await cluster.nodes["n1"].only_here() == [PATHS[1]]
-    assert await cluster.nodes["n2"].only_here() == []
+    cluster.hold("n2", "a")
+    cluster.hold("n3", "c")
+    assert cluster.only() == [PATHS["b"]]
+    assert cluster.only("n2") == [], "n1 stays, and has all"
 
 
-async def test_whoever_leaves_himself_does_not_count_nor_does_whoever_is_silent() -> None:
+def test_what_is_not_here_either_is_nothing_to_wait_for() -> None:
     cluster = Cluster()
-    registered(cluster)
-    cluster.here |= {"n1": {*PATHS}, "n2": {*PATHS}, "n3": {*PATHS}}
+    cluster.here = {PATHS["b"]}
+    assert cluster.only() == [PATHS["b"]]
+
+
+def test_whoever_leaves_himself_does_not_count_nor_does_whoever_is_silent() -> None:
+    cluster = Cluster()
+    cluster.hold("n2", "abc")
+    cluster.hold("n3", "abc")
+    assert cluster.only() == []
     cluster.state("n2", "leaving")
-    cluster.down = {"n3"}
-    assert await cluster.nodes["n1"].only_here() == sorted(PATHS)
-    assert cluster.asked == []
+    cluster.reachable = ["n2"]
+    assert cluster.only() == sorted(PATHS.values())
 
 
 async def test_it_is_waited_until_the_last_file_was_copied(autojump_clock: trio.testing.MockClock) -> None:
     cluster = Cluster()
-    registered(cluster)
-    cluster.here["n1"] = {*PATHS}
+    holdings = Holdings(
+        "n1",
+        lambda: cluster.reachable,
+        lambda: cluster.machine.catalog,
+        lambda path: path in cluster.here,
+        Log([RingSink(10)], lambda: 0),
+    )
     async with trio.open_nursery() as nursery:
         is_over = False
 
         async def wait() -> None:
             nonlocal is_over
-            await cluster.nodes["n1"].wait_held_elsewhere()
+            await holdings.wait_held_elsewhere()
             is_over = True
 
         nursery.start_soon(wait)
-        cluster.here["n2"] = {*PATHS[:2]}
+        cluster.hold("n2", "ab")
         await trio.sleep(5)
         assert not is_over
-        cluster.here["n3"] = {PATHS[2]}
+        cluster.hold("n3", "c")
         await trio.sleep(5)
         assert is_over
-
-
-@pytest.mark.parametrize("question", [b"", cbor2.dumps(7), cbor2.dumps([1]), cbor2.dumps(["a"] * (PATHS_MAX + 1))])
-async def test_what_is_no_list_of_files_is_refused(question: bytes) -> None:
-    with pytest.raises(InvalidRequest):
-        await Cluster().nodes["n1"].answer(question)

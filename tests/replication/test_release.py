@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from arc.catalog.facts import Catalog
 from arc.duties.reign import release_followed
 from arc.errors import DiskFailed
 from arc.ingest.buffer import Buffer
 from arc.ingest.keys import IdempotencyKeys
+from arc.replication.copies import Kept
 from arc.storage.config import WalConfig
 from arc.storage.wal.keys import StoredKey
 
@@ -21,6 +23,7 @@ class Log:
     def __init__(self, number: int | None) -> None:
         self.number = number
         self.released = 0
+        self.first_sequence = 1
 
     def may_release(self, below: int) -> bool:
         return True
@@ -42,6 +45,7 @@ async def release(log: Log) -> str | None:
         Buffer(),
         IdempotencyKeys(1_000_000, 10),
         able=["n1", "n2"],
+        kept=Kept(me="n2", catalog=Catalog, is_here=lambda path: False, factor=2),
         visible=10,
         now_us=0,
     )

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from arc.errors import OutcomeUnknown, Unavailable
+from arc.node.orders import lags
 from arc.ports import BLOCK_BYTES
 from tests.replication.cluster import WAL, Cluster, is_set_in_sync, open_cluster, until
 
@@ -101,6 +102,37 @@ async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_i
         assert WAL.lag_timeout_seconds - 1.5 < waited < WAL.lag_timeout_seconds + 2
         assert cluster.in_sync() == {"n1", "n2"}
         assert cluster["n3"].seen() == {0: 1}
+
+
+async def test_a_node_of_every_role_knows_what_is_free_on_its_disk() -> None:
+    roles = {"n1": "writer", "r1": "reader", "c1": "compactor"}
+    async with open_cluster(roles) as cluster:
+        for number, node in enumerate(cluster.nodes.values()):
+            node.disk.free = 1000 << 20 * (number + 1)
+        await until(lambda: all(node.duty.disk_free_bytes == node.disk.free for node in cluster.nodes.values()))
+
+
+async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind() -> None:
+    """What `rows_behind` and arc_replication_lag_seconds go by; it used to be 0 for everybody."""
+
+    def behind() -> dict[str, float]:
+        return {lag.name: lag.seconds for lag in lags(cluster["n1"].duty.statistics())}
+
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        await until(lambda: everywhere(cluster, 1))
+        await trio.sleep(2.0)
+        assert behind() == {"n2": 0.0, "n3": 0.0}, "nothing was written, so nobody is behind"
+        cluster.cut("n1", "n3")
+        await trio.sleep(3.0)
+        assert behind()["n3"] == 0.0, "it is away and lacks nothing"
+        began = trio.current_time()
+        await cluster["n1"].write([1])
+        await trio.sleep(3.0)
+        assert behind() == {"n2": 0.0, "n3": pytest.approx(trio.current_time() - began, abs=0.6)}
+        cluster.join("n1", "n3")
+        await until(lambda: everywhere(cluster, 2))
+        await until(lambda: behind() == {"n2": 0.0, "n3": 0.0})
 
 
 async def test_with_too_few_in_sync_writes_are_refused_before_anything_is_stored_and_reads_go_on() -> None:
@@ -202,6 +234,9 @@ async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_ke
             return everywhere(cluster, 400)
 
         await cluster.start("n3")
+        await trio.sleep(5.0)
+        assert cluster.in_sync() == {"n1", "n2"}, "its log may be the second copy until it has the files"
+        cluster.copy_files("n1", "n3")
         await until(lambda: cluster.in_sync() == {"n1", "n2", "n3"})
         await until(with_files)
         statistics = cluster["n3"].duty.statistics()

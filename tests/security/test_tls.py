@@ -122,6 +122,17 @@ def test_between_nodes_tls_is_1_3_and_with_an_authority_mutual(files: Files) -> 
     assert certificates.client.check_hostname
 
 
+def test_a_port_for_everybody_asks_for_no_certificate_and_trusts_one_authority_where_it_dials(files: Files) -> None:
+    """One set of files for serving HTTP and for passing requests on: it is read, and told of, once."""
+    certificates = files.certificates(trusted=str(files.folder / "ca.pem"))
+    certificates.load()
+    assert certificates.server.verify_mode is ssl.CERT_NONE
+    assert certificates.client.verify_mode is ssl.CERT_REQUIRED
+    assert len(certificates.client.get_ca_certs()) == 1
+    (files.folder / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    assert certificates.refresh().is_new, "its authority is looked at as well"
+
+
 def test_without_an_authority_the_dialled_end_alone_is_checked(files: Files) -> None:
     certificates = files.certificates()
     certificates.load()

@@ -81,6 +81,21 @@ ONCE_RED = (
     ("swarm", 615_233, "a probe asked for the majority of nobody: the newcomer had lost its first configuration"),
     ("swarm", 616_099, "a disk had room again before its paused node was told that it was full, and nobody told it so"),
     ("swarm", 629_591, "what a new configuration needs less for was committed with the next event, an old message"),
+    ("swarm", 764_758, "a second pause made the first one shorter, and what the disk had to say came out of order"),
+    ("swarm", 767_638, "I-07 did not count by the configuration that a leader had appended and went on committing by"),
+    ("swarm", 769_639, "I-07 blamed a slow disk for a cut that was asked for before the entry was committed elsewhere"),
+    ("swarm", 787_079, "the same, where that configuration was on no disk and went with its leader"),
+    ("swarm", 749_815, "V-03 called a new member late that applied a long log slowly, and was at its last entry"),
+    (
+        "swarm",
+        737_282,
+        "the client of the end asked two spares, who know of no leader, twenty times and the only voter never",
+    ),
+    (
+        "swarm",
+        731_584,
+        "the same where the leader's first entry of its term commits the joint configuration of another",
+    ),
     (
         "swarm",
         710_000,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 
 from arc.ids import Position
 from arc.ports import BLOCK_BYTES
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
 from arc.storage.wal.log import WalLog
-from tests.fakes import InlineWorkers, MemoryDisk
+from tests.fakes import InlineWorkers, ManualClock, MemoryDisk
 
 CONFIG = WalConfig(segment_bytes=4 * BLOCK_BYTES)
 
@@ -29,7 +30,7 @@ def rows(sequence: int, *, epoch: int = 1, parts_left: int = 0, count: int = 3) 
 
 
 def open_log(disk: MemoryDisk, first_sequence: int = 1) -> WalLog:
-    return WalLog.open(disk, InlineWorkers(), CONFIG, first_sequence=first_sequence)
+    return WalLog.open(disk, InlineWorkers(), ManualClock(), CONFIG, first_sequence=first_sequence)
 
 
 async def test_what_was_cut_is_gone_after_a_restart_and_its_numbers_are_given_again() -> None:
@@ -54,6 +55,19 @@ async def test_a_restarted_log_begins_where_it_was_told_and_gives_its_segments_b
     await log.append([rows(100)])
     log = open_log(disk.copy(), first_sequence=500)
     assert (log.first_sequence, log.next_sequence) == (100, 101), "only an empty folder begins elsewhere"
+
+
+async def test_the_time_of_every_durable_write_is_told_whole() -> None:
+    """What writers wait for: from asking a worker until it is on disk; alarms look at the share above 10 ms."""
+    clock, disk = ManualClock(), MemoryDisk()
+    log = WalLog.open(disk, InlineWorkers(), clock, CONFIG, first_sequence=1)
+    for sequence, seconds in enumerate((0.0004, 0.02, 9.0), 1):
+        disk.on_write = lambda path, seconds=seconds: clock.advance(seconds)  # type: ignore[misc]
+        await log.append([rows(sequence)])
+    found = log.statistics().fsync_duration_seconds
+    assert found.count == 3 and found.sum == pytest.approx(9.0204)
+    assert [bound for bound, count in zip(found.bounds, found.counts, strict=False) if count] == [0.0005, 0.025]
+    assert found.counts[-1] == 1
 
 
 async def test_reading_never_ends_inside_a_request() -> None:

@@ -42,14 +42,19 @@ class Told:
 
 
 @pytest.mark.parametrize(
-    ("days", "warnings"),
-    [(400, 0), (31, 3), (29, 4), (-1, 4)],
+    ("days", "name", "warnings"),
+    [(400, "", 0), (31, "certificate_expires", 3), (29, "certificate_expires", 4), (-1, "certificate_expired", 4)],
     ids=["fresh", "soon", "in less than 30 days", "over"],
 )
 async def test_a_certificate_that_ends_soon_is_told_once_a_day(
-    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, days: int, warnings: int
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    days: int,
+    name: str,
+    warnings: int,
 ) -> None:
-    """Three and a half days long; a new certificate ends it."""
+    """Three and a half days long; a new certificate ends it. One that is over is an error and no warning any more."""
     monkeypatch.setattr(keeping, "LOOK_SECONDS", 1800.0)
     ca = trustme.CA()
 
@@ -67,7 +72,9 @@ async def test_a_certificate_that_ends_soon_is_told_once_a_day(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(keep_fresh, certificates, workers=InlineWorkers(), clock=clock, log=log))
         await trio.sleep(3.5 * 86_400)
-        assert [event.message for event in told.events] == ["certificate_expires"] * warnings
+        assert [event.message for event in told.events] == [name] * warnings
+        level = "error" if days < 0 else "warning"
+        assert {event.level for event in told.events} <= {level}
         install(500)
         await trio.sleep(2 * keeping.LOOK_SECONDS)
         assert [event.message for event in told.events][warnings:] == ["certificate_reloaded"]

@@ -15,7 +15,8 @@ from arc.wire.facts import ClusterIdentity, PeerFacts
 from arc.wire.handshake import CHANCE_BYTES, Claims, Verdict
 from arc.wire.outbox import Outbox
 from arc.wire.session import (
-    PING_SECONDS,
+    LOOK_SECONDS,
+    QUIET_SECONDS,
     SILENCE_SECONDS,
     STALL_SECONDS,
     Bell,
@@ -176,9 +177,26 @@ async def test_both_directions_know_each_other_and_how_long_a_round_trip_takes(
         await trio.sleep(60)
         for end in (one, other):
             facts = end.session.look()
-            assert trio.current_time() - facts.last_heard <= PING_SECONDS
+            assert trio.current_time() - facts.last_heard <= QUIET_SECONDS + LOOK_SECONDS
             assert facts.since < 1
             assert facts.sent_bytes and facts.received_bytes
+
+
+async def test_a_peer_that_speaks_anyway_is_not_asked_whether_it_is_there(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Pings were a third of what each of a hundred nodes sent."""
+    async with two_ends() as (one, other):
+        await trio.sleep(1.0)
+        sent = []
+        for _ in range(8):
+            before = one.session.sent_bytes
+            one.put(Channel.HEARTBEAT, b"here")
+            other.put(Channel.HEARTBEAT, b"here")
+            await trio.sleep(1.0)
+            sent.append(one.session.sent_bytes - before)
+        assert len(set(sent)) == 1, "one frame each, and nothing else"
+        assert one.session.ended_because == "closed here"
 
 
 async def test_a_peer_that_falls_silent_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
@@ -186,11 +204,11 @@ async def test_a_peer_that_falls_silent_is_given_up(autojump_clock: trio.testing
     async with two_ends() as (one, other):
         other.stream.is_silent = True
         begun = trio.current_time()
-        await trio.sleep(SILENCE_SECONDS - PING_SECONDS)
+        await trio.sleep(SILENCE_SECONDS - LOOK_SECONDS)
         assert one.session.ended_because == "closed here"
-        await trio.sleep(2 * PING_SECONDS + 0.1)
+        await trio.sleep(2 * LOOK_SECONDS + 0.1)
         assert "said nothing" in one.session.ended_because
-        assert trio.current_time() - begun < SILENCE_SECONDS + 2 * PING_SECONDS
+        assert trio.current_time() - begun < SILENCE_SECONDS + 2 * LOOK_SECONDS
 
 
 async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
@@ -198,7 +216,7 @@ async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: trio.testin
     async with two_ends() as (one, _):
         one.stream.bytes_per_second = 0.001
         one.put(Channel.WAL, b"rows", is_bulk=True)
-        await trio.sleep(STALL_SECONDS + PING_SECONDS + 0.1)
+        await trio.sleep(STALL_SECONDS + LOOK_SECONDS + 0.1)
         assert "took nothing" in one.session.ended_because
 
 

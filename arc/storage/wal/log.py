@@ -18,15 +18,20 @@ import trio
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import Journal, SegmentInfo
 from arc.journal.inspection import walk
-from arc.ports import Buffer, Disk, Workers
+from arc.ports import Buffer, Clock, Disk, Workers
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
 from arc.storage.wal.keys import FOLDER, StoredKey, save_keys
+from arc.telemetry import DISK_BOUNDS, Distribution, Histogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalStatistics:
-    """What the log holds, and what was appended since this start."""
+    """What the log holds, and what was appended since this start.
+
+    ``fsync_duration_seconds``: from asking a worker for a durable write until it was on disk, one for each group; what
+    writers wait for.
+    """
 
     first_sequence: int
     next_sequence: int
@@ -35,20 +40,23 @@ class WalStatistics:
     appends_total: int
     records_total: int
     bytes_total: int
+    fsync_duration_seconds: Distribution
 
 
 class WalLog:
     """Appends groups of records durably; gives segments back when told what is still needed."""
 
-    def __init__(self, journal: Journal, disk: Disk, workers: Workers) -> None:
+    def __init__(self, journal: Journal, disk: Disk, workers: Workers, clock: Clock) -> None:
         self._journal = journal
         self._disk = disk
         self._workers = workers
+        self._clock = clock
         self._lock = trio.Lock()
         self._appends = self._records = self._bytes = 0
+        self._fsyncs = Histogram(DISK_BOUNDS)
 
     @classmethod
-    def open(cls, disk: Disk, workers: Workers, config: WalConfig, *, first_sequence: int) -> WalLog:
+    def open(cls, disk: Disk, workers: Workers, clock: Clock, config: WalConfig, *, first_sequence: int) -> WalLog:
         """Open the log, or create it with ``first_sequence`` as its first record; blocking. Raises Corrupt."""
         disk.make_dirs(FOLDER)
         found = walk(disk, FOLDER)
@@ -59,7 +67,7 @@ class WalLog:
             first_index=1 if found.segments else first_sequence,
             found=found,
         )
-        return cls(journal, disk, workers)
+        return cls(journal, disk, workers, clock)
 
     def __repr__(self) -> str:
         return f"<WalLog {self.first_sequence}..{self.next_sequence - 1}>"
@@ -90,7 +98,9 @@ class WalLog:
         async with self._lock:
             # Shielded: a group half written and half known is the one state we never want to be in.
             with trio.CancelScope(shield=True):
+                begun = self._clock.now()
                 await self._workers.run(self._journal.append, records, self._journal.next_index)
+                self._fsyncs.observe(self._clock.now() - begun)
         self._appends += 1
         self._records += len(records)
         self._bytes += sum(map(len, records))
@@ -216,4 +226,5 @@ class WalLog:
             appends_total=self._appends,
             records_total=self._records,
             bytes_total=self._bytes,
+            fsync_duration_seconds=self._fsyncs.statistics(),
         )
