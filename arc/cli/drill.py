@@ -61,7 +61,7 @@ def failover(
         str, typer.Option("--command", help="Kills the writer: 'ssh db1 kill -9 …'.", metavar="COMMAND")
     ] = "",
     end: End = "",
-    url: Url = DEFAULT_ENDPOINT,
+    endpoint: Url = DEFAULT_ENDPOINT,
     token: Token = "",
     seconds: Seconds = 15.0,
     database: Database = "arc_drill",
@@ -81,7 +81,7 @@ def failover(
         words = f"the writer lease is handed over in order to {to or 'the best candidate'}."
         deed = Deed(words=words, begin=order_failover(screen, to), end=nothing, moves_writer=True)
     kind = "failover --unplanned" if unplanned else "failover"
-    _run(screen, url, token, Plan(kind=kind, seconds=seconds, deed=deed, database=database, keeps=keep), yes)
+    _run(screen, endpoint, token, Plan(kind=kind, seconds=seconds, deed=deed, database=database, keeps=keep), yes)
 
 
 @app.command("partition")
@@ -89,7 +89,7 @@ def partition(
     context: typer.Context,
     begin: Begin = "",
     end: End = "",
-    url: Url = DEFAULT_ENDPOINT,
+    endpoint: Url = DEFAULT_ENDPOINT,
     token: Token = "",
     seconds: Seconds = 30.0,
     database: Database = "arc_drill",
@@ -100,7 +100,7 @@ def partition(
     """Have a node cut off from the others, by you or by --begin and --end, and measure the gap."""
     deed = _deed(PARTITION, HEAL, begin, end, moves_writer=False)
     plan = Plan(kind="partition", seconds=seconds, deed=deed, database=database, keeps=keep)
-    _run(screen_of(context), url, token, plan, yes)
+    _run(screen_of(context), endpoint, token, plan, yes)
 
 
 @app.command("disk-full")
@@ -108,7 +108,7 @@ def disk_full(
     context: typer.Context,
     begin: Begin = "",
     end: End = "",
-    url: Url = DEFAULT_ENDPOINT,
+    endpoint: Url = DEFAULT_ENDPOINT,
     token: Token = "",
     seconds: Seconds = 30.0,
     database: Database = "arc_drill",
@@ -119,7 +119,7 @@ def disk_full(
     """Have a disk filled, by you or by --begin and --end, and measure the gap."""
     deed = _deed(FILL, FREE, begin, end, moves_writer=False)
     plan = Plan(kind="disk-full", seconds=seconds, deed=deed, database=database, keeps=keep)
-    _run(screen_of(context), url, token, plan, yes)
+    _run(screen_of(context), endpoint, token, plan, yes)
 
 
 def _deed(make: str, mend: str, begin: str, end: str, *, moves_writer: bool) -> Deed:

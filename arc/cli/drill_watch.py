@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from arc.cli.asking import ask
@@ -74,12 +75,16 @@ class _OneNode(threading.Thread):
     def __init__(self, name: str, endpoint: str, token: str, target: Target) -> None:
         super().__init__(name=f"questions-{name}", daemon=True)
         self._node, self._endpoint, self._token, self._target = name, endpoint, token, target
+        self._context = copy_context()  # What its maker trusts, see `connect.trusting`.
         self.ending = threading.Event()
         self.answered: list[float] = []
         self._refusals = self._doubled = self._backwards = self._most = 0
 
     def run(self) -> None:
         """Until told to end."""
+        self._context.run(self._ask)
+
+    def _ask(self) -> None:
         sql = f"SELECT count(id), count(DISTINCT id) FROM {self._target.measurement}"
         with open_client(self._endpoint, self._token, answer_seconds=ANSWER_SECONDS) as client:
             while not self.ending.wait(EVERY_SECONDS):

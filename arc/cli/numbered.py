@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,8 +98,9 @@ class Load:
         self._retries = self._unknown = 0
         self._trouble: BaseException | None = None
         self._ending = threading.Event()
+        # Each with what its maker trusts, see `connect.trusting`.
         self._threads = [
-            threading.Thread(target=self._work, args=(at,), name=f"load-{at}", daemon=True)
+            threading.Thread(target=copy_context().run, args=(self._work, at), name=f"load-{at}", daemon=True)
             for at in range(target.workers)
         ]
         self.started_at = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from arc.cli import cluster_steps, drill, drill_story, drill_watch, numbered
+from arc.cli.connect import _AUTHORITY, trusting
 from arc.cli.drill_report import Report, verdict
 from arc.cli.drill_watch import Asked
 from arc.cli.numbered import Ack, Count, Gap, silence
@@ -316,6 +317,26 @@ def test_the_exit_code_and_the_words_say_the_same(changes: dict[str, Any], exit_
 def test_a_silence_counts_when_it_ended_after_the_moment() -> None:
     assert silence([1.0, 2.0, 5.0], 2.5, 0.0) == Gap(3.0, 2.0, 5.0)
     assert silence([1.0, 2.0], 2.5, 0.0) is None
+
+
+def test_threads_trust_whom_their_command_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--ca-file`` is of the run of a command, and clients are opened by threads of it."""
+    seen: list[str] = []
+
+    def remember(*given: object, **options: object) -> None:
+        seen.append(_AUTHORITY.get())
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(numbered, "open_client", remember)
+    monkeypatch.setattr(drill_watch, "open_client", remember)
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    with trusting("our.pem"):
+        load = numbered.Load(["http://127.0.0.1:1"], "", numbered.Target(workers=1))
+        node = drill_watch._OneNode("n1", "http://127.0.0.1:1", "", numbered.Target())
+    for thread in (*load._threads, node):
+        thread.start()
+        thread.join(30)
+    assert seen == ["our.pem", "our.pem"]
 
 
 def test_an_answer_that_lacks_rows_or_shows_one_twice_is_noticed() -> None:
