@@ -146,17 +146,22 @@ class Flusher:
         self._asked: set[Key] = set()
         self._asked_came = trio.Event()
         self._finished_one = trio.Event()
+        self._is_over = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush for ever what is due or asked for. Raises DiskFailed, after which the node must stop."""
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                for key in self._due():
-                    nursery.start_soon(self._flush, self._buffer.seal(key, self._admitted()))
-                with trio.move_on_after(TICK_SECONDS):
-                    await self._asked_came.wait()
-                self._asked_came = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    for key in self._due():
+                        nursery.start_soon(self._flush, self._buffer.seal(key, self._admitted()))
+                    with trio.move_on_after(TICK_SECONDS):
+                        await self._asked_came.wait()
+                    self._asked_came = trio.Event()
+        finally:
+            self._is_over = True
+            self._finished_one.set()
 
     def _due(self) -> list[Key]:
         now = self._clock.now()
@@ -180,6 +185,8 @@ class Flusher:
         while left := {key for key, last in targets.items() if self._buffer.holds(key, last)}:
             if self._failures > failures:
                 raise Unavailable(f"not everything could be flushed: {self._last_error}; what is left stays in the WAL")
+            if self._is_over:
+                raise Unavailable("not everything was flushed: the writer lease went elsewhere, and the rest with it")
             self._asked |= left
             self._asked_came.set()
             await self._finished_one.wait()
