@@ -84,8 +84,10 @@ class WorldPlan:
         return cls(**values)
 
 
-LOGS = (LogKind(), LogKind(16 * KIB, 20, 5, 2 * KIB), LogKind(64 * KIB, 8, 0, 512), LogKind(32 * KIB, 100, 50, MIB))
-"""Drawn from."""
+LOGS = (LogKind(), LogKind(16 * KIB, 20, 5, 2 * KIB), LogKind(64 * KIB, 8, 0, 4 * KIB), LogKind(32 * KIB, 100, 50, MIB))
+"""Drawn from. A snapshot must travel faster than entries come that its successor replaces, or who needs one never gets
+the last: with pieces of 512 bytes a manifest of a thousand files took half a minute (seed 81389).
+"""
 
 FAULTS: Mapping[str, tuple[float, float]] = {
     "crash": (0.01, 3.0),
