@@ -98,13 +98,14 @@ class S3Objects:
 
     def put(self, key: str, data: Buffer, sha256: str) -> None:
         """Create an object, or find that this very one is there."""
+        data = memoryview(data).cast("B")  # Arrow's buffers are of signed bytes, which the library refuses.
         with self._asking("put", key):
             if self._create(key, data, sha256):
                 return
             found = obstore.get(self._store, key)
             attributes = {str(name): value for name, value in found.attributes.items()}
             there = (found.meta["size"], attributes.get("arc-sha256"))
-        if there != (len(memoryview(data).cast("B")), sha256):
+        if there != (len(data), sha256):
             raise Unavailable(
                 f"{self.name}{key} is there with other bytes ({there[0]}, hash {there[1]}): nothing of ours; look who "
                 "else writes there",

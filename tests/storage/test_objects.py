@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 
 from arc.errors import InvalidRequest, NotFound, Unavailable
@@ -40,6 +41,11 @@ def test_what_was_put_is_there_whole_and_in_pieces(store: S3Objects) -> None:
     assert store.size(key) == len(BODY)
     assert store.read_at(key, 0, len(BODY)) == BODY
     assert store.read_at(key, 1000, 300) == BODY[1000:1300]
+
+
+def test_the_buffer_of_an_encoded_file_is_taken_as_it_is(store: S3Objects) -> None:
+    store.put("c/a", memoryview(pa.py_buffer(BODY)), SHA)
+    assert store.read_at("c/a", 0, len(BODY)) == BODY
 
 
 def test_an_object_larger_than_a_part_of_a_multipart_upload_is_still_created_only_once(store: S3Objects) -> None:
