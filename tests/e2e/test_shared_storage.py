@@ -5,12 +5,17 @@ there, and a store that is away or wrong loses nothing.
 from __future__ import annotations
 
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from arc.system_s3 import S3Objects
+from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import Server
 from tests.storage.s3 import Bucket, open_bucket
@@ -43,6 +48,11 @@ def has_rows(server: Server, count: int) -> bool:
     return answer.status_code == 200 and answer.json()["data"] == [[count, count]]
 
 
+def files_of(server: Server) -> list[str]:
+    folder = server.data_dir / "data"
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+
+
 def lines(first: int, count: int) -> str:
     return "\n".join(f"cpu,host=a v={number}i {number * 1_000_000_000}" for number in range(first, first + count))
 
@@ -52,6 +62,7 @@ def test_rows_are_back_after_kill_9_and_the_loss_of_all_local_files(bucket: Buck
     server = make_server(settings=settings_of(storage)).start()
     server.write(lines(0, 100))
     flush(server)
+    wait_for(lambda: "arc_shared_proven_files 1" in server.http.get("/metrics").text, "not seen there")
     server.write(lines(100, 50))
     server.kill9()
     stored = S3Objects(bucket.config(**storage)).page("", "", 100)
@@ -62,12 +73,29 @@ def test_rows_are_back_after_kill_9_and_the_loss_of_all_local_files(bucket: Buck
     wait_for(lambda: has_rows(server, 150), "the file did not come back from the store")
 
 
+def test_a_cluster_whose_disks_all_lost_their_files_has_them_again_from_the_store(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    """No node can have given them: only the store had them."""
+    with Cluster(tmp_path, settings=settings_of(bucket.settings)) as cluster:
+        cluster.start()
+        writer = cluster.nodes[cluster.writer()]
+        writer.write(lines(0, 100))
+        flush(writer)
+        for node in cluster.nodes.values():
+            wait_for(lambda node=node: bool(files_of(node)), "a node got no file")  # type: ignore[misc]
+        before = files_of(writer)
+        for node in cluster.nodes.values():
+            node.kill9()
+            shutil.rmtree(node.data_dir / "data")
+        cluster.start()
+        for node in cluster.nodes.values():
+            wait_for(lambda node=node: has_rows(node, 100), f"{node} lacks rows")  # type: ignore[misc]
+            wait_for(lambda node=node: files_of(node) == before, f"{node} lacks files")  # type: ignore[misc]
+
+
 def test_a_flush_waits_for_the_store_and_goes_on_with_it(bucket: Bucket, make_server: MakeServer) -> None:
     """The server is asked through an address that nobody listens on at first."""
-    import socket
-    import threading
-    from urllib.parse import urlsplit
-
     target = urlsplit(bucket.endpoint)
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
