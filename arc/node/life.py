@@ -45,6 +45,9 @@ from arc.telemetry import Log, RingSink
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
 
+CHECK_SECONDS = 10.0
+"""A start waits so long for a shared store to say that it can be used."""
+
 SAFETY_SECONDS = 5.0
 """How often a node that is known as what it is looks although nothing was told of any node."""
 
@@ -246,15 +249,21 @@ async def _shelve(shelving: Shelving, house: House, *, task_status: trio.TaskSta
 
 
 async def _check_store(objects: Objects, ports: Ports, log: Log) -> None:
-    """A store that does not answer now is no reason not to start: what was acknowledged is in the log here."""
-    try:
-        await ports.workers.run(objects.check, abandon_on_cancel=True)
-    except Unavailable as error:
-        log.warning(
-            "shared_store_fails",
-            reason=error.message,
-            effect="nothing is flushed until it answers; rows stay in memory and in the WAL",
-        )
+    """Raises InvalidRequest: it can never work as it is set up. One that does not answer now is no reason not to start:
+    what was acknowledged is in the log here.
+    """
+    reason = f"no answer within {CHECK_SECONDS:g} s"
+    with trio.move_on_after(CHECK_SECONDS):
+        try:
+            await ports.workers.run(objects.check, abandon_on_cancel=True)
+            return
+        except Unavailable as error:
+            reason = error.message
+    log.warning(
+        "shared_store_fails",
+        reason=reason,
+        effect="nothing is flushed until it answers; rows stay in memory and in the WAL",
+    )
 
 
 async def _announce_files(announcer: Announcer, house: House) -> None:

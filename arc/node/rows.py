@@ -139,9 +139,7 @@ class Rows:
             config=config.replication,
             catalog=lambda: ground.fsm.catalog,
             reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
-            can_be_brought=lambda: (
-                self.puller is not None and (self.shelf is not None or len(ground.fsm.catalog.nodes) > 1)
-            ),
+            can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
             files=self.keeper,
             disk=ports.disk,
             workers=ports.workers,
@@ -151,6 +149,11 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
+
+    def _can_be_brought(self, catalog: Catalog) -> bool:
+        """Whether any file that is bad here may be had from elsewhere: nobody else has what the store has not."""
+        has_store = self.shelving is not None and not self.shelving.unproven()
+        return self.puller is not None and (has_store or len(catalog.nodes) > 1)
 
     def is_only_copy(self, path: str) -> bool:
         """Whether a file is on this disk, and not in a store that others could fetch it from."""
