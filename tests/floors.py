@@ -21,6 +21,7 @@ FLOORS: Mapping[str, int] = {
     "arc.duties": 5,
     "arc.config": 5,
     "arc.system": 5,
+    "arc.system_s3": 5,
     "arc.api": 4,
     "arc.ingest": 3,
     "arc.query": 3,
@@ -97,6 +98,8 @@ PURE = (
     "arc.storage.config",
     "arc.storage.coverage",
     "arc.storage.files",
+    "arc.storage.objects",
+    "arc.storage.shelf",
     "arc.storage.parquet",
     "arc.storage.paths",
     "arc.storage.wal.history",
@@ -135,11 +138,11 @@ ASYNC_LIBRARIES = frozenset({"trio", "quart", "quart_trio", "hypercorn", "anyio"
 SIMULATOR_COMMANDS = ("arc.cli.exhaustive", "arc.cli.mutants", "arc.cli.sim")
 """These may look up at the simulator, when they run and never before: nothing that serves depends on it."""
 
-PORTS_ONLY = ("arc.system", "arc.cli*", "simulations*")
+PORTS_ONLY = ("arc.system", "arc.system_s3", "arc.cli*", "simulations*")
 """Where the world outside may be touched directly."""
 
 WORLD = frozenset(
-    {"asyncio", "concurrent", "multiprocessing", "os", "pathlib", "random", "secrets", "selectors", "shutil"}
+    {"asyncio", "concurrent", "multiprocessing", "obstore", "os", "pathlib", "random", "secrets", "selectors", "shutil"}
     | {"signal", "socket", "subprocess", "tempfile", "threading", "time", "uuid"}
 )
 WORLD_EXCEPT = frozenset({"pathlib.PurePosixPath", "pathlib.PurePath"})

@@ -265,3 +265,28 @@ def test_a_demo_takes_the_secret_that_everybody_knows() -> None:
     """One path for both: there is no session without a secret."""
     loaded = load(toml="[cluster]\nenabled = true\ninsecure_dev = true", environment={})
     assert peer_secret(loaded.config.cluster) == INSECURE_SECRET.encode()
+
+
+S3 = {"storage.backend": "s3", "storage.s3_bucket": "rows", "storage.s3_access_key_id": "k"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({}, "needs s3_secret_access_key"),
+        ({"storage.s3_secret_access_key": "s", "storage.s3_bucket": ""}, "needs s3_bucket"),
+        ({"storage.s3_secret_access_key": "s", "storage.s3_prefix": "/a"}, "s3_prefix must not begin"),
+        ({"storage.s3_secret_access_key": "s", "storage.s3_endpoint_url": "http://x"}, "s3_allow_http"),
+        ({"storage.s3_secret_access_key": "s", "storage.s3_timeout_seconds": "0"}, "s3_timeout_seconds must be above"),
+    ],
+)
+def test_a_shared_store_that_cannot_work_is_refused_with_the_reason(changes: dict[str, str], complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        load(environment={}, flags=S3 | changes)
+
+
+def test_the_secret_of_a_shared_store_is_not_shown_and_a_local_backend_asks_for_nothing() -> None:
+    loaded = load(environment={"ARC_STORAGE_S3_SECRET_ACCESS_KEY": "very-secret"}, flags=S3)
+    assert loaded.config.storage.s3_secret_access_key == "very-secret"
+    assert "very-secret" not in f"{loaded!r}{describe(loaded)}"
+    assert load(environment={}).config.storage.backend == "local"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from arc.cli.screen import size
-from arc.errors import ArcError
+from arc.errors import ArcError, InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from arc.config import Config
@@ -161,6 +161,22 @@ def check_tls(config: Config) -> Check:
     except (OSError, ssl.SSLError) as error:
         return fail("tls", f"certificate and key cannot be used: {error}", "See server.tls_cert_file and tls_key_file.")
     return ok("tls", "certificate and key fit")
+
+
+def check_store(config: Config) -> Check:
+    """Whether the shared store can be used. Puts one small object there, as a node does when it starts."""
+    if config.storage.backend == "local":
+        return ok("shared store", "none: files are on the disks of nodes")
+    from arc.system_s3 import S3Objects
+
+    store = S3Objects(config.storage)
+    try:
+        store.check()
+    except InvalidRequest as error:
+        return fail("shared store", error.message, "A node would not start: see the storage.s3_ settings.")
+    except Unavailable as error:
+        return warn("shared store", error.message, "A node starts, but flushes nothing until the store answers.")
+    return ok("shared store", f"{store.name} takes conditional puts")
 
 
 def check_port(config: Config) -> Check:

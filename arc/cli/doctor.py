@@ -89,6 +89,7 @@ def _all(first: Check, config: Config) -> Iterator[Check]:
     yield first
     yield from checks.judge_contradictions(config, memory_bytes=psutil.virtual_memory().total)
     yield checks.guarded("tls", lambda: checks.check_tls(config))
+    yield checks.guarded("shared store", lambda: checks.check_store(config))
     yield checks.guarded("data folder", lambda: checks.check_folder(folder))
     yield checks.guarded("disk space", lambda: checks.check_space(folder, config))
     try:

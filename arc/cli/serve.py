@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from arc.config import Config
     from arc.ingest.replay import Progress
     from arc.node import Started
+    from arc.storage.objects import Objects
     from arc.telemetry import Log, RingSink
 
 
@@ -132,9 +133,26 @@ async def _serve(config: Config, screen: Screen) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(_watch_signals, stop, log)
             await run_node(
-                config, ports, log, ring, version=__version__, on_started=on_started, on_progress=recovery, stop=stop
+                config,
+                ports,
+                log,
+                ring,
+                version=__version__,
+                on_started=on_started,
+                on_progress=recovery,
+                stop=stop,
+                objects=_objects(config),
             )
             nursery.cancel_scope.cancel()
+
+
+def _objects(config: Config) -> Objects | None:
+    """The store that all nodes share; its library is loaded where it is used."""
+    if config.storage.backend == "local":
+        return None
+    from arc.system_s3 import S3Objects
+
+    return S3Objects(config.storage)
 
 
 async def _watch_signals(stop: trio.Event, log: Log, *, task_status: trio.TaskStatus[None]) -> None:

@@ -38,6 +38,7 @@ from arc.replication.ports import Facts, Post
 from arc.replication.sender import Sender, SenderStatistics
 from arc.replication.watermark import Watermark
 from arc.storage.config import WalConfig
+from arc.storage.shelf import Shelf
 from arc.storage.wal.history import History
 from arc.storage.wal.keys import FOLDER, StoredKey, load_keys
 from arc.storage.wal.log import WalLog
@@ -50,7 +51,7 @@ class House:
 
     ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says what of the log must
     stay for files with too few copies; ``post`` is None on a node alone.
-    ``stored`` is told of every file that a flush has written.
+    ``stored`` is told of every file that a flush has written; ``shelf`` is the store that all nodes share, if any.
     """
 
     node: NodeId
@@ -64,6 +65,7 @@ class House:
     post: Post | None
     replication: Replication
     stored: Callable[[str], None]
+    shelf: Shelf | None
     retire: Callable[[Key], None]
     wal: WalLog
     log: ReplicaLog
@@ -212,6 +214,7 @@ class Reign:
             stored=house.stored,
             retire=house.retire,
             log=house.tell,
+            shelf=house.shelf,
         )
 
     def __repr__(self) -> str:

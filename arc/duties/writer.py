@@ -46,14 +46,13 @@ from arc.replication.log import MemoryOnly, ReplicaLog
 from arc.replication.ports import Post
 from arc.replication.receiver import Receiver
 from arc.storage.config import StorageConfig, WalConfig
+from arc.storage.shelf import Shelf
 from arc.storage.wal.history import History
 from arc.storage.wal.log import WalLog
 from arc.telemetry import Log
 
 TICK_SECONDS = 1.0
-"""How often free disk space and the lease are looked at: at 1 GB/s the reserve of 256 MiB is gone in a quarter of it,
-and the log refuses too.
-"""
+"""Between looks at disk space and lease. At 1 GB/s a reserve of 256 MiB lasts a quarter of it: the log refuses too."""
 
 FINISH_SECONDS = 30.0
 """An orderly stop waits so long for the last flush, which cannot end while nobody leads the cluster. The rows are in
@@ -71,8 +70,8 @@ class WriterDuty:
 
     ``post`` is None on a node alone. ``is_readable`` says whether a file of the manifest can be read on this node now,
     ``stored`` is told of files that were written here; ``factor`` is on how many disks a file must be for others to
-    forget its rows; ``leader_heard`` is how many seconds ago the leader of the
-    cluster was heard, reckoned from when it spoke at the earliest.
+    forget its rows, unless ``shelf``, which all nodes share, has it; ``leader_heard`` is how many seconds ago the
+    leader of the cluster was heard, reckoned from when it spoke at the earliest.
     """
 
     def __init__(
@@ -94,6 +93,7 @@ class WriterDuty:
         factor: int,
         leader_heard: Callable[[], float],
         log: Log,
+        shelf: Shelf | None = None,
     ) -> None:
         self._ingest_config = ingest
         self._wal_config = wal
@@ -106,24 +106,23 @@ class WriterDuty:
         self._replication = replication
         self._post = post
         self._is_readable = is_readable
-        self._stored = stored
+        self._stored, self._shelf = stored, shelf
         self._leader_heard = leader_heard
         self._log = log.bind(component="writer")
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
         self._visibility = Visibility(buffer)
-        self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor)
+        self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor, shelf=shelf)
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
         self._not_open = "the write-ahead log is being recovered"
         self._doors = Doors(wal, storage, ports, self._log)
-        self._has_seen_all = self._is_log_kept = False
+        self._has_seen_all = self._is_log_kept = self._is_stopping = False
         self._wal: WalLog | None = None
         self._replica: ReplicaLog | None = None
         self._house: House | None = None
         self._reign: Reign | None = None
         self._receiver: Receiver | None = None
         self._turn: trio.CancelScope | None = None
-        self._is_stopping = False
         self._turned = trio.Event()
 
     def __repr__(self) -> str:
@@ -176,6 +175,7 @@ class WriterDuty:
             post=self._post,
             replication=self._replication,
             stored=self._stored,
+            shelf=self._shelf,
             retire=lambda key: self._settle([key]),
             wal=wal,
             log=self._replica,

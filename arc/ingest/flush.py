@@ -1,5 +1,8 @@
 """Buffer to Parquet, exactly once: seal, encode, store, register, forget, release.
 
+Where all nodes share a store, a file is put there first, and only then on this disk: a store that does not answer
+leaves nothing behind, and no file is registered that is not there.
+
 Files become visible and the flush mark moves in one catalog command, so a crash anywhere leaves either the rows in
 the WAL or the rows in files. A flush that cannot be registered now is retried until it is; rows wait in memory and in
 the WAL meanwhile, the memory budget pushes back on writers, and nothing is dropped.
@@ -26,6 +29,7 @@ from arc.ports import Clock, Disk, Workers
 from arc.storage.files import FileEntry
 from arc.storage.parquet import EncodedFile
 from arc.storage.paths import file_path
+from arc.storage.shelf import Shelf
 from arc.storage.wal.keys import StoredKey
 from arc.telemetry import Log
 
@@ -99,6 +103,7 @@ class Flusher:
 
     ``admitted`` is the sequence up to which rows may become files: a file is for ever, so nothing that a failover could
     still take back may be in one. ``needed_from`` is the first record that somebody else may still ask the log for.
+    ``shelf`` is the store that all nodes share, None where there is none.
     ``stored`` is told of every file that is on the disk, before the catalog knows of it; ``retire`` of every
     measurement whose flush mark has moved: its rows leave the buffer as far as their files can be read on this node.
     """
@@ -122,6 +127,7 @@ class Flusher:
         stored: Callable[[str], None],
         retire: Callable[[Key], None],
         log: Log,
+        shelf: Shelf | None = None,
     ) -> None:
         self._config = config
         self._wal_bytes_max = wal_bytes_max
@@ -138,6 +144,7 @@ class Flusher:
         self._needed_from = needed_from
         self._stored = stored
         self._retire = retire
+        self._shelf = shelf
         self._log = log.bind(component="flush")
         self._slots = trio.CapacityLimiter(config.flush_workers)
         self._flushes = self._files = self._rows = self._bytes = self._failures = self._running = 0
@@ -211,6 +218,8 @@ class Flusher:
             entries = await self._workers.run(self._write_files, sealed)
             for entry in entries:
                 self._stored(entry.path)
+                if self._shelf is not None:
+                    self._shelf.note(entry.path)
             mark = FlushMark(sealed.key.database, sealed.key.measurement, sealed.last)
             await self._registrar.register(entries, [mark])
         except OSError as error:
@@ -292,6 +301,7 @@ class Flusher:
                 epoch=self._epoch,
                 now_us=self._clock.wall_us(),
                 disk=self._disk,
+                shelf=self._shelf,
             )
         )
 

@@ -11,6 +11,7 @@ from arc.ports import Disk
 from arc.storage import parquet
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
+from arc.storage.shelf import Shelf
 
 
 def write_files(
@@ -25,10 +26,12 @@ def write_files(
     epoch: int,
     now_us: int,
     disk: Disk,
+    shelf: Shelf | None = None,
 ) -> Iterator[FileEntry]:
     """Encode and store the rows of the WAL records ``first`` … ``last``, one file per UTC hour that has a path.
 
-    Every file and its folder is durable before it is told. Raises OSError.
+    Every file and its folder is durable before it is told, also on ``shelf``, if there is one that all nodes share: it
+    is put there first, so one that does not answer leaves nothing on this disk. Raises OSError, Unavailable.
     """
     metadata = {
         "arc.tags": ",".join(_tags(batches)),
@@ -41,6 +44,8 @@ def write_files(
         path = path_of(file)
         if path is None:
             continue
+        if shelf is not None:
+            shelf.put(path, memoryview(file.data), file.sha256)
         disk.make_dirs(f"{DATA}/{path.rsplit('/', 1)[0]}")
         disk.write_durable(f"{DATA}/{path}", memoryview(file.data))
         yield FileEntry(

@@ -14,6 +14,7 @@ from arc.ids import NodeId
 from arc.license import License
 from arc.ports import Ports
 from arc.security.tls import Certificates
+from arc.storage.objects import Objects
 from arc.telemetry import Log, RingSink
 from arc.wire.facts import PeerFacts
 
@@ -31,6 +32,8 @@ class Ground:
     feed: Feed
     api_address: Callable[[], str]
     """Where clients reach this node, host:port; empty before it listens."""
+    objects: Objects | None
+    """The store that all nodes share, None where each has its disk only."""
     certificates: Certificates | None
     """Of the HTTP port, and what those of other nodes are checked with; None: HTTP is in the clear, here and there."""
     version: str

@@ -36,12 +36,17 @@ from arc.node.ground import Ground
 from arc.node.house import House
 from arc.ports import Ports
 from arc.replication.announcing import Announcer
+from arc.replication.shelving import Shelving
 from arc.security import tokens
 from arc.storage.keeper import Drift
+from arc.storage.objects import Objects
 from arc.telemetry import Log, RingSink
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
+
+CHECK_SECONDS = 10.0
+"""A start waits so long for a shared store to say that it can be used."""
 
 SAFETY_SECONDS = 5.0
 """How often a node that is known as what it is looks although nothing was told of any node."""
@@ -68,8 +73,13 @@ async def run_node(
     on_started: Callable[[Started], None],
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: trio.Event,
+    objects: Objects | None = None,
 ) -> None:
-    """Run until ``stop``, then end in order. Raises DiskFailed, Corrupt, InvalidRequest, OSError (a port is taken)."""
+    """Run until ``stop``, then end in order. ``objects`` is the store that all nodes share (``storage.backend``).
+
+    Raises DiskFailed, Corrupt, InvalidRequest, OSError (a port is taken).
+    """
+    assert (objects is not None) == (config.storage.backend == "s3"), config.storage.backend
     role = check_role(config.node.role, config.cluster)
     licence = await ports.workers.run(load_license, config.license, ports.disk)
     identity = await ports.workers.run(
@@ -86,6 +96,8 @@ async def run_node(
     certificates = http_certificates(config.server, config.cluster.tls_ca_file, ports)
     if certificates is not None:
         await ports.workers.run(certificates.load)
+    if objects is not None:
+        await _check_store(objects, ports, log)
     log.info("node_starting", version=version, role=role.value, data=ports.disk.native_path(""))
     door: list[int] = []
     ground = Ground(
@@ -97,6 +109,7 @@ async def run_node(
         fsm=ClusterFSM(),
         feed=Feed(),
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
+        objects=objects,
         certificates=certificates,
         version=version,
         ring=ring,
@@ -167,7 +180,9 @@ async def _live(
     if house.near.autopilot is not None:
         nursery.start_soon(house.near.autopilot.run)  # Not before this node has said whom it knows no more.
     state.starting = "the node is starting"
-    _tell_drift(log, await nursery.start(_look_after_files, house), is_alone=house.is_alone)
+    _tell_drift(log, await nursery.start(_look_after_files, house), can_be_brought=house.rows.puller is not None)
+    if house.rows.shelving is not None:
+        await nursery.start(_shelve, house.rows.shelving, house)
     if house.rows.puller is not None:
         await nursery.start(_pull, house)
     if house.rows.announcer is not None:
@@ -226,6 +241,29 @@ async def _pull(house: House, *, task_status: trio.TaskStatus[None]) -> None:
     assert house.rows.puller is not None
     with house.ground.feed.subscribe() as changes:
         await house.rows.puller.run(changes, task_status=task_status)
+
+
+async def _shelve(shelving: Shelving, house: House, *, task_status: trio.TaskStatus[None]) -> None:
+    with house.ground.feed.subscribe() as changes:
+        await shelving.run(changes, task_status=task_status)
+
+
+async def _check_store(objects: Objects, ports: Ports, log: Log) -> None:
+    """Raises InvalidRequest: it can never work as it is set up. One that does not answer now is no reason not to start:
+    what was acknowledged is in the log here.
+    """
+    reason = f"no answer within {CHECK_SECONDS:g} s"
+    with trio.move_on_after(CHECK_SECONDS):
+        try:
+            await ports.workers.run(objects.check, abandon_on_cancel=True)
+            return
+        except Unavailable as error:
+            reason = error.message
+    log.warning(
+        "shared_store_fails",
+        reason=reason,
+        effect="nothing is flushed until it answers; rows stay in memory and in the WAL",
+    )
 
 
 async def _announce_files(announcer: Announcer, house: House) -> None:
@@ -349,15 +387,15 @@ def _first_token(config: Config, ports: Ports, catalog: Catalog) -> list[str]:
     return [config.auth.bootstrap_token or tokens.generate_token(ports.rng.bytes(32))]
 
 
-def _tell_drift(log: Log, drift: Drift, *, is_alone: bool) -> None:
-    for path in (*drift.missing, *drift.wrong_size) if is_alone else ():
+def _tell_drift(log: Log, drift: Drift, *, can_be_brought: bool) -> None:
+    for path in (*drift.missing, *drift.wrong_size) if not can_be_brought else ():
         log.error(
             "file_missing",
             path=path,
             effect="queries that need it fail",
             next_step="restore it from a backup; the manifest keeps its place and checksum",
         )
-    if not is_alone and (drift.missing or drift.wrong_size):
+    if can_be_brought and (drift.missing or drift.wrong_size):
         log.info("files_wanted", missing=len(drift.missing), damaged=len(drift.wrong_size))
     if drift.unknown:
         log.warning("orphans_quarantined", files=len(drift.unknown), reason="left over from before a registration")

@@ -145,7 +145,7 @@ class Neighbourhood:
             log=log,
         )
         self.holdings = Holdings(
-            ground.node, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.keeper.is_here, log
+            ground.node, self._rows.reachable, lambda: ground.fsm.catalog, self._rows.is_only_copy, log
         )
         self.farewells = Farewells(self.holdings.only_here, calls.call)
         self.leaving = Leaving(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from arc.catalog.facts import Catalog
+from arc.catalog.values import WRITER
 from arc.cluster.consensus import Consensus
 from arc.duties import WriterDuty
 from arc.ingest.buffer import Buffer
@@ -17,20 +19,28 @@ from arc.replication.antientropy import AntiEntropy
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.copies import Tally
 from arc.replication.crossing import Replication
-from arc.replication.fetch import FileServer
+from arc.replication.fetch import Ask, FileServer
 from arc.replication.puller import Puller
+from arc.replication.shared import StoreOrNodes
+from arc.replication.shelving import Shelving
 from arc.replication.sweeper import Sweeper
 from arc.storage.keeper import DATA, FileKeeper
+from arc.storage.shelf import Shelf
 from arc.wire.channels import Channel
 
 
 class Rows:
-    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` on a node alone."""
+    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` on a node alone, ``shelf``
+    and ``shelving`` where nodes share no store.
+    """
 
     def __init__(self, ground: Ground, consensus: Consensus) -> None:
         self._transport = consensus.transport
         config, ports, log, node = ground.config, ground.ports, ground.log, ground.node
         self.keeper = FileKeeper(ports.disk, ports.workers, ports.clock, config.storage)
+        self.shelf: Shelf | None = None
+        if ground.objects is not None:
+            self.shelf = Shelf(ground.objects, lambda: ground.identity.current.cluster_uuid)
         self.buffer = Buffer()
         self.replication = Replication()
         self.writer = WriterDuty(
@@ -50,6 +60,7 @@ class Rows:
             factor=config.replication.factor,
             leader_heard=consensus.raft.silent_seconds,
             log=log,
+            shelf=self.shelf,
         )
         self.engine = Engine(
             config.query,
@@ -73,7 +84,26 @@ class Rows:
             ports.disk, ports.workers, lambda: ground.fsm.catalog, is_here=self.keeper.is_here
         )
         able = ground.role.capabilities
-        self.tally = Tally(lambda: ground.fsm.catalog, config.replication.factor)
+        self.shelving: Shelving | None = None
+        if self.shelf is not None:
+            self.shelving = Shelving(
+                shelf=self.shelf,
+                config=config.storage,
+                walk_seconds=config.replication.look_seconds,
+                catalog=lambda: ground.fsm.catalog,
+                is_here=self.keeper.is_here,
+                holds=lambda: _holds_writer(ground.fsm.catalog, node),
+                confirm=consensus.raft.read,
+                disk=ports.disk,
+                workers=ports.workers,
+                clock=ports.clock,
+                log=log,
+            )
+        self.tally = Tally(
+            lambda: ground.fsm.catalog,
+            config.replication.factor,
+            self.shelving.unproven if self.shelving is not None else None,
+        )
         self.announcer: Announcer | None = None
         if consensus.calls is not None:
             self.announcer = Announcer(
@@ -85,10 +115,13 @@ class Rows:
                 log=log,
             )
         self.puller: Puller | None = None
-        if consensus.calls is not None and (able.can_query or able.can_ingest):
+        ask: Ask | None = consensus.calls.call if consensus.calls is not None else None
+        if self.shelf is not None:
+            ask = StoreOrNodes(self.shelf, ask, lambda: ground.fsm.catalog, ports.workers)
+        if ask is not None and (able.can_query or able.can_ingest):
             self.puller = Puller(
                 me=node,
-                ask=consensus.calls.call,
+                ask=ask,
                 others=self.reachable,
                 catalog=lambda: ground.fsm.catalog,
                 files=self.keeper,
@@ -98,6 +131,7 @@ class Rows:
                 rng=ports.rng,
                 bandwidth=Bandwidth(config.replication.bandwidth_bytes_per_second),
                 log=log,
+                store=self.shelf.name if self.shelf is not None else "",
             )
         self.sweeper = Sweeper(lambda: ground.fsm.catalog, self.keeper, log)
         self.antientropy = AntiEntropy(
@@ -105,7 +139,7 @@ class Rows:
             config=config.replication,
             catalog=lambda: ground.fsm.catalog,
             reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
-            can_be_brought=lambda: self.puller is not None and len(ground.fsm.catalog.nodes) > 1,
+            can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
             files=self.keeper,
             disk=ports.disk,
             workers=ports.workers,
@@ -115,6 +149,15 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"<Rows {self.writer!r} {self.puller!r}>"
+
+    def _can_be_brought(self, catalog: Catalog) -> bool:
+        """Whether any file that is bad here may be had from elsewhere: nobody else has what the store has not."""
+        has_store = self.shelving is not None and not self.shelving.unproven()
+        return self.puller is not None and (has_store or len(catalog.nodes) > 1)
+
+    def is_only_copy(self, path: str) -> bool:
+        """Whether a file is on this disk, and not in a store that others could fetch it from."""
+        return self.keeper.is_here(path) and (self.shelf is None or not self.shelf.has(path))
 
     def lacks_files(self) -> bool:
         """Whether any file of the manifest may not be here."""
@@ -126,3 +169,8 @@ class Rows:
 
     def _post_rows(self, name: str, payload: bytes, *, is_bulk: bool) -> bool:
         return self._transport is not None and self._transport.post(name, Channel.WAL, payload, is_bulk=is_bulk)
+
+
+def _holds_writer(catalog: Catalog, node: str) -> bool:
+    lease = catalog.leases.get(WRITER)
+    return lease is not None and lease.holder == node

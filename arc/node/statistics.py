@@ -33,6 +33,7 @@ from arc.replication.antientropy import AntiEntropyStatistics
 from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
+from arc.replication.shelving import ShelvingStatistics
 from arc.security.tls import Certificates
 from arc.storage.keeper import KeeperStatistics
 from arc.storage.wal.log import WalStatistics
@@ -87,6 +88,7 @@ class NodeStatistics:
     in_sync: InSyncStatistics | None
     files: PullerStatistics | None
     holders: AnnouncerStatistics | None
+    shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
@@ -129,6 +131,7 @@ def collect(house: House) -> NodeStatistics:
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
         holders=rows.announcer.statistics() if rows.announcer is not None else None,
+        shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,

@@ -3,9 +3,9 @@
 Both follow the manifest cell by cell (`catalog.manifest.differing`), so a look costs what changed since the last one.
 
 **When a record may leave the log of a node.** Every node that may be counted on keeps this: *a record that it ever
-confirmed is in its log, or in files on its own disk, or in files on ``factor`` disks of nodes that stay.* `Kept` is the
-last two of it; that the record is in registered files at all is the flush mark's matter. Why it is enough, for a factor
-of two and any one disk lost for good:
+confirmed is in its log, or in files on its own disk (or in a store that all share), or in files on ``factor`` disks of
+nodes that stay.* `Kept` is the last two of it; that the record is in registered files at all is the flush mark's
+matter. Why it is enough, for a factor of two and any one disk lost for good:
 
 - A row is acknowledged when it is in the logs of the whole in-sync set, two nodes at least (``wal.min_insync``). Also
   where that is two of three: the third is not counted on.
@@ -32,6 +32,7 @@ from arc.catalog.manifest import Manifest, differing
 from arc.catalog.nodes import Nodes
 from arc.replication.placement import Placement
 from arc.storage.files import FileEntry
+from arc.storage.shelf import Shelf
 
 NOTHING = 1 << 62
 """Above every sequence: nothing is kept."""
@@ -41,16 +42,26 @@ FRESH_US = 60_000_000
 
 
 class Kept:
-    """Files whose rows this node's log must keep. ``is_here`` tells of whole files on this disk.
+    """Files whose rows this node's log must keep. ``is_here`` tells of whole files on this disk; what is on ``shelf``,
+    the store that all nodes share, needs nobody's log.
 
     A file that is lost here later is looked at again when the catalog is told of it (`replication.announcing`).
     """
 
-    def __init__(self, *, me: str, catalog: Callable[[], Catalog], is_here: Callable[[str], bool], factor: int) -> None:
+    def __init__(
+        self,
+        *,
+        me: str,
+        catalog: Callable[[], Catalog],
+        is_here: Callable[[str], bool],
+        factor: int,
+        shelf: Shelf | None = None,
+    ) -> None:
         self._me = me
         self._catalog = catalog
         self._is_here = is_here
         self._factor = factor
+        self._shelf = shelf
         self._nodes: Nodes = {}
         self._manifest: Manifest = {}
         self._placement = Placement({}, factor)
@@ -83,7 +94,7 @@ class Kept:
         return min(found, key=lambda entry: (entry.first_sequence, entry.path), default=None)
 
     def _reaching(self, first: int) -> list[FileEntry]:
-        come = [path for path in self._unsafe if self._is_here(path)]
+        come = [path for path in self._unsafe if self._is_safe(path)]
         for path in come:
             del self._unsafe[path]
         return [entry for entry in self._unsafe.values() if entry.last_sequence >= first]
@@ -98,9 +109,12 @@ class Kept:
             for entry in before:
                 self._unsafe.pop(entry.path, None)
             for entry in after:
-                if entry.last_sequence and not self._is_here(entry.path) and self._has_few(entry):
+                if entry.last_sequence and not self._is_safe(entry.path) and self._has_few(entry):
                     self._unsafe[entry.path] = entry
         self._manifest = catalog.manifest
+
+    def _is_safe(self, path: str) -> bool:
+        return self._is_here(path) or (self._shelf is not None and self._shelf.has(path))
 
     def _has_few(self, entry: FileEntry) -> bool:
         """This node's does not count: it is not here, whatever the catalog says."""
@@ -108,10 +122,18 @@ class Kept:
 
 
 class Tally:
-    """How many files are on which nodes, for status: grouped by their holders, so counting again costs nothing."""
+    """How many files are on which nodes, for status: grouped by their holders, so counting again costs nothing.
+    ``unshared`` gives the files that a store which all share is not known to have; None where there is no such store.
+    """
 
-    def __init__(self, catalog: Callable[[], Catalog], factor: int) -> None:
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        factor: int,
+        unshared: Callable[[], Collection[FileEntry]] | None = None,
+    ) -> None:
         self._catalog = catalog
+        self._unshared = unshared
         self._factor = factor
         self._manifest: Manifest = {}
         self._groups: Counter[tuple[str, ...]] = Counter()
@@ -121,6 +143,10 @@ class Tally:
         """Files that fewer ``living`` nodes hold than should, but for those written within the last minute."""
         catalog = self._follow()
         keepers = {*Placement(catalog.nodes, self._factor).keepers}.intersection(living)
+        if self._unshared is not None:
+            known = (catalog.file(entry.path) for entry in self._unshared())
+            old = [entry for entry in known if entry is not None and now_us - entry.created_us >= FRESH_US]
+            return sum(len(keepers.intersection(entry.holders)) < self._factor for entry in old)
         lacking = {group for group in self._groups if len(keepers.intersection(group)) < self._factor}
         fresh = sum(entry.holders in lacking and now_us - entry.created_us < FRESH_US for entry in self._few.values())
         return sum(self._groups[group] for group in lacking) - fresh

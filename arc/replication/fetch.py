@@ -65,14 +65,16 @@ class Spoilt(Exception):
     """A holder gave bytes that are not the file: its copy is bad, or it lies. Others may have a good one."""
 
 
-async def fetch(ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft) -> None:
+async def fetch(
+    ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, piece_bytes: int = PIECE_BYTES
+) -> None:
     """Bring a draft to its end, and prove it. What came before it failed stays in the draft.
 
     Raises Spoilt when the holder's bytes are wrong, OSError when the disk here fails, and what ``ask`` raises. A draft
     that was begun with other bytes than his is begun again before he is blamed.
     """
     while True:
-        await _Transfer(ask, pace, clock, holder, draft).run()
+        await _Transfer(ask, pace, clock, holder, draft, piece_bytes).run()
         if draft.is_proven:
             return
         is_his = draft.is_all_from(holder)
@@ -91,12 +93,13 @@ def next_window(window: int, took_seconds: float) -> int:
 class _Transfer:
     """The pieces of one draft that are on their way: asked for in order, in flight together, written in order."""
 
-    def __init__(self, ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft) -> None:
+    def __init__(self, ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, piece_bytes: int) -> None:
         self._ask = ask
         self._pace = pace
         self._clock = clock
         self._holder = holder
         self._draft = draft
+        self._piece_bytes = piece_bytes
         self._window = WINDOW_PIECES[0]
         self._asked = draft.size
         self._open = 0
@@ -123,7 +126,7 @@ class _Transfer:
         while self._asked < entry.size_bytes:
             while self._open >= self._window:
                 await self._moved.wait()
-            offset, wanted = self._asked, min(PIECE_BYTES, entry.size_bytes - self._asked)
+            offset, wanted = self._asked, min(self._piece_bytes, entry.size_bytes - self._asked)
             self._asked += wanted
             self._open += 1
             await self._pace(self._holder, wanted)

@@ -2,7 +2,7 @@
 
 A file that a flush has just written is on one node. Before that one leaves, some node that stays has to hold it.
 Whoever is leaving himself does not count: two that go together could otherwise rely on each other; nor does whoever
-cannot be reached now, since nobody knows what is left of him.
+cannot be reached now, since nobody knows what is left of him. What a store has that all nodes share goes with nobody.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def only_here(catalog: Catalog, me: str, reachable: Collection[str], is_here: Ca
 
 
 class Holdings:
-    """Of the node ``me``. ``others`` are the nodes that can be reached now; ``is_here`` tells of files on this disk."""
+    """Of the node ``me``. ``others`` are the nodes that can be reached now; ``is_here`` tells of files on
+    this disk that others could not fetch from a shared store.
+    """
 
     def __init__(
         self,

@@ -22,7 +22,8 @@ from arc.ports import Clock, Disk, Rng, Workers
 from arc.replication.backlog import Backlog
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import draft_path, remove_drafts
-from arc.replication.fetch import Ask
+from arc.replication.fetch import PIECE_BYTES, Ask
+from arc.replication.shared import STORE_PIECE_BYTES
 from arc.replication.transfers import Round, Transfers
 from arc.storage.files import FileEntry
 from arc.telemetry import Log
@@ -122,17 +123,22 @@ def after(wanted: Backlog, events: Iterable[Event], is_here: Callable[[str], boo
                     wanted.drop(entry.path)
 
 
-def holders(entry: FileEntry, me: str, others: Sequence[str]) -> list[str]:
-    """Whom to ask, in order: the nodes that said they hold it, the one that wrote it first, then the rest by name."""
+def holders(entry: FileEntry, me: str, others: Sequence[str], store: str = "") -> list[str]:
+    """Whom to ask, in order: the shared store if there is one, the nodes that said they hold it, the one that wrote it
+    first, then the rest by name.
+    """
 
     def rank(name: str) -> tuple[bool, bool, str]:
         return name not in entry.holders, name != entry.origin, name
 
-    return [name for name in sorted(others, key=rank) if name != me]
+    nodes = [name for name in sorted(others, key=rank) if name != me]
+    return [store, *nodes] if store else nodes
 
 
 class Puller:
-    """Runs on every node that answers queries or may write. ``others`` are the nodes that can be reached now."""
+    """Runs on every node that answers queries or may write. ``others`` are the nodes that can be reached now; ``store``
+    is the name of the shared store, empty where there is none: it counts as always within reach.
+    """
 
     def __init__(
         self,
@@ -148,8 +154,10 @@ class Puller:
         rng: Rng,
         bandwidth: Bandwidth,
         log: Log,
+        store: str = "",
     ) -> None:
         self._me = me
+        self._store = store
         self._others = others
         self._catalog = catalog
         self._files = files
@@ -160,7 +168,7 @@ class Puller:
         self._log = log.bind(component="puller")
         self._transfers = Transfers(
             ask=ask,
-            holders=lambda entry: holders(entry, me, others()),
+            holders=lambda entry: holders(entry, me, others(), store),
             catalog=catalog,
             came=files.came,
             disk=disk,
@@ -168,6 +176,7 @@ class Puller:
             clock=clock,
             bandwidth=bandwidth,
             log=self._log,
+            piece_bytes=lambda holder: STORE_PIECE_BYTES if holder == store else PIECE_BYTES,
         )
         self._wanted = Backlog()
         self._pulls = self._failed = 0
@@ -206,8 +215,12 @@ class Puller:
             self._wake = trio.Event()
             self._look_at_poisoned()
             others = self._others()
+
+            def asked(entry: FileEntry, others: Sequence[str] = others) -> list[str]:
+                return holders(entry, self._me, others, self._store)
+
             while self._pulls < PULLS_MAX:
-                batch = self._wanted.take(self._clock.now(), lambda entry: holders(entry, self._me, others))  # noqa: B023
+                batch = self._wanted.take(self._clock.now(), asked)
                 if not batch:
                     break
                 self._pulls += 1

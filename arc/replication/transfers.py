@@ -18,7 +18,7 @@ from arc.ports import Clock, Disk, Workers
 from arc.replication.backlog import SMALL_BYTES
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import HashedDraft, install_small, open_hashed
-from arc.replication.fetch import Ask, Spoilt, fetch, fetch_several
+from arc.replication.fetch import PIECE_BYTES, Ask, Spoilt, fetch, fetch_several
 from arc.replication.suspicion import Suspicions
 from arc.storage.files import FileEntry
 from arc.telemetry import Log
@@ -44,7 +44,9 @@ class Round:
 
 
 class Transfers:
-    """``holders`` are whom to ask for a file, in order; ``came`` is told of each that was installed."""
+    """``holders`` are whom to ask for a file, in order, and ``piece_bytes`` how much of a large one at once; ``came``
+    is told of each that was installed.
+    """
 
     def __init__(
         self,
@@ -58,8 +60,10 @@ class Transfers:
         clock: Clock,
         bandwidth: Bandwidth,
         log: Log,
+        piece_bytes: Callable[[str], int] = lambda holder: PIECE_BYTES,
     ) -> None:
         self._ask = ask
+        self._piece_bytes = piece_bytes
         self._holders = holders
         self._catalog = catalog
         self._came = came
@@ -107,7 +111,7 @@ class Transfers:
             for holder in self._unsuspected(found):
                 draft = draft or await self._draft_of(found.entry)
                 try:
-                    await fetch(self._ask, self._wait_bandwidth, self._clock, holder, draft)
+                    await fetch(self._ask, self._wait_bandwidth, self._clock, holder, draft, self._piece_bytes(holder))
                 except (ArcError, Spoilt) as error:
                     self._note(found, holder, error)
                     continue

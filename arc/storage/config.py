@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -71,3 +71,53 @@ class StorageConfig:
 
     delete_grace_seconds: float = 60.0
     """A file that left the manifest stays on disk this long after the last query that uses it ended."""
+
+    backend: Literal["local", "s3"] = "local"
+    """``s3``: every file is also put into a bucket that all nodes of the cluster share, before it counts as written.
+    The same on every node.
+    """
+
+    s3_bucket: str = ""
+    """Its name. It must exist."""
+
+    s3_prefix: str = ""
+    """What all names in the bucket begin with, such as ``arc/production``. Below it each cluster has a folder of its
+    own, so several may share it.
+    """
+
+    s3_endpoint_url: str = ""
+    """Where the store answers, such as ``https://s3.example.com``. Empty: AWS, in the region."""
+
+    s3_region: str = "us-east-1"
+    """Region of the bucket; most stores other than AWS take any."""
+
+    s3_access_key_id: str = ""
+    """Who asks. Only this setting is read: neither ``AWS_*`` variables nor roles of the machine are."""
+
+    s3_secret_access_key: str = field(default="", repr=False)  # out of the repr means secret, see arc/config.py
+    """Better in a variable than in the file."""
+
+    s3_allow_http: bool = False
+    """Whether ``s3_endpoint_url`` may begin with ``http://``: rows then cross the network readable."""
+
+    s3_timeout_seconds: float = 30.0
+    """One request, with the whole of a file in it, may take so long."""
+
+    s3_retries: int = 3
+    """How often a request is repeated before it counts as failed. What failed is tried again later, for ever."""
+
+    def __post_init__(self) -> None:
+        if self.backend == "local":
+            return
+        needed = ("s3_bucket", "s3_region", "s3_access_key_id", "s3_secret_access_key")
+        if lacking := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f'backend = "s3" needs {", ".join(lacking)}')
+        if self.s3_prefix != self.s3_prefix.strip("/"):
+            raise ValueError("s3_prefix must not begin or end with a slash")
+        if self.s3_endpoint_url.startswith("http://") and not self.s3_allow_http:
+            raise ValueError(
+                "s3_endpoint_url begins with http://: rows would cross the network readable; with "
+                "s3_allow_http = true they may"
+            )
+        if self.s3_timeout_seconds <= 0:
+            raise ValueError("s3_timeout_seconds must be above 0")

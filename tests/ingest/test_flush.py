@@ -17,10 +17,13 @@ from arc.ingest.buffer import Key, LaneFacts
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import due
 from arc.ports import Buffer as Bytes
+from arc.storage.objects import key_of
 from arc.storage.paths import HOUR_US
+from arc.storage.shelf import Shelf
 from arc.storage.wal.log import WalLog
 from arc.system import SystemDisk
 from tests.ingest.writepath import open_write_path, values, write
+from tests.storage.memory_objects import MemoryObjects
 
 
 def lane(name: str, **facts: object) -> LaneFacts:
@@ -209,3 +212,52 @@ async def test_wal_shrinks_only_below_what_is_in_files(tmp_path: Path) -> None:
         assert (path.rows("slow"), path.rows("cpu")) == (3, 80_000)
         await path.flusher.flush_all()
         assert path.wal.segments()[0].first_index > 1
+
+
+# ---- with a store that all nodes share
+
+
+async def test_a_file_is_in_the_shared_store_before_it_is_registered_and_on_the_disk_too(tmp_path: Path) -> None:
+    objects = MemoryObjects()
+    shelf = Shelf(objects, lambda: "c1")
+    async with open_write_path(tmp_path, shelf=shelf) as path:
+        seen: list[list[str]] = []
+        path.proposer.before = lambda command: seen.append(sorted(objects.bodies))
+        await path.intake.write(write(values(100)))
+        await path.flusher.flush_all()
+        (entry,) = path.fsm.catalog.files("db", "cpu")
+        assert seen[-1] == [key_of("c1", entry.path, entry.sha256)]
+        assert shelf.has(entry.path)
+        assert objects.bodies[seen[-1][0]] == path.disk.read(f"data/{entry.path}")
+
+
+async def test_while_the_shared_store_is_away_nothing_is_dropped_and_nothing_is_left_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    objects = MemoryObjects()
+    objects.is_down = True
+    async with open_write_path(tmp_path, shelf=Shelf(objects, lambda: "c1")) as path:
+        await path.intake.write(write(values(100)))
+        with pytest.raises(Unavailable, match="nobody answers"):
+            await path.flusher.flush_all()
+        assert path.rows() == 100
+        assert not list(path.fsm.catalog.all_files()) and path.disk.walk("data") == []
+        objects.is_down = False
+        await path.flusher.flush_all()
+        assert (path.rows(), path.buffer.size_bytes, len(objects.bodies)) == (100, 0, 1)
+
+
+async def test_a_put_whose_answer_was_lost_is_put_again_as_the_same_object(tmp_path: Path) -> None:
+    """More rows come in between: the next flush has another name, and the first object is left over."""
+    objects = MemoryObjects()
+    async with open_write_path(tmp_path, shelf=Shelf(objects, lambda: "c1")) as path:
+        await path.intake.write(write(values(100)))
+        for expected in (1, 2):
+            objects.lose_answers = 1
+            with pytest.raises(Unavailable, match="lost"):
+                await path.flusher.flush_all()
+            assert len(objects.bodies) == expected
+            if expected == 1:
+                await path.intake.write(write(values(10, start=1_000_000)))
+        await path.flusher.flush_all()
+        assert (path.rows(), path.buffer.size_bytes, len(objects.bodies)) == (110, 0, 2)

@@ -28,6 +28,7 @@ from arc.ingest.retirement import Retirement
 from arc.ingest.visibility import Visibility
 from arc.ports import Disk
 from arc.storage.config import WalConfig
+from arc.storage.shelf import Shelf
 from arc.storage.wal.history import History
 from arc.storage.wal.keys import load_keys
 from arc.storage.wal.log import WalLog
@@ -106,6 +107,7 @@ async def open_write_path(
     config: IngestConfig = CONFIG,
     wal_config: WalConfig = WAL,
     durability: object | None = None,
+    shelf: Shelf | None = None,
 ) -> AsyncIterator[WritePath]:
     """Boot as a node does: lease, WAL, replay, intake. Leaving is a crash: nothing is flushed or closed."""
     fsm = fsm if fsm is not None else ClusterFSM()
@@ -170,6 +172,7 @@ async def open_write_path(
         stored=lambda path: None,
         retire=lambda key: nobody_else(retirement.settle([key])),
         log=log,
+        shelf=shelf,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(intake.run)
