@@ -10,11 +10,13 @@ from typing import Protocol
 from arc.catalog.events import DatabaseDropped, Event, FilesAdded, FilesRemoved, MarksMoved
 from arc.catalog.fsm import Catalog
 from arc.catalog.roles import NodeRole, NodeState
+from arc.catalog.values import WRITER
 from arc.duties.reign import ReignStatistics
 from arc.ingest.buffer import BufferStatistics, Key
 from arc.ingest.memory import MemoryStatistics
 from arc.ingest.replay import Progress
 from arc.replication.crossing import CrossingStatistics
+from arc.replication.log import ReplicaLog
 from arc.replication.receiver import ReceiverStatistics
 from arc.storage.wal.log import WalStatistics
 
@@ -89,6 +91,29 @@ class WriterStatistics:
     replication: ReplicationStatistics
     wal: WalStatistics | None
     reign: ReignStatistics | None
+
+
+def replication_statistics(
+    catalog: Catalog,
+    log: ReplicaLog,
+    receiver: ReceiverStatistics | None,
+    *,
+    is_holder: bool,
+    visible: int,
+    messages: CrossingStatistics,
+) -> ReplicationStatistics:
+    """Where this node stands; ``receiver`` is that of a follower."""
+    lease = catalog.leases.get(WRITER)
+    return ReplicationStatistics(
+        role="holder" if is_holder else "follower" if receiver is not None else "none",
+        holder=lease.holder if lease is not None else "",
+        epoch=lease.epoch if lease is not None else 0,
+        first_sequence=log.first_sequence,
+        next_sequence=log.next_sequence,
+        visible_sequence=visible,
+        messages=messages,
+        receiver=receiver,
+    )
 
 
 def touched(events: Sequence[Event], buffered: Sequence[Key]) -> list[Key]:

@@ -20,10 +20,10 @@ from arc.duties.reign import House, Reign, recover, release_followed, require_lo
 from arc.duties.standing import (
     Changes,
     Feed,
-    ReplicationStatistics,
     Report,
     WriterStatistics,
     able_nodes,
+    replication_statistics,
     role_of,
     touched,
 )
@@ -442,19 +442,16 @@ class WriterDuty:
         if self._replica is None:
             return None
         reign, receiver = self._reign, self._receiver
-        lease = self._catalog().leases.get(WRITER)
         return WriterStatistics(
             memory=self._memory.statistics(),
             buffer=self._buffer.statistics(),
-            replication=ReplicationStatistics(
-                role="holder" if reign is not None else "follower" if receiver is not None else "none",
-                holder=lease.holder if lease is not None else "",
-                epoch=lease.epoch if lease is not None else 0,
-                first_sequence=self._replica.first_sequence,
-                next_sequence=self._replica.next_sequence,
-                visible_sequence=self._visibility.through,
+            replication=replication_statistics(
+                self._catalog(),
+                self._replica,
+                receiver.statistics() if receiver is not None else None,
+                is_holder=reign is not None,
+                visible=self._visibility.through,
                 messages=self._replication.statistics(),
-                receiver=receiver.statistics() if receiver is not None else None,
             ),
             reign=reign.statistics() if reign is not None else None,
             wal=self._wal.statistics() if self._wal is not None else None,

@@ -237,7 +237,9 @@ async def test_a_follower_waits_for_the_schema_of_a_record_and_skips_nothing() -
         await until(lambda: everywhere(cluster, 3))
 
 
-async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_keys_of_what_is_below() -> None:
+async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_keys_of_what_is_below(
+    autojump_clock: MockClock,
+) -> None:
     small = replace(WAL, max_bytes=24 * BLOCK_BYTES, follower_window_bytes=16 << 10)
     async with open_cluster(wal=small) as cluster:
         await cluster["n1"].write([0], key="old")
@@ -266,7 +268,8 @@ async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_ke
         await until(with_files)
         statistics = cluster["n3"].duty.statistics()
         assert statistics is not None and statistics.replication.receiver is not None
-        assert statistics.replication.receiver.restarts_total == 1
+        # Again when the holder's log has shrunk meanwhile.
+        assert statistics.replication.receiver.restarts_total in (1, 2)
         assert cluster.assign("n3").ok
         await until(lambda: cluster["n3"].duty.closed_because is None)
         position = await cluster["n3"].write([0], key="old")
