@@ -83,6 +83,10 @@ class Rows:
             self._high = (high, own)
         self._require(who, high, "D-03", "the high watermark passed a record that is not durable in the in-sync set")
 
+    def shown(self, who: str, through: int) -> None:
+        """D-05: what queries see is durable on every node that may take over, so that nobody sees it go."""
+        self._require(who, through, "D-05", "rows are shown that are not durable in the in-sync set")
+
     def acknowledged(self, who: str, epoch: int, sequence: int) -> None:
         """D-01: what is confirmed is durable on every node that may take over."""
         self.acknowledgements += 1
