@@ -170,9 +170,7 @@ def _advancing(
     return wrap
 
 
-def _showing(
-    watch: RowsWatch, who: Callable[[], str], fail: Callable[[Violation], None]
-) -> Callable[[Method], Method]:
+def _showing(watch: RowsWatch, who: Callable[[], str], fail: Callable[[Violation], None]) -> Callable[[Method], Method]:
     def wrap(method: Method) -> Method:
         @wraps(method)
         def wrapper(self: Visibility, through: int) -> None:

@@ -12,4 +12,7 @@ from simulations.mutants.rows_stream import ACKNOWLEDGING, IN_SYNC, LEASES, STRE
 
 ROWS = (*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS)
 
-__all__ = ["ROWS"]
+EXPLAINED: dict[str, str] = {}
+"""What was learnt from rows that lived at first, or that only several edits together make a bug."""
+
+__all__ = ["EXPLAINED", "ROWS"]

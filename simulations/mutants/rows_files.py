@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from simulations.mutants.mutant import Mutant
 from simulations.mutants.planting import Edit, by_story, by_tests
-from simulations.mutants.rows_stream import BUSY
+from simulations.mutants.rows_stream import BUSY, RECEIVER, REIGN
 from simulations.plan import Fault
 
 FLUSH = "arc/ingest/flush.py"
@@ -98,7 +98,8 @@ FLUSHING: tuple[Mutant, ...] = (
         Edit(
             SNAPSHOT,
             "            rows = () if",
-            "            files = tuple(file for file in files if self._is_readable is None or self._is_readable(file.path))\n"
+            "            is_here = self._is_readable\n"
+            "            files = tuple(file for file in files if is_here is None or is_here(file.path))\n"
             "            rows = () if",
         ),
         more=ASKING,
@@ -115,7 +116,11 @@ FLUSHING: tuple[Mutant, ...] = (
         "ingest",
         "a flush takes rows above the high watermark",
         "world_asymmetric",
-        Edit("arc/duties/reign.py", "admitted=lambda: self.durability.high", "admitted=lambda: house.log.next_sequence - 1"),
+        Edit(
+            REIGN,
+            "admitted=lambda: self.durability.high",
+            "admitted=lambda: house.log.next_sequence - 1",
+        ),
         more=BUSY,
     ),
     by_story(
@@ -132,7 +137,7 @@ FLUSHING: tuple[Mutant, ...] = (
         "a follower releases its log by the flush mark alone, before its files are here",
         ("tests/replication/test_copies.py",),
         Edit(
-            "arc/duties/reign.py",
+            REIGN,
             "below = min(visible + 1, retained_from(wal, config, able), kept.first(wal.first_sequence))",
             "below = min(visible + 1, retained_from(wal, config, able))",
         ),
@@ -142,7 +147,7 @@ FLUSHING: tuple[Mutant, ...] = (
         "replication",
         "a follower that begins anew gives up its log before its files are here",
         ("tests/replication/test_copies.py",),
-        Edit("arc/replication/receiver.py", "                await self._wait_needless(answer.first)\n", ""),
+        Edit(RECEIVER, "                await self._wait_needless(answer.first)\n", ""),
     ),
 )
 
