@@ -9,6 +9,7 @@ from simulations.mutants.mutant import Mutant
 from simulations.mutants.planting import Edit, by_story, by_tests
 from simulations.mutants.rows_stream import BUSY, RECEIVER, REIGN
 from simulations.plan import Fault
+from simulations.world_network import NetworkKind
 
 FLUSH = "arc/ingest/flush.py"
 INTAKE = "arc/ingest/intake.py"
@@ -32,6 +33,9 @@ ALONE = {
 ASKING = {"query_share": 0.4, "think_seconds": 0.05, "flush_share": 0.05, "work_seconds": 0.005}
 """Clients ask all the time, and flushes happen all the time."""
 
+FAR = {"network": NetworkKind(latency_seconds=0.02)}
+"""Two entries are agreed on one after the other, and far enough apart for a query to come between."""
+
 FLUSHING: tuple[Mutant, ...] = (
     by_story(
         "R-31",
@@ -51,6 +55,7 @@ FLUSHING: tuple[Mutant, ...] = (
             "            table, before\n        ):",
             "if False:",
         ),
+        more=ASKING | FAR,
     ),
     by_story(
         "R-32",

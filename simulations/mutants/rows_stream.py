@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from simulations.mutants.mutant import Mutant
 from simulations.mutants.planting import Edit, by_story, by_tests
+from simulations.plan import Fault
 
 DURABILITY = "arc/replication/durability.py"
 WATERMARK = "arc/replication/watermark.py"
@@ -16,6 +17,12 @@ REIGN = "arc/duties/reign.py"
 
 BUSY = {"think_seconds": 0.03, "clients": 4, "query_share": 0.05, "work_seconds": 0.01}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
+
+LATE = {
+    "faults": (Fault(1.5, "isolate", ("n3",), 3.0), Fault(4.6, "crash", ("writer",), 8.0)),
+    "takeover_seconds_max": 0.0,
+}
+"""The writer dies in the moment in which a node is back that has left the in-sync set."""
 
 ACKNOWLEDGING: tuple[Mutant, ...] = (
     by_story(
@@ -126,7 +133,7 @@ IN_SYNC: tuple[Mutant, ...] = (
         "R-12",
         "replication",
         "who is being taken in counts only once that is agreed on",
-        ("tests/replication/test_watermark.py", "-k", "only_after"),
+        ("tests/replication/test_watermark.py", "-k", "never_passes"),
         Edit(WATERMARK, "else self._agreed | self._proposed", "else self._agreed"),
     ),
     by_story(
@@ -241,8 +248,13 @@ LEASES: tuple[Mutant, ...] = (
         "R-24",
         "cluster and catalog",
         "the lease goes to a node that is not in sync",
-        "world_two_failovers",
-        # Who chooses and who applies both ask.
+        "world_writer_loss",
+        # Who chooses and who applies both ask, and the longest log is chosen first.
+        Edit(
+            "arc/cluster/candidates.py",
+            "return (0, -view.stats.durable_sequence, view.name)",
+            "return (0, view.stats.durable_sequence, view.name)",
+        ),
         Edit(
             "arc/cluster/candidates.py",
             "if lease == WRITER and catalog.in_sync is not None and record.name not in catalog.in_sync.members:",
@@ -254,6 +266,7 @@ LEASES: tuple[Mutant, ...] = (
             "is_clean = in_sync is None or lease.holder in in_sync.members",
             "is_clean = True",
         ),
+        more=LATE,
     ),
     by_tests(
         "R-25",
