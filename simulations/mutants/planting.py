@@ -9,7 +9,7 @@ from typing import Any
 from simulations.mutants.mutant import Hunt, Mutant
 from simulations.mutants.plant import Edit
 
-SEEDS = 3
+SEEDS = 10
 """A story that was chosen for a bug shows it within so many seeds, unless its row says otherwise."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -16,6 +16,7 @@ from typing import Any
 
 from simulations.mutants.matrix import Verdict
 from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill
+from simulations.mutants.planting import SEEDS
 from simulations.mutants.rows import EXPLAINED, ROWS
 from simulations.mutants.survey import Finding
 from simulations.mutants.table import EQUIVALENT
@@ -49,9 +50,8 @@ Each row is a bug where rows are acknowledged, replicated, flushed, copied, retr
 copy of the whole project. Most are hunted by a story of whole nodes (`arc sim list`) that provokes them, from the first
 seed of a range until a checker says no; their killer is that property ([simulator.md](simulator.md)). The others meet
 the tests of that code, because a story would need a rare meeting of events; their killer is the first test that fails.
-Where one layer protects what another forgets, the bug is planted in both. A story was given {ranges} range(s) of seeds
-and three seeds in each, unless told otherwise; seconds are of {cores}, with the copy of the project and the start of
-Python in them.
+Where one layer protects what another forgets, the bug is planted in both. Ranges of seeds: {ranges}; a hunt in one
+range gives up after {seeds} seeds. Seconds are of {cores}, with the copying of the project and the start of Python.
 """
 
 
@@ -96,7 +96,7 @@ def with_nodes(text: str, documents: Sequence[Mapping[str, Any]], machine: str) 
     killed = sum(document["killed"] for document in ordered)
     ranges = max(len(document["ranges"]) for document in ordered)
     lines = [
-        NODES.format(ranges=ranges, cores=machine),
+        NODES.format(ranges=ranges, seeds=SEEDS, cores=machine),
         f"**{killed} of {len(ordered)} killed.**\n",
         "| id | planted bug | layer | noticed by | killed | seeds | seconds | killers |",
         "|---|---|---|---|---|---|---|---|",

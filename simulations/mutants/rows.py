@@ -12,7 +12,20 @@ from simulations.mutants.rows_stream import ACKNOWLEDGING, IN_SYNC, LEASES, STRE
 
 ROWS = (*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS)
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED: dict[str, str] = {
+    "R-09": "lived at first: the intake is closed, too, when a lease runs out, so no test saw that what is inside is "
+    "not acknowledged either. It has one now.",
+    "R-12": "lived at first: a random test of the watermark met the case too seldom. It has one of its own now.",
+    "R-18": "no run shows it alone: the number of a session, drawn anew each time, guards the same. A receiver has a "
+    "test of its own now that sends each of the three wrong.",
+    "R-24": "needs all three edits: the longest log is chosen first and is in sync, the choice leaves out who is not, "
+    "and the catalog refuses him. R-25 and R-26 are single layers, seen by their tests.",
+    "R-31": "needs both edits: the catalog refuses files below a flush mark. So does R-32, whose files come first.",
+    "R-34": "needs all of it: a query asks for itself whether it can read a file, and is refused rather than short.",
+    "R-43": "had no test of its own: to write a file again that somebody has doubles nothing, since the swap is one "
+    "entry, and costs a little work. The bug that doubles rows is R-44.",
+    "R-49": "had no test of its own: a path that leaves the manifest and comes back is rare: names are given once.",
+}
 """What was learnt from rows that lived at first, or that only several edits together make a bug."""
 
 __all__ = ["EXPLAINED", "ROWS"]

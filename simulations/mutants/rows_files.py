@@ -315,7 +315,6 @@ KEYS: tuple[Mutant, ...] = (
             "self._added_key = None",
         ),
         more=BUSY | {"key_share": 0.0},
-        seeds=5,
     ),
     by_tests(
         "R-57",
