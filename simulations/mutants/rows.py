@@ -20,10 +20,9 @@ EXPLAINED: dict[str, str] = {
     "test of its own now that sends each of the three wrong.",
     "R-24": "needs all three edits: the longest log is chosen first and is in sync, the choice leaves out who is not, "
     "and the catalog refuses him. R-25 and R-26 are single layers, seen by their tests.",
+    "R-28": "needs both: without the look at the copy alone it lived, since who is in sync has all that was answered.",
     "R-31": "needs both edits: the catalog refuses files below a flush mark. So does R-32, whose files come first.",
     "R-34": "needs all of it: a query asks for itself whether it can read a file, and is refused rather than short.",
-    "R-43": "had no test of its own: to write a file again that somebody has doubles nothing, since the swap is one "
-    "entry, and costs a little work. The bug that doubles rows is R-44.",
     "R-49": "had no test of its own: a path that leaves the manifest and comes back is rare: names are given once.",
 }
 """What was learnt from rows that lived at first, or that only several edits together make a bug."""

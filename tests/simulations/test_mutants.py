@@ -61,7 +61,7 @@ QUICK = {
 """Those that the first seeds kill, with the property that should."""
 
 
-QUICK_ROWS = {"R-05": {"D-03"}}
+QUICK_ROWS = {"R-05": {"D-03"}, "R-33": {"W-02"}, "R-37": {"W-01"}}
 """Bugs of whole nodes that their story kills at its first seed, with the properties that may say so."""
 
 
@@ -116,6 +116,10 @@ def test_every_bug_of_whole_nodes_has_its_place_in_the_code_and_something_to_not
 @pytest.mark.parametrize("id", QUICK_ROWS)
 def test_quick_ones_of_whole_nodes_are_killed_by_their_property(id: str) -> None:
     assert tested.chase(of(id), 1, 1).killer in QUICK_ROWS[id]
+
+
+def test_a_bug_that_no_story_shows_is_killed_by_the_tests_of_its_code() -> None:
+    assert tested.run(of("R-15")).killer == "test_insync.py::test_another_reign_may_not_change_it"
 
 
 def test_whole_nodes_of_a_copy_without_edits_are_sound() -> None:
