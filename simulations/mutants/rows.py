@@ -16,9 +16,9 @@ EXPLAINED: dict[str, str] = {
     "R-09": "lived at first: the intake is closed, too, when a lease runs out, so no test saw that what is inside is "
     "not acknowledged either. It has one now.",
     "R-12": "lived at first: a random test of the watermark met the case too seldom. It has one of its own now.",
-    "R-18": "no run shows it alone: the number of a session, drawn anew each time, guards the same. A receiver has a "
-    "test of its own now that sends each of the three wrong.",
-    "R-24": "needs all three edits: the longest log is chosen first and is in sync, the choice leaves out who is not, "
+    "R-18": "a story is no instrument: the number of a session, drawn anew each time, guards the same. A receiver has "
+    "a test of its own now that is sent each of node, epoch and session wrong.",
+    "R-24": "needs all of its edits: the longest log is chosen first and is in sync, the choice leaves out who is not, "
     "and the catalog refuses him. R-25 and R-26 are single layers, seen by their tests.",
     "R-28": "needs both: without the look at the copy alone it lived, since who is in sync has all that was answered.",
     "R-31": "needs both edits: the catalog refuses files below a flush mark. So does R-32, whose files come first.",
