@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from simulations.mutants.mutant import Hunt, Mutant
+from simulations.mutants.mutant import TIERS, Hunt, Mutant
 from simulations.mutants.plant import Edit
 
-SEEDS = 10
+SEEDS = TIERS["A"]
 """A story that was chosen for a bug shows it within so many seeds, unless its row says otherwise."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
