@@ -7,13 +7,14 @@ SERVE_ARGS  ?=
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
 DEMO_ARGS   ?=
+NEMESIS_ARGS ?= --minutes 30 --html nemesis.html
 
 # The first interpreter that is new enough; PYTHON=... overrides.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check fix bench bench-cluster crash fuzz sim-long docs clean
+.PHONY: help serve demo test check fix bench bench-cluster crash nemesis fuzz sim-long docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,6 +50,9 @@ bench-cluster: $(VENV)/.dev ## Lose, load and rest three whole nodes, beside etc
 
 crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
 	$(BIN)/python -m pytest -m long -k crash --timeout=3600 $(PYTEST_ARGS)
+
+nemesis: $(VENV)/.dev ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
+	$(BIN)/python -m tests.e2e.nemesis $(NEMESIS_ARGS)
 
 fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "" -k fuzz --timeout=1800 $(PYTEST_ARGS)

@@ -119,6 +119,7 @@ IMPURE = (
     "arc.ingest.replay",
     "arc.ingest.rescue",
     "arc.ingest.visibility",
+    "arc.ingest.writing",
     "arc.raft.applylane",
     "arc.raft.disklane",
     "arc.raft.node",

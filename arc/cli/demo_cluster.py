@@ -16,10 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from arc.cli.cluster_screen import nodes_of, notes, span
-from arc.cli.demo_load import Load, gap_of, require_progress
-from arc.cli.demo_node import Node, ended, free_ports
-from arc.cli.demo_report import Live, Report, tell_verdict
-from arc.cli.demo_steps import (
+from arc.cli.cluster_steps import (
     HAND_OVER_SECONDS,
     POLL_SECONDS,
     leader_of,
@@ -30,6 +27,10 @@ from arc.cli.demo_steps import (
     wait_hand_over,
     wait_whole,
 )
+from arc.cli.demo_node import Node, ended, free_ports
+from arc.cli.demo_report import Report, tell_verdict
+from arc.cli.live import Live
+from arc.cli.numbered import Load, gap_of, require_progress
 from arc.cli.screen import Screen, counted
 
 FORM_SECONDS = 90.0

@@ -1,13 +1,12 @@
-"""What the demo of a cluster shows: a line that changes in place, and what it found out at the end."""
+"""What the demo of a cluster found out, for people and for programs."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from arc.cli.demo_load import Ack, Count, Gap
-from arc.cli.screen import Screen, shown
+from arc.cli.numbered import Ack, Count, Gap
+from arc.cli.screen import Screen
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,54 +100,11 @@ def tell_verdict(screen: Screen, report: Report) -> None:
         screen.line(f"ROWS DIFFER: {report.lost} lost, {report.doubled} doubled of {report.acknowledged:,}")
         for count in report.counts:
             if not count.is_whole:
-                screen.line(f"{count.node}: lost {_some(count.lost)}; doubled {_some(count.doubled)}")
+                screen.line(f"{count.node}: lost {some(count.lost)}; doubled {some(count.doubled)}")
 
 
-class Live:
-    """One line that changes in place on a terminal, and notes that stay; both on stderr."""
-
-    def __init__(self, screen: Screen, *, every_seconds: float = 2.0) -> None:
-        self._screen = screen
-        self._every = every_seconds
-        self._said_at = -every_seconds
-        self._said = ""
-        self._is_drawn = False
-
-    def __enter__(self) -> Live:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._wipe()
-
-    def show(self, text: str) -> None:
-        """How it is now. Without a terminal only every now and then, and nothing twice in a row."""
-        now = time.monotonic()
-        if self._screen.err_is_terminal:
-            if now - self._said_at < 0.1:
-                return
-            self._screen.err.write(f"\r\x1b[K{shown(text)[:160]}")
-            self._screen.err.flush()
-            self._is_drawn = True
-        elif now - self._said_at >= self._every and text != self._said:
-            self._screen.note(shown(text))
-            self._said = text
-        else:
-            return
-        self._said_at = now
-
-    def say(self, text: str) -> None:
-        """Something that happened."""
-        self._wipe()
-        self._screen.note(shown(text))
-
-    def _wipe(self) -> None:
-        if self._is_drawn:
-            self._screen.err.write("\r\x1b[K")
-            self._screen.err.flush()
-            self._is_drawn = False
-
-
-def _some(numbers: Sequence[int]) -> str:
+def some(numbers: Sequence[int]) -> str:
+    """The first of them, and how many more there are."""
     listed = ", ".join(map(str, numbers[:10]))
     return f"{listed} and {len(numbers) - 10} more" if len(numbers) > 10 else listed or "none"
 

@@ -12,12 +12,26 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from arc.cli import cluster, demo, doctor, import_files, query, raft, serve, sim, sql, version, wal, write
+from arc.cli import cluster, demo, doctor, drill, import_files, query, raft, serve, sim, sql, version, wal, write
 from arc.cli.asking_nodes import give_ca_file
 from arc.cli.exits import ERROR, TABLE, explain
 from arc.cli.options import screen_of
 
-ORDER = ("serve", "demo", "write", "import", "query", "sql", "doctor", "wal", "cluster", "raft", "sim", "version")
+ORDER = (
+    "serve",
+    "demo",
+    "write",
+    "import",
+    "query",
+    "sql",
+    "doctor",
+    "wal",
+    "cluster",
+    "drill",
+    "raft",
+    "sim",
+    "version",
+)
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in TABLE) + "."
 
 
@@ -59,6 +73,7 @@ def build_app() -> typer.Typer:
     app.command("sql")(sql.sql)
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")
+    app.add_typer(drill.app, name="drill")
     app.add_typer(raft.app, name="raft")
     app.add_typer(sim.app, name="sim")
     app.command("doctor")(doctor.doctor)

@@ -19,7 +19,7 @@ from arc.errors import Corrupt, DiskFailed, Unavailable
 from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
-from arc.ingest.flush import Flusher, FlushStatistics, is_full, release_log
+from arc.ingest.flush import Flusher, FlushStatistics, release_log
 from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
@@ -27,6 +27,7 @@ from arc.ingest.replay import Progress, replay
 from arc.ingest.rescue import Rescuer, RescueStatistics
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
+from arc.ingest.writing import is_full
 from arc.ports import Ports
 from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
@@ -156,6 +157,7 @@ class Reign:
         self.keeper = InSyncKeeper(
             me=house.node,
             epoch=epoch,
+            first_sequence=self.first_sequence,
             client=f"in-sync/{house.node}/{ports.rng.bytes(8).hex()}",
             stream=self.sender,
             durability=self.durability,

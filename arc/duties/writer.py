@@ -55,6 +55,11 @@ TICK_SECONDS = 1.0
 and the log refuses too.
 """
 
+FINISH_SECONDS = 30.0
+"""An orderly stop waits so long for the last flush, which cannot end while nobody leads the cluster. The rows are in
+the log; whoever stops services gives up after 90 s and kills.
+"""
+
 SOON_SECONDS = 0.1
 """The same while the leader is not heard: clients wait for the moment in which it is."""
 
@@ -416,10 +421,16 @@ class WriterDuty:
         if self._reign is not None:
             with trio.move_on_after(self._ingest_config.write_timeout_seconds):
                 await self._reign.intake.drain()
-            try:
-                await self.flush_all()
-            except Unavailable as error:
-                self._log.warning("rows_left_in_wal", reason=error.message)
+            reason = f"they were not in files after {FINISH_SECONDS:g} s"
+            with trio.move_on_after(FINISH_SECONDS) as limit:
+                try:
+                    await self.flush_all()
+                except Unavailable as error:
+                    reason = error.message
+                else:
+                    reason = ""
+            if reason:
+                self._log.warning("rows_left_in_wal", reason=reason, is_late=limit.cancelled_caught)
         self._is_stopping = True
         if self._turn is not None:
             self._turn.cancel()

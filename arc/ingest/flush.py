@@ -9,12 +9,10 @@ What is due is decided by the pure `due`; the rest acts on it.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
 import trio
 
 from arc.catalog.commands import FlushMark
@@ -23,10 +21,11 @@ from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import Buffer, Key, LaneFacts, Sealed
 from arc.ingest.config import IngestConfig
 from arc.ingest.keys import IdempotencyKeys
+from arc.ingest.writing import is_full, write_files
 from arc.ports import Clock, Disk, Workers
-from arc.storage import parquet, paths
 from arc.storage.files import FileEntry
-from arc.storage.keeper import DATA
+from arc.storage.parquet import EncodedFile
+from arc.storage.paths import file_path
 from arc.storage.wal.keys import StoredKey
 from arc.telemetry import Log
 
@@ -147,17 +146,22 @@ class Flusher:
         self._asked: set[Key] = set()
         self._asked_came = trio.Event()
         self._finished_one = trio.Event()
+        self._is_over = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush for ever what is due or asked for. Raises DiskFailed, after which the node must stop."""
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                for key in self._due():
-                    nursery.start_soon(self._flush, self._buffer.seal(key, self._admitted()))
-                with trio.move_on_after(TICK_SECONDS):
-                    await self._asked_came.wait()
-                self._asked_came = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    for key in self._due():
+                        nursery.start_soon(self._flush, self._buffer.seal(key, self._admitted()))
+                    with trio.move_on_after(TICK_SECONDS):
+                        await self._asked_came.wait()
+                    self._asked_came = trio.Event()
+        finally:
+            self._is_over = True
+            self._finished_one.set()
 
     def _due(self) -> list[Key]:
         now = self._clock.now()
@@ -181,6 +185,8 @@ class Flusher:
         while left := {key for key, last in targets.items() if self._buffer.holds(key, last)}:
             if self._failures > failures:
                 raise Unavailable(f"not everything could be flushed: {self._last_error}; what is left stays in the WAL")
+            if self._is_over:
+                raise Unavailable("not everything was flushed: the writer lease went elsewhere, and the rest with it")
             self._asked |= left
             self._asked_came.set()
             await self._finished_one.wait()
@@ -269,40 +275,25 @@ class Flusher:
 
     def _write_files(self, sealed: Sealed) -> list[FileEntry]:
         """Encode and store; blocking, on a worker. Every file and its folder is durable on return."""
-        metadata = {
-            "arc.tags": ",".join(_tags(sealed)),
-            "arc.writer": self._node,
-            "arc.epoch": str(self._epoch),
-            "arc.wal_first": str(sealed.first),
-            "arc.wal_last": str(sealed.last),
-        }
-        entries = []
         database, measurement = sealed.key.database, sealed.key.measurement
-        for file in parquet.encode_hours(sealed.batches, metadata):
-            path = paths.file_path(
-                database, measurement, file.hour, node=self._node, epoch=self._epoch, sequence=sealed.last
+
+        def path_of(file: EncodedFile) -> str:
+            return file_path(database, measurement, file.hour, node=self._node, epoch=self._epoch, sequence=sealed.last)
+
+        return list(
+            write_files(
+                sealed.batches,
+                path_of,
+                database=database,
+                measurement=measurement,
+                first=sealed.first,
+                last=sealed.last,
+                node=self._node,
+                epoch=self._epoch,
+                now_us=self._clock.wall_us(),
+                disk=self._disk,
             )
-            self._disk.make_dirs(f"{DATA}/{path.rsplit('/', 1)[0]}")
-            self._disk.write_durable(f"{DATA}/{path}", memoryview(file.data))
-            entries.append(
-                FileEntry(
-                    path=path,
-                    database=database,
-                    measurement=measurement,
-                    sha256=file.sha256,
-                    size_bytes=file.data.size,
-                    rows=file.rows,
-                    min_time_us=file.min_time_us,
-                    max_time_us=file.max_time_us,
-                    origin=self._node,
-                    epoch=self._epoch,
-                    first_sequence=sealed.first,
-                    last_sequence=sealed.last,
-                    created_us=self._clock.wall_us(),
-                    columns=file.columns,
-                )
-            )
-        return entries
+        )
 
     async def _release_wal(self) -> int:
         return await release_log(
@@ -345,13 +336,3 @@ async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *,
         for database, key, write in keys.below(below, now_us)
     ]
     return await wal.release(below, living)
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the disk has no room now: it may have some later, and nothing was broken."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _tags(sealed: Sealed) -> list[str]:
-    names = {f.name for batch in sealed.batches for f in batch.schema if pa.types.is_dictionary(f.type)}
-    return sorted(names)

@@ -14,7 +14,7 @@ else than its records by now.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
@@ -24,12 +24,11 @@ from arc.catalog.commands import ReplaceFiles
 from arc.catalog.values import WRITER
 from arc.errors import ArcError, DiskFailed
 from arc.ids import Epoch, NodeId
-from arc.ingest.flush import is_full
 from arc.ingest.settlement import Propose
+from arc.ingest.writing import is_full, write_files
 from arc.ports import Clock, Disk, Workers
 from arc.storage import parquet, paths
 from arc.storage.files import FileEntry
-from arc.storage.keeper import DATA
 from arc.storage.wal import record
 from arc.telemetry import Log
 
@@ -81,6 +80,10 @@ def groups(lost: Iterable[FileEntry], log_first: int) -> dict[Records, list[File
 def is_flushed(entry: FileEntry) -> bool:
     """Whether a flush, or a rescue, wrote this file."""
     return entry.path.replace(f"{AGAIN}.parquet", ".parquet") == _path(entry, entry.origin, entry.epoch)
+
+
+def _rows_of(entry: FileEntry) -> tuple[int, int, int]:
+    return (entry.rows, entry.min_time_us, entry.max_time_us)
 
 
 def _path(entry: FileEntry, node: str, epoch: int) -> str:
@@ -178,37 +181,28 @@ class Rescuer:
 
     def _write(self, entries: Sequence[FileEntry], batches: Sequence[pa.RecordBatch]) -> dict[str, FileEntry]:
         """Encode and store; blocking. By the path of the file that is replaced."""
-        wanted = {paths.hour_of(entry.min_time_us): entry for entry in entries}
-        metadata = {
-            "arc.tags": ",".join(sorted({f.name for b in batches for f in b.schema if pa.types.is_dictionary(f.type)})),
-            "arc.writer": self._node,
-            "arc.epoch": str(self._epoch),
-            "arc.wal_first": str(entries[0].first_sequence),
-            "arc.wal_last": str(entries[0].last_sequence),
-        }
-        made: dict[str, FileEntry] = {}
-        for file in parquet.encode_hours(tuple(batches), metadata):
+        one, wanted = entries[0], {paths.hour_of(entry.min_time_us): entry for entry in entries}
+
+        def path_of(file: parquet.EncodedFile) -> str | None:
             old = wanted.get(file.hour)
-            facts = (file.rows, file.min_time_us, file.max_time_us)
-            if old is None or facts != (old.rows, old.min_time_us, old.max_time_us):
-                continue
+            if old is None or (file.rows, file.min_time_us, file.max_time_us) != _rows_of(old):
+                return None
             path = _path(old, self._node, self._epoch)
-            if path == old.path:
-                path = path.removesuffix(".parquet") + f"{AGAIN}.parquet"
-            self._disk.make_dirs(f"{DATA}/{path.rsplit('/', 1)[0]}")
-            self._disk.write_durable(f"{DATA}/{path}", memoryview(file.data))
-            made[old.path] = replace(
-                old,
-                path=path,
-                sha256=file.sha256,
-                size_bytes=file.data.size,
-                origin=self._node,
-                epoch=self._epoch,
-                created_us=self._clock.wall_us(),
-                columns=file.columns,
-                holders=(),
-            )
-        return made
+            return path if path != old.path else path.removesuffix(".parquet") + f"{AGAIN}.parquet"
+
+        made = write_files(
+            tuple(batches),
+            path_of,
+            database=one.database,
+            measurement=one.measurement,
+            first=one.first_sequence,
+            last=one.last_sequence,
+            node=self._node,
+            epoch=self._epoch,
+            now_us=self._clock.wall_us(),
+            disk=self._disk,
+        )
+        return {wanted[paths.hour_of(new.min_time_us)].path: new for new in made}
 
     def _give_up(self, entries: Iterable[FileEntry]) -> None:
         for entry in entries:

@@ -42,12 +42,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """Holder → follower: we agree below ``next``; cut what you have from there on, the stream goes on there."""
+    """Holder → follower: we agree below ``next``; cut what you have from there on, the stream goes on there.
+
+    Records up to ``inherited`` are of earlier epochs: all of them may have been acknowledged, and seen by queries, on
+    whatever node, though a holder that has just begun does not know it and says a lower ``high``.
+    """
 
     epoch: int
     session: int
     next: int
     high: int
+    inherited: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,7 @@ class Base:
     """Holder → follower: begin with an empty log at ``first``.
 
     All below is in files in the catalog at ``catalog_index``; ``keys`` are the idempotency keys of what is below.
+    ``inherited`` is as in `Resume`.
     """
 
     epoch: int
@@ -63,6 +69,7 @@ class Base:
     high: int
     catalog_index: int
     keys: tuple[StoredKey, ...]
+    inherited: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +236,7 @@ _READ: dict[str, Any] = {
     "spans": _spans,
     "is_memory": _flag,
     "high": _number,
+    "inherited": _number,
     "catalog_index": _number,
     "keys": _keys,
     "records": _records,

@@ -48,7 +48,9 @@ INLINE_BYTES_MAX = 64 << 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverStatistics:
-    """The stream to this node. ``is_live``: it has heard how far the log is, and has all that is durable."""
+    """The stream to this node. ``is_live``: it has heard how far the log is durable, earlier epochs included, and has
+    all of that.
+    """
 
     holder: str
     epoch: int
@@ -106,6 +108,7 @@ class Receiver:
         self._came = trio.Event()
         self._is_lost: str | None = None
         self._high = 0
+        self._inherited: int | None = None
         self.is_live = False
         self._sessions = self._broken = self._cut_records = self._restarts = self._refused = self._records = (
             self._bytes
@@ -221,6 +224,7 @@ class Receiver:
                 await self._restart(answer)
             case _:
                 raise _Broken("records before a beginning")
+        self._inherited = answer.inherited
         self._see(answer.high)
 
     async def _cut(self, first: int) -> None:
@@ -330,7 +334,9 @@ class Receiver:
         self._high = max(self._high, high)
         here = self._log.next_sequence - 1
         self._rows.show(min(self._high, here))
-        self.is_live = self.is_live or here >= self._high
+        # A holder that has just begun says a low one: rows above it may have been seen here before a restart.
+        is_known = self._inherited is not None and self._high >= self._inherited
+        self.is_live = self.is_live or (is_known and here >= self._high)
 
     def statistics(self) -> ReceiverStatistics:
         """Numbers for status and metrics."""

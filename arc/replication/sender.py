@@ -97,7 +97,7 @@ class _Follower:
 
 
 class Sender:
-    """Serves followers under ``epoch``."""
+    """Serves followers under ``epoch``, which begins where ``log`` ends now."""
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class Sender:
     ) -> None:
         self._epoch = epoch
         self._log = log
+        self._inherited = log.next_sequence - 1
         self._durability = durability
         self._facts = facts
         self._post = post
@@ -238,7 +239,11 @@ class Sender:
             follower.next = common if common is not None else hello.next
             follower.cut_records += hello.next - follower.next
             answer: Message = Resume(
-                epoch=self._epoch, session=hello.session, next=follower.next, high=self._durability.high
+                epoch=self._epoch,
+                session=hello.session,
+                next=follower.next,
+                high=self._durability.high,
+                inherited=self._inherited,
             )
         else:
             first = self._facts.oldest_needed() if follower.is_memory else self._log.first_sequence
@@ -250,6 +255,7 @@ class Sender:
                 high=self._durability.high,
                 catalog_index=self._facts.catalog().index,
                 keys=tuple(self._facts.keys(follower.next)),
+                inherited=self._inherited,
             )
         # What it confirmed in an earlier session is what it still has now.
         follower.durable = min(self._durability.confirmed(follower.name), follower.next - 1)

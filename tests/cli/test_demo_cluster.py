@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from arc.cli import demo, demo_cluster, demo_load, demo_steps
+from arc.cli import cluster_steps, demo, demo_cluster, numbered
+from arc.cli.cluster_steps import verify, wait_hand_over, wait_whole
 from arc.cli.demo_cluster import make_nodes, story
-from arc.cli.demo_load import BATCH_ROWS, Ack, Count, Load, batch_of, gap_of, judge_rows
 from arc.cli.demo_node import Node
-from arc.cli.demo_report import Live, Report, tell_verdict
-from arc.cli.demo_steps import verify, wait_hand_over, wait_whole
+from arc.cli.demo_report import Report, tell_verdict
 from arc.cli.exits import Failure
+from arc.cli.live import Live
+from arc.cli.numbered import BATCH_ROWS, Ack, Count, Load, Target, batch_of, gap_of, judge_rows
 from arc.cli.screen import Screen
 from arc.ingest.lineprotocol import parse
 from tests.cli import fake_node
@@ -58,10 +59,10 @@ def live(screen: Screen) -> Live:
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_load, "EVERY_SECONDS", 0.002)
-    monkeypatch.setattr(demo_load, "AGAIN_SECONDS", 0.001)
-    monkeypatch.setattr(demo_steps, "POLL_SECONDS", 0.002)
-    monkeypatch.setattr(demo_steps, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(numbered, "EVERY_SECONDS", 0.002)
+    monkeypatch.setattr(numbered, "AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(cluster_steps, "POLL_SECONDS", 0.002)
+    monkeypatch.setattr(cluster_steps, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(demo_cluster, "ALONE_SECONDS", 0.0)
 
 
@@ -163,7 +164,7 @@ def run_until(load: Load, rows: int) -> None:
 def test_a_batch_that_is_not_acknowledged_is_sent_again_under_its_key(node: FakeNode) -> None:
     node.script(refusal(503, "an election", "not_leader"), refusal(503, "it may have happened", "outcome_unknown"),
                 Answer(status=204))  # fmt: skip
-    load = Load([node.endpoint], "t", workers=1)
+    load = Load([node.endpoint], "t", Target(workers=1))
     run_until(load, 3 * BATCH_ROWS)
     sent = stored(node)
     assert len({sent[0], sent[1], sent[2]}) == 1
@@ -173,7 +174,7 @@ def test_a_batch_that_is_not_acknowledged_is_sent_again_under_its_key(node: Fake
 
 
 def test_a_node_that_is_dead_costs_a_try_and_no_row(node: FakeNode) -> None:
-    load = Load([NOWHERE, node.endpoint], "t", workers=1)
+    load = Load([NOWHERE, node.endpoint], "t", Target(workers=1))
     run_until(load, 4 * BATCH_ROWS)
     assert {ack.endpoint for ack in load.acks} == {node.endpoint}
     assert load.retries > 0
@@ -182,7 +183,7 @@ def test_a_node_that_is_dead_costs_a_try_and_no_row(node: FakeNode) -> None:
 
 def test_a_refused_row_ends_the_load(node: FakeNode) -> None:
     node.script(refusal(400, "a wrong line", "invalid"))
-    load = Load([node.endpoint], "t", workers=2)
+    load = Load([node.endpoint], "t", Target(workers=2))
     with load, pytest.raises(Failure, match="a wrong line"):
         for thread in load._threads:
             thread.join(30)
@@ -192,9 +193,9 @@ def test_a_refused_row_ends_the_load(node: FakeNode) -> None:
 
 
 def test_a_batch_that_nobody_takes_is_given_up_and_not_counted(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_load, "GIVE_UP_SECONDS", 0.0)
+    monkeypatch.setattr(numbered, "GIVE_UP_SECONDS", 0.0)
     node.script(refusal(503, "no writer", "no_writer"))
-    load = Load([node.endpoint], "t", workers=1)
+    load = Load([node.endpoint], "t", Target(workers=1))
     with load:
         while not load.retries:
             time.sleep(0.001)
@@ -263,7 +264,7 @@ def test_a_hand_over_is_another_holder_in_a_newer_epoch(live: Live, node: FakeNo
 
     node.script(refusal(503, "busy", "overloaded"), held("n2", 7), held("n2", 8), held("n3", 7), held("n3", 9))
     found = wait_hand_over([NOWHERE, node.endpoint], "t", 7, "n2", soon(), live)
-    assert demo_steps.lease_of(found, "writer") == ("n3", 9)
+    assert cluster_steps.lease_of(found, "writer") == ("n3", 9)
 
 
 def test_nobody_who_takes_over_is_a_failure_with_the_clusters_own_words(live: Live, node: FakeNode) -> None:
@@ -297,7 +298,7 @@ def test_a_node_that_never_shows_a_row_has_lost_it(node: FakeNode) -> None:
 
 
 def test_many_rows_are_counted_in_pieces(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_steps, "NUMBERS_PER_QUERY", 2)
+    monkeypatch.setattr(cluster_steps, "NUMBERS_PER_QUERY", 2)
     node.script(counted([0, 1], [1, 1]), counted([2, 1]), counted([2, 1]))
     assert verify("n1", node.endpoint, "t", [Ack(0.0, 0, 3, "")], soon()).is_whole
     assert [json.loads(asked.body)["sql"].partition("WHERE ")[2] for asked in node.asked] == [

@@ -102,6 +102,15 @@ class Server:
         return self._process.pid
 
     @property
+    def is_started(self) -> bool:
+        """Whether a process was started and not ended by us; it may have ended by itself."""
+        return self._process is not None
+
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Settings that the next start has, besides those it had."""
+        self._settings |= settings
+
+    @property
     def stderr_path(self) -> Path:
         """What the last start wrote to standard error."""
         return self.folder / f"stderr-{self.starts}.txt"
@@ -234,7 +243,10 @@ _told_ports: set[int] = set()
 
 
 def run_arc(
-    *arguments: str, settings: Mapping[str, object] | None = None, variables: Mapping[str, str] | None = None
+    *arguments: str,
+    settings: Mapping[str, object] | None = None,
+    variables: Mapping[str, str] | None = None,
+    seconds: float = STOP_SECONDS,
 ) -> subprocess.CompletedProcess[str]:
     """One ``arc`` command to its end."""
     return subprocess.run(
@@ -242,6 +254,6 @@ def run_arc(
         env=environment(settings or {}, variables),
         capture_output=True,
         text=True,
-        timeout=STOP_SECONDS,
+        timeout=seconds,
         check=False,
     )

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from arc.catalog.commands import Command, Once
+from arc.catalog.commands import Command, Once, SetInSync
 from arc.catalog.fsm import Catalog
 from arc.catalog.insync import InSync
 from arc.catalog.results import Result
@@ -23,15 +23,20 @@ from arc.telemetry import Log
 from tests.replication.cluster import TrioClock, until
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def clock(autojump_clock: MockClock) -> MockClock:
     """Time jumps when everybody waits."""
     return autojump_clock
 
 
 class Followers:
+    """What was heard of them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Heard] = {}
+
     def heard(self) -> dict[str, Heard]:
-        return {}
+        return self.known
 
 
 class Scripted:
@@ -53,19 +58,16 @@ class Scripted:
         return answer
 
 
-async def test_a_question_that_may_have_come_true_is_insisted_on_under_its_number(log: Log) -> None:
-    """An attempt that certainly did nothing proves nothing about the one before it."""
-    script = Scripted(OutcomeUnknown("lost"), Unavailable("no leader"), OutcomeUnknown("lost"), Result(ok=True))
-    replica = ReplicaLog(MemoryOnly(), History(), tail_bytes_max=1)
-    durability = script.durability = Durability(
-        Watermark("n1", ["n1", "n2"], high=0), "n1", replica, level="replicated", min_insync=lambda: 1
-    )
+def keeper_of(
+    script: Scripted, durability: Durability, followers: Followers, log: Log, *, first_sequence: int = 1
+) -> InSyncKeeper:
     catalog = Catalog(in_sync=InSync(Epoch(7), (NodeId("n1"),)))
-    keeper = InSyncKeeper(
+    return InSyncKeeper(
         me="n1",
         epoch=7,
+        first_sequence=first_sequence,
         client="n1 of this run",
-        stream=Followers(),
+        stream=followers,
         durability=durability,
         facts=Facts(
             catalog=lambda: catalog,
@@ -79,6 +81,16 @@ async def test_a_question_that_may_have_come_true_is_insisted_on_under_its_numbe
         timeout_seconds=1.0,
         tell=log,
     )
+
+
+async def test_a_question_that_may_have_come_true_is_insisted_on_under_its_number(log: Log, clock: MockClock) -> None:
+    """An attempt that certainly did nothing proves nothing about the one before it."""
+    script = Scripted(OutcomeUnknown("lost"), Unavailable("no leader"), OutcomeUnknown("lost"), Result(ok=True))
+    replica = ReplicaLog(MemoryOnly(), History(), tail_bytes_max=1)
+    durability = script.durability = Durability(
+        Watermark("n1", ["n1", "n2"], high=0), "n1", replica, level="replicated", min_insync=lambda: 1
+    )
+    keeper = keeper_of(script, durability, Followers(), log)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
         await until(lambda: not script.answers and durability.counted == {"n1"})
@@ -86,3 +98,31 @@ async def test_a_question_that_may_have_come_true_is_insisted_on_under_its_numbe
     assert script.counted == [frozenset({"n1", "n2"})] * 4
     assert len(set(script.asked)) == 1 and isinstance(script.asked[0], Once)
     assert (durability.members, durability.counted) == (frozenset({"n1"}), frozenset({"n1"}))
+
+
+async def test_nobody_joins_without_what_earlier_epochs_may_have_acknowledged(log: Log, clock: MockClock) -> None:
+    """World seed 81214: a holder that has just begun knows of no watermark, and its log may be acknowledged to the end.
+
+    A node that lacked records joined then, and could have been made the writer.
+    """
+    script, followers, watch = Scripted(), Followers(), TrioClock()
+    replica = ReplicaLog(MemoryOnly(), History(), tail_bytes_max=1)
+    durability = script.durability = Durability(
+        Watermark("n1", ["n1"], high=0), "n1", replica, level="replicated", min_insync=lambda: 1
+    )
+    keeper = keeper_of(script, durability, followers, log, first_sequence=69)
+
+    def tell(durable: int) -> None:
+        now = watch.now() + 3600.0
+        followers.known = {"n2": Heard(durable=durable, is_connected=True, heard_at=now, caught_up_at=now)}
+
+    tell(67)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(10.0)
+        assert not script.asked
+        tell(68)
+        await until(lambda: bool(script.asked))
+        nursery.cancel_scope.cancel()
+    action = script.asked[0].action if isinstance(script.asked[0], Once) else None
+    assert isinstance(action, SetInSync) and action.members == ("n1", "n2")

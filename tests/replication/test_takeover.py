@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from arc.duties.writer import FINISH_SECONDS
 from arc.errors import ArcError, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.ingest.requests import WriteRequest
@@ -409,3 +410,32 @@ async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int
 
 def _request(ids: list[int], key: str | None) -> WriteRequest:
     return request(ids, key=key, two=True)
+
+
+async def test_a_flush_that_is_waited_for_ends_with_the_reign(autojump_clock: MockClock) -> None:
+    """Nemesis seed 4: a writer that was told to stop handed its lease over, and waited for its flusher for ever."""
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.hear("n1", False)  # The registration is asked for again and again.
+        async with trio.open_nursery() as nursery:
+
+            async def flush() -> None:
+                with pytest.raises(Unavailable, match="went elsewhere"), trio.fail_after(10.0):
+                    await cluster["n1"].duty.flush_all()
+
+            nursery.start_soon(flush)
+            await trio.sleep(1.0)
+            cluster.assign("n2")
+            cluster.hear("n1", True)
+        await until(lambda: cluster.reigns("n2"))
+
+
+async def test_an_orderly_stop_does_not_wait_for_ever_for_a_cluster_without_a_leader(autojump_clock: MockClock) -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.hear("n1", False)
+        began = trio.current_time()
+        with trio.fail_after(2 * FINISH_SECONDS):
+            await cluster["n1"].duty.finish()
+        assert trio.current_time() - began == pytest.approx(FINISH_SECONDS, abs=1.0)
+        assert any(event.message == "rows_left_in_wal" for event in cluster["n1"].ring.select(limit=50))

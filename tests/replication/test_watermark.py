@@ -178,7 +178,7 @@ def test_a_history_that_lost_its_old_end_still_finds_where_logs_part() -> None:
 
 MESSAGES: list[Message] = [
     Hello(epoch=7, session=9, first=3, next=8, spans=(Span(2, 3, 5), Span(7, 5, 8)), is_memory=False),
-    Resume(epoch=7, session=9, next=6, high=4),
+    Resume(epoch=7, session=9, next=6, high=4, inherited=5),
     Base(
         epoch=7,
         session=9,
@@ -186,6 +186,7 @@ MESSAGES: list[Message] = [
         high=4,
         catalog_index=99,
         keys=(StoredKey(database="db", key="k", epoch=2, sequence=3, rows=4, wall_us=5),),
+        inherited=5,
     ),
     Records(epoch=7, session=9, first=6, high=4, catalog_index=99, records=(b"one", b"two")),
     Ack(epoch=7, session=9, durable=7),

@@ -1,4 +1,4 @@
-"""What the demo of a cluster waits for and checks: each step looks at endpoints and has a deadline.
+"""What a demo and a drill wait for and check in a cluster: each step looks at endpoints and has a deadline.
 
 A node that does not answer is part of the play. What is missing is told while it is waited for.
 """
@@ -12,9 +12,9 @@ from arc.cli.asking import ask
 from arc.cli.cluster_asking import fetch
 from arc.cli.cluster_screen import notes
 from arc.cli.connect import open_client
-from arc.cli.demo_load import DATABASE, MEASUREMENT, Ack, Count, judge_rows
-from arc.cli.demo_report import Live
 from arc.cli.exits import UNREACHABLE, Failure
+from arc.cli.live import Live
+from arc.cli.numbered import DEMO, Ack, Count, Target, judge_rows
 
 SETTLE_SECONDS = 20.0
 """How long it is waited for full health once every node is there; then it goes on, and says what is missing."""
@@ -102,7 +102,7 @@ def wait_hand_over(
             if holder not in (None, old) and epoch > old_epoch:
                 return found
             why = next(notes(found), "nothing is wrong, they say")
-        live.show(f"{old} is dead; {why}")
+        live.show(f"waiting for somebody to take over from {old}: {why}")
         time.sleep(POLL_SECONDS / 2)
     raise Failure(
         f"nobody took over from {old} within {HAND_OVER_SECONDS:.0f} s: {why}",
@@ -112,7 +112,7 @@ def wait_hand_over(
     )
 
 
-def verify(name: str, endpoint: str, token: str, acks: Sequence[Ack], deadline: float) -> Count:
+def verify(name: str, endpoint: str, token: str, acks: Sequence[Ack], deadline: float, target: Target = DEMO) -> Count:
     """Ask one node for every row, until it shows all that were acknowledged or the time is over. Raises Failure."""
     began = time.monotonic()
     trouble: Failure | None = None
@@ -121,13 +121,13 @@ def verify(name: str, endpoint: str, token: str, acks: Sequence[Ack], deadline: 
         while True:
             try:
                 found: dict[int, int] = {}
-                last = max(ack.first + ack.rows for ack in acks)
+                last = max((ack.first + ack.rows for ack in acks), default=0)
                 for low in range(0, last, NUMBERS_PER_QUERY):
                     sql = (
-                        f"SELECT id, count(*) AS n FROM {MEASUREMENT} WHERE id >= {low} AND "
+                        f"SELECT id, count(*) AS n FROM {target.measurement} WHERE id >= {low} AND "
                         f"id < {low + NUMBERS_PER_QUERY} GROUP BY id"
                     )
-                    for number, times in ask(client, sql, database=DATABASE).rows:
+                    for number, times in ask(client, sql, database=target.database).rows:
                         found[int(str(number))] = int(str(times))
                 count = judge_rows(acks, found, node=name, seconds=time.monotonic() - began)
                 if count.is_whole:

@@ -13,8 +13,9 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,17 @@ GIVE_UP_SECONDS = 60.0
 """How long a batch is tried once the load is to end; it is unknown then, and not acknowledged."""
 
 RETRIED = frozenset({408, 429, 502, 503, 504, 508})
-"""Not 500: that would be a bug, and the demo is to show it."""
+"""Not 500: that would be a bug, and whoever rehearses wants to see it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where rows go, and how many: ``workers`` threads write ``batch_rows`` each ``every_seconds``."""
+
+    database: str = DATABASE
+    measurement: str = MEASUREMENT
+    batch_rows: int = BATCH_ROWS
+    workers: int = WORKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +71,26 @@ class Gap:
 
 def gap_of(acks: Sequence[Ack], killed_at: float, started_at: float) -> Gap | None:
     """The gap; None when nothing was acknowledged after the kill. Times by the client's clock that never jumps."""
-    times = [started_at, *sorted(ack.at for ack in acks)]
-    after = [(then - now, now, then) for now, then in itertools.pairwise(times) if then > killed_at]
+    return silence((ack.at for ack in acks), killed_at, started_at)
+
+
+def silence(answered: Iterable[float], since: float, started_at: float) -> Gap | None:
+    """The longest time between two answers of which the second came after ``since``; None when none did."""
+    times = [started_at, *sorted(answered)]
+    after = [(then - now, now, then) for now, then in itertools.pairwise(times) if then > since]
     return Gap(*max(after)) if after else None
+
+
+DEMO = Target()
 
 
 class Load:
     """Streams rows from threads of its own; `stop` returns when every batch is acknowledged or given up."""
 
-    def __init__(self, endpoints: Sequence[str], token: str, *, workers: int = WORKERS) -> None:
+    def __init__(self, endpoints: Sequence[str], token: str, target: Target = DEMO) -> None:
         self._endpoints = list(endpoints)
         self._token = token
+        self._target = target
         self._run = secrets.token_hex(6)
         self._lock = threading.Lock()
         self._next = 0
@@ -78,9 +98,10 @@ class Load:
         self._retries = self._unknown = 0
         self._trouble: BaseException | None = None
         self._ending = threading.Event()
+        # Each with what its maker trusts, see `connect.trusting`.
         self._threads = [
-            threading.Thread(target=self._work, args=(at,), name=f"demo-load-{at}", daemon=True)
-            for at in range(workers)
+            threading.Thread(target=copy_context().run, args=(self._work, at), name=f"load-{at}", daemon=True)
+            for at in range(target.workers)
         ]
         self.started_at = time.monotonic()
 
@@ -114,6 +135,10 @@ class Load:
         """Rows of batches that were given up: they may be stored or not."""
         return self._unknown
 
+    def gap(self, since: float) -> Gap | None:
+        """The longest silence around a moment; None when nothing was acknowledged after it."""
+        return gap_of(self.acks, since, self.started_at)
+
     def require_well(self) -> None:
         """Raises what ended a worker."""
         if self._trouble is not None:
@@ -144,26 +169,27 @@ class Load:
     def _send(self, clients: Sequence[httpx.Client], at: int, worker: int) -> int:
         """Send one batch until it is acknowledged; at which node that was."""
         with self._lock:
-            first, self._next = self._next, self._next + BATCH_ROWS
-        body, key = batch_of(first, worker), f"demo-{self._run}-{first}"
+            first, self._next = self._next, self._next + self._target.batch_rows
+        body, key = batch_of(first, worker, self._target), f"{self._target.database}-{self._run}-{first}"
         give_up_at: float | None = None
         while True:
             client = clients[at % len(clients)]
             if self._try(client, body, key):
                 with self._lock:
-                    self._acks.append(Ack(time.monotonic(), first, BATCH_ROWS, str(client.base_url).rstrip("/")))
+                    self._acks.append(
+                        Ack(time.monotonic(), first, self._target.batch_rows, str(client.base_url).rstrip("/"))
+                    )
                 return at
             self._retries += 1
             if self._ending.is_set():
                 give_up_at = give_up_at or time.monotonic() + GIVE_UP_SECONDS
                 if time.monotonic() > give_up_at:
-                    self._unknown += BATCH_ROWS
+                    self._unknown += self._target.batch_rows
                     return at
             at += 1
             time.sleep(AGAIN_SECONDS)
 
-    @staticmethod
-    def _try(client: httpx.Client, body: bytes, key: str) -> bool:
+    def _try(self, client: httpx.Client, body: bytes, key: str) -> bool:
         """Whether it was acknowledged. Raises Failure when asking again would not help."""
         import httpx
 
@@ -174,7 +200,7 @@ class Load:
                 params={"precision": "us", "strict": "true"},
                 headers={
                     "Content-Type": "text/plain; charset=utf-8",
-                    "x-arc-database": DATABASE,
+                    "x-arc-database": self._target.database,
                     "Idempotency-Key": key,
                 },
             )
@@ -187,12 +213,12 @@ class Load:
         raise refusal(answer)
 
 
-def batch_of(first: int, worker: int) -> bytes:
+def batch_of(first: int, worker: int, target: Target = DEMO) -> bytes:
     """Lines of one batch. Times differ from row to row, so no two rows are the same point."""
     base = 1_767_225_600_000_000
     return "\n".join(
-        f"{MEASUREMENT},worker=w{worker} id={number}i,value={(number % 97) / 7:.3f} {base + number}"
-        for number in range(first, first + BATCH_ROWS)
+        f"{target.measurement},worker=w{worker} id={number}i,value={(number % 97) / 7:.3f} {base + number}"
+        for number in range(first, first + target.batch_rows)
     ).encode()
 
 
