@@ -114,7 +114,7 @@ async def test_what_another_node_another_epoch_or_another_session_sends_is_refus
             ("n1", replace(good, epoch=EPOCH + 1)),
             ("n1", replace(good, session=hello.session + 1)),
         ]
-        followed.receiver.receive("n1", Resume(epoch=EPOCH, session=hello.session, next=1, high=0))
+        followed.receiver.receive("n1", Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0))
         for peer, message in strange:
             followed.receiver.receive(peer, message)
         await trio.sleep(0.01)
