@@ -1,4 +1,5 @@
-"""Looks into the write path of running nodes: what reaches the logs of rows, how far a holder counts, what it confirms.
+"""Looks into the write path of running nodes: what reaches the logs of rows, how far a holder counts, what it confirms
+and what it shows.
 
 As `world_spy` does for what is agreed on: a few methods are wrapped while the block lasts, nothing is changed and
 nothing is delayed. The methods are named here and nowhere else.
@@ -12,6 +13,7 @@ from functools import wraps
 from typing import Any, Protocol
 
 from arc.ingest.intake import Intake
+from arc.ingest.visibility import Visibility
 from arc.journal import Journal
 from arc.replication.watermark import Watermark
 from arc.storage.wal.keys import FOLDER
@@ -46,6 +48,10 @@ class RowsWatch(Protocol):
         """The holder takes records up to ``high`` for durable on the whole in-sync set."""
         ...
 
+    def shown(self, who: str, through: int) -> None:
+        """Queries on this node see records up to ``through`` from now on."""
+        ...
+
     def acknowledged(self, who: str, epoch: int, sequence: int) -> None:
         """A reign confirmed a write, which is this record."""
         ...
@@ -74,6 +80,7 @@ def watching_rows(
             stack.enter_context(wrapped(Journal, name, _changing(watch, owners)))
         stack.enter_context(wrapped(Journal, "release", _releasing(watch, owners)))
         stack.enter_context(wrapped(Watermark, "_advance", _advancing(watch, who, fail)))
+        stack.enter_context(wrapped(Visibility, "show", _showing(watch, who, fail)))
         stack.enter_context(wrapped(Intake, "write", _writing((watch, *also), who, fail)))
         yield
 
@@ -157,6 +164,23 @@ def _advancing(
                 except Violation as violation:
                     fail(violation)
             return has_moved
+
+        return wrapper
+
+    return wrap
+
+
+def _showing(watch: RowsWatch, who: Callable[[], str], fail: Callable[[Violation], None]) -> Callable[[Method], Method]:
+    def wrap(method: Method) -> Method:
+        @wraps(method)
+        def wrapper(self: Visibility, through: int) -> None:
+            before = self.through
+            method(self, through)
+            if self.through > before:
+                try:
+                    watch.shown(who(), self.through)
+                except Violation as violation:
+                    fail(violation)
 
         return wrapper
 

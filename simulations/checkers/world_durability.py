@@ -42,6 +42,7 @@ class Rows:
         self._wiped: dict[str, None] = {}
         self._high: tuple[int, bytes] | None = None
         self._members: frozenset[str] = frozenset()
+        self._manifest: object = None
         self.acknowledgements = 0
         self.watermarks = 0
 
@@ -83,16 +84,23 @@ class Rows:
             self._high = (high, own)
         self._require(who, high, "D-03", "the high watermark passed a record that is not durable in the in-sync set")
 
+    def shown(self, who: str, through: int) -> None:
+        """D-05: what queries see is durable on every node that may take over, so that nobody sees it go."""
+        self._require(who, through, "D-05", "rows are shown that are not durable in the in-sync set")
+
     def acknowledged(self, who: str, epoch: int, sequence: int) -> None:
         """D-01: what is confirmed is durable on every node that may take over."""
         self.acknowledgements += 1
         self._require(who, sequence, "D-01", "a write was confirmed that is not durable in the in-sync set")
 
     def applied(self, who: str, entry: Entry, catalog: Catalog) -> None:
-        """D-04: whoever comes into the in-sync set holds all that the watermark has passed."""
+        """D-04: whoever comes into the in-sync set holds all that the watermark has passed. D-06."""
         if catalog is not self._newest() or catalog.in_sync is None:
             return
         members = frozenset(map(str, catalog.in_sync.members))
+        if catalog.manifest is not self._manifest:
+            self._manifest = catalog.manifest
+            self._check_marks(catalog, members)
         added, self._members = members - self._members, members
         for name in sorted(added if self._high is not None else ()):
             held = self._disks.get(name)
@@ -111,6 +119,14 @@ class Rows:
         self._wiped[machine] = None
 
     # ---- rules
+
+    def _check_marks(self, catalog: Catalog, members: frozenset[str]) -> None:
+        """D-06: what is in files is in the logs of all who may take over: else numbers would be given twice."""
+        mark = max((mark.sequence for mark in catalog.marks()), default=0)
+        for name in sorted(members - self._wiped.keys()):
+            held = self._disks.get(name)
+            if held is not None and held.end <= mark:
+                raise Violation("D-06", "a flush mark passed the end of a log of the in-sync set", name, held.end, mark)
 
     def _require(self, who: str, sequence: int, killer: str, what: str) -> None:
         machine = _machine(who)

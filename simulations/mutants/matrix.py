@@ -1,7 +1,8 @@
 """Runs every planted bug until something kills it: which property, after how many seeds, in how many seconds.
 
 The standard campaign is the same for all: drawn plans and named scenarios in turn, from disjoint ranges of seeds. A
-bug that lives in code which no simulation runs meets that code's own tests instead (`tested`).
+bug that lives in code which bare cores do not run meets that code's own tests, or a story of whole nodes, instead
+(`tested`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from simulations.checkers.violation import Violation
 from simulations.mutants import blind, tested
 from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill, Mutant
 from simulations.mutants.plant import core_of, patched, world_of
+from simulations.mutants.rows import ROWS
 from simulations.mutants.table import TABLE
 from simulations.plan import Plan
 from simulations.scenarios import TABLE as SCENARIOS
 from simulations.scenarios.hunting import HUNTING
+
+EVERYTHING = (*TABLE, *ROWS)
 
 ORDINARY = tuple(each for each in SCENARIOS if each.name not in [name for name, _, _ in HUNTING])
 
@@ -90,8 +94,10 @@ def hunt_in_ranges(
     """Run ranges of seeds until the bug shows in each, and with client-visible checkers alone if that is asked for."""
     if mutant.tests:
         return _verdict(mutant, (tested.run(mutant),), ())
-    runs = seeing(mutant)
     firsts = list(first_seeds)
+    if mutant.hunt is not None:
+        return _verdict(mutant, tuple(tested.chase(mutant, first, seeds_max) for first in firsts), ())
+    runs = seeing(mutant)
     kills = tuple(chase(runs, first, seeds_max or SEEDS_MAX[mutant.tier]) for first in firsts)
     outside: tuple[Kill, ...] = ()
     if is_blind and mutant.black_box:
@@ -159,12 +165,12 @@ def _hunt_one(work: tuple[str, list[int], int | None, bool]) -> Verdict:
 
 
 def chosen(only: Iterable[str] = ()) -> tuple[Mutant, ...]:
-    """The planted bugs of these ids, all for none. Raises KeyError for an id that is not in the table."""
+    """The planted bugs of these ids, all for none. Raises KeyError for an id that is in no table."""
     wanted = list(only)
-    unknown = sorted(set(wanted) - {mutant.id for mutant in TABLE})
+    unknown = sorted(set(wanted) - {mutant.id for mutant in EVERYTHING})
     if unknown:
         raise KeyError(f"no planted bug {', '.join(unknown)}")
-    return tuple(mutant for mutant in TABLE if not wanted or mutant.id in wanted)
+    return tuple(mutant for mutant in EVERYTHING if not wanted or mutant.id in wanted)
 
 
 def _verdict(mutant: Mutant, kills: tuple[Kill, ...], outside: tuple[Kill, ...]) -> Verdict:

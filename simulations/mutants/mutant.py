@@ -6,7 +6,8 @@ Tiers are the reference's: the *median* of seeds until the first kill, over disj
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from simulations.mutants.plant import Edit
 
@@ -23,11 +24,23 @@ STORAGE, CODEC = "storage", "codec"
 """Layers that only the real code has: their bugs are planted there and meet that code's own tests."""
 
 
+class Hunt(NamedTuple):
+    """Runs of whole nodes that must notice a bug: a named story, and what its plan has other than the story says.
+
+    ``seeds`` is after how many, at most; ``more`` are fields of `WorldPlan`.
+    """
+
+    scenario: str
+    seeds: int
+    more: Mapping[str, Any]
+
+
 class Mutant(NamedTuple):
     """One planted bug.
 
     ``black_box`` is the tier within which client-visible checkers alone must notice it, empty where the reference does
-    not ask. ``tests`` is what pytest is asked to run against a private copy of the project instead of a simulation.
+    not ask. ``tests`` is what pytest is asked to run against a private copy of the project instead of a simulation;
+    ``hunt`` are whole nodes to be run there. Edits of these two name files below the project's folder.
     """
 
     id: str
@@ -37,6 +50,7 @@ class Mutant(NamedTuple):
     layer: str = CORE
     black_box: str = ""
     tests: tuple[str, ...] = ()
+    hunt: Hunt | None = None
 
 
 class Kill(NamedTuple):

@@ -1,18 +1,29 @@
-"""Writes the kill matrix to `docs/kill-matrix.md`: only what a command has just measured."""
+"""Writes the kill matrix to `docs/kill-matrix.md`: only what a command has just measured.
+
+``python -m simulations.mutants.publish FILE`` puts what ``arc sim mutants --only R-01,… --json`` said of bugs of whole
+nodes into the page, without hunting the others again.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from simulations.mutants.matrix import Verdict
 from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill
+from simulations.mutants.planting import SEEDS
+from simulations.mutants.rows import EXPLAINED, ROWS
 from simulations.mutants.survey import Finding
 from simulations.mutants.table import EQUIVALENT
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "kill-matrix.md"
+
+STORIES = {mutant.id: mutant for mutant in ROWS}
 
 PREFACE = """\
 # Kill matrix
@@ -32,8 +43,22 @@ is a row that lived through all seeds told there.
 """
 
 
+NODES = """\
+## Bugs of whole nodes
+
+Each row is a bug where rows are acknowledged, replicated, flushed, copied, retried or routed, planted into a private
+copy of the whole project. Most are hunted by a story of whole nodes (`arc sim list`) that provokes them, from the first
+seed of a range until a checker says no; their killer is that property ([simulator.md](simulator.md)). The others meet
+the tests of that code, because a story would need a rare meeting of events; their killer is the first test that fails.
+Where one layer protects what another forgets, the bug is planted in both. Ranges of seeds: {ranges}; a hunt in one
+range gives up after {seeds} seeds. Seconds are of {cores}, with the copying of the project and the start of Python.
+"""
+
+
 def page(verdicts: Sequence[Verdict], findings: Sequence[Finding], machine: str) -> str:
     """The whole page."""
+    nodes = [verdict for verdict in verdicts if verdict.id in STORIES]
+    verdicts = [verdict for verdict in verdicts if verdict.id not in STORIES]
     killed = sum(verdict.killed for verdict in verdicts)
     asked = [verdict for verdict in verdicts if verdict.black_box]
     seen = sum(bool(verdict.is_seen_from_outside) for verdict in asked)
@@ -55,12 +80,54 @@ def page(verdicts: Sequence[Verdict], findings: Sequence[Finding], machine: str)
         lines += ["\n## Rows that change nothing here\n", *(f"- {id}: {why}" for id, why in EQUIVALENT.items())]
     if findings:
         lines += ["", *_survey(findings)]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return with_nodes(text, [verdict.document() for verdict in nodes], machine) if nodes else text
+
+
+def with_nodes(text: str, documents: Sequence[Mapping[str, Any]], machine: str) -> str:
+    """The page with what is said of bugs of whole nodes, from their verdicts as JSON values, instead of what it said.
+
+    Raises ValueError where a bug of the table is missing.
+    """
+    by_id = {document["id"]: document for document in documents}
+    if missing := [mutant.id for mutant in ROWS if mutant.id not in by_id]:
+        raise ValueError(f"nothing is known of {', '.join(missing)}")
+    ordered = [by_id[mutant.id] for mutant in ROWS]
+    killed = sum(document["killed"] for document in ordered)
+    ranges = max(len(document["ranges"]) for document in ordered)
+    lines = [
+        NODES.format(ranges=ranges, seeds=SEEDS, cores=machine),
+        f"**{killed} of {len(ordered)} killed.**\n",
+        "| id | planted bug | layer | noticed by | killed | seeds | seconds | killers |",
+        "|---|---|---|---|---|---|---|---|",
+        *map(_node_row, ordered),
+    ]
+    if EXPLAINED:
+        lines += ["\n### What single bugs taught\n", *(f"- {id}: {why}" for id, why in EXPLAINED.items())]
+    before = text.partition("\n" + NODES.partition("\n")[0])[0].rstrip("\n")
+    return before + "\n\n" + "\n".join(lines) + "\n"
+
+
+def _node_row(document: Mapping[str, Any]) -> str:
+    mutant = STORIES[document["id"]]
+    kills = [each["killer"] for each in document["ranges"]]
+    killed = f"{sum(map(bool, kills))} of {len(kills)}"
+    cells = (
+        mutant.id,
+        mutant.what,
+        mutant.layer,
+        mutant.hunt.scenario if mutant.hunt is not None else "tests",
+        killed if document["killed"] else f"**{killed}**",
+        str(document["seeds"]),
+        f"{document['seconds']:.0f}",
+        ", ".join(name for name, _ in Counter(filter(None, kills)).most_common()),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def ids(text: str) -> list[str]:
     """The ids of a page's rows, in their order."""
-    return re.findall(r"^\| (K-\d+\w*) \|", text, re.MULTILINE)
+    return re.findall(r"^\| ([KR]-\d+\w*) \|", text, re.MULTILINE)
 
 
 def _row(verdict: Verdict) -> str:
@@ -112,3 +179,13 @@ def _survey(findings: Sequence[Finding]) -> list[str]:
             f"- `{str(finding.change).replace('|', '¦')}`: {finding.reason or '**nobody has looked at it yet**'}"
         )
     return lines
+
+
+def main(paths: Iterable[str]) -> None:
+    """Put the verdicts of these files into the page; of a bug that is in several, the last one."""
+    documents = [each for path in paths for each in json.loads(Path(path).read_text(encoding="utf-8"))["mutants"]]
+    PAGE.write_text(with_nodes(PAGE.read_text(encoding="utf-8"), documents, "two cores that did other work"), "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -334,6 +334,20 @@ async def test_what_leaves_the_manifest_is_unlinked_after_the_grace(autojump_clo
     assert "files_unlinked" in place.told()
 
 
+async def test_what_the_manifest_has_again_is_not_unlinked(autojump_clock: trio.testing.MockClock) -> None:
+    place = Place()
+    back, _ = await place.with_files("a", "b")
+    async with trio.open_nursery() as nursery:
+        with place.feed.subscribe() as changes:
+            await nursery.start(place.sweeper.run, changes)
+            place.remove(back)
+            await trio.sleep(10)
+            place.register(replace(back, first_sequence=3, last_sequence=3))
+            await trio.sleep(200)
+            nursery.cancel_scope.cancel()
+    assert place.disk.exists(f"{DATA}/{back.path}")
+
+
 async def test_an_unlink_that_failed_is_tried_again(autojump_clock: trio.testing.MockClock) -> None:
     place = Place()
     (gone,) = await place.with_files("a")

@@ -217,6 +217,17 @@ def test_this_nodes_own_word_and_those_who_leave_do_not_count() -> None:
     assert world.kept.first(1) == 1
 
 
+def test_lost_is_only_what_nobody_has() -> None:
+    world = World()
+    do(world.machine, register(A, mark=10))
+    do(world.machine, register(B, mark=20))
+    assert world.kept.nowhere() == [], "who wrote them has them"
+    world.hold("n1", lost=(A,))
+    assert [entry.path for entry in world.kept.nowhere()] == [A.path]
+    world.hold("n3", A)
+    assert world.kept.nowhere() == []
+
+
 def test_one_copy_is_enough_where_the_operator_said_so() -> None:
     world = World(factor=1)
     do(world.machine, register(A, mark=10))

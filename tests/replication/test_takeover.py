@@ -261,6 +261,28 @@ async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging() -> N
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
+async def test_a_write_that_is_inside_when_the_lease_runs_out_is_not_acknowledged_until_the_leader_is_heard() -> None:
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.wires["n1", "n3"].delay_seconds = 2.0
+        answered = trio.Event()
+
+        async def write() -> None:
+            await cluster["n1"].write([1])
+            answered.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await until(lambda: cluster["n2"].logged() == 2)
+            cluster["n1"].heard_seconds = 60.0
+            await until(lambda: cluster["n1"].duty.closed_because is not None)
+            await until(lambda: cluster["n3"].logged() == 2)
+            await trio.sleep(5)
+            assert not answered.is_set()
+            cluster["n1"].heard_seconds = 0.1
+            await answered.wait()
+
+
 async def test_only_an_operator_promotes_a_node_that_is_not_in_sync() -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])

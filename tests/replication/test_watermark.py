@@ -77,6 +77,19 @@ def test_watermark_moves_without_a_member_only_after_the_change_is_agreed_on() -
     assert mark.high == 5
 
 
+def test_watermark_waits_for_a_new_member_from_the_moment_it_is_asked_for() -> None:
+    mark = Watermark("n1", ["n1", "n2"], high=0)
+    mark.propose(["n1", "n2", "n3"])
+    mark.wrote("n1", 5)
+    mark.wrote("n2", 5)
+    assert mark.high == 0, "the question may have come true already"
+    mark.agree(["n1", "n2", "n3"])
+    mark.settle()
+    assert mark.high == 0
+    mark.wrote("n3", 5)
+    assert mark.high == 5
+
+
 def heard(durable: int, *, at: float = 100.0, connected: bool = True, caught_up: float | None = None) -> Heard:
     return Heard(
         durable=durable,

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from dataclasses import replace
+
 import pytest
 
 from simulations.cores import Cores
 from simulations.mutants import generic, publish, tested
-from simulations.mutants.matrix import campaign_plan, chase, chosen, hunt, seeing, unseeing
-from simulations.mutants.mutant import CODEC, SEEDS_MAX, STORAGE, Mutant
+from simulations.mutants.matrix import EVERYTHING, campaign_plan, chase, chosen, hunt, seeing, unseeing
+from simulations.mutants.mutant import CODEC, SEEDS_MAX, STORAGE, Hunt, Mutant
 from simulations.mutants.plant import CORE, SHARED, Edit, NotPlantable, core_of, patched, plant
+from simulations.mutants.rows import EXPLAINED, ROWS
 from simulations.mutants.survey import chase_change
 from simulations.mutants.table import BLACK_BOX, EQUIVALENT, TABLE, TIERS
 from simulations.plan import Plan
 from simulations.runner import FAILED, run
 from simulations.scenarios import BY_NAME
+from simulations.scenarios.worlds import NAMED
 from simulations.shrink import smallest
+from simulations.world_plan import WorldPlan
 
 LISTED = (
     *(1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25, 26),
@@ -54,6 +61,10 @@ QUICK = {
 """Those that the first seeds kill, with the property that should."""
 
 
+QUICK_ROWS = {"R-05": {"D-03"}, "R-33": {"W-02"}, "R-37": {"W-01"}}
+"""Bugs of whole nodes that their story kills at its first seed, with the properties that may say so."""
+
+
 def of(id: str) -> Mutant:
     return chosen([id])[0]
 
@@ -77,7 +88,43 @@ def test_every_planted_bug_has_its_place_in_the_code(mutant: Mutant) -> None:
 
 
 def test_the_page_has_the_rows_of_the_table() -> None:
-    assert publish.ids(publish.PAGE.read_text(encoding="utf-8")) == [mutant.id for mutant in TABLE]
+    assert publish.ids(publish.PAGE.read_text(encoding="utf-8")) == [mutant.id for mutant in EVERYTHING]
+
+
+def test_bugs_of_whole_nodes_are_many_and_most_stories_are_theirs() -> None:
+    assert len({mutant.id for mutant in EVERYTHING}) == len(EVERYTHING)
+    assert len(ROWS) >= 25 and sum(mutant.hunt is not None for mutant in ROWS) >= 15
+    assert {*EXPLAINED, *QUICK_ROWS} <= {mutant.id for mutant in ROWS}
+
+
+@pytest.mark.parametrize("mutant", ROWS, ids=lambda mutant: mutant.id)
+def test_every_bug_of_whole_nodes_has_its_place_in_the_code_and_something_to_notice_it(mutant: Mutant) -> None:
+    tested.check(mutant.edits)
+    for path in {edit.module for edit in mutant.edits}:
+        text = (tested.ROOT / path).read_text(encoding="utf-8")
+        for edit in mutant.edits:
+            text = text.replace(edit.old, edit.new) if edit.module == path else text
+        ast.parse(text)
+    assert bool(mutant.tests) != bool(mutant.hunt)
+    for name in mutant.tests:
+        assert not name.startswith("tests/") or (tested.ROOT / name).exists()
+    if mutant.hunt is not None:
+        plan = replace(NAMED[mutant.hunt.scenario](1), **mutant.hunt.more)
+        assert WorldPlan.read(json.loads(json.dumps(plan.document()))) == plan
+
+
+@pytest.mark.parametrize("id", QUICK_ROWS)
+def test_quick_ones_of_whole_nodes_are_killed_by_their_property(id: str) -> None:
+    assert tested.chase(of(id), 1, 1).killer in QUICK_ROWS[id]
+
+
+def test_a_bug_that_no_story_shows_is_killed_by_the_tests_of_its_code() -> None:
+    assert tested.run(of("R-15")).killer == "test_insync.py::test_another_reign_may_not_change_it"
+
+
+def test_whole_nodes_of_a_copy_without_edits_are_sound() -> None:
+    clean = Mutant("nothing", "", "A", (), hunt=Hunt("world_writer_loss", 1, {}))
+    assert tested.chase(clean, 1)[:2] == ("", 1)
 
 
 @pytest.mark.parametrize("id", QUICK)

@@ -90,7 +90,7 @@ BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
-    (confirm_what_is_only_here, "world_writer_loss", {"D-01"}, {}),
+    (confirm_what_is_only_here, "world_writer_loss", {"D-01", "D-05"}, {}),
     (count_only_the_holder, "world_writer_loss", {"D-03"}, {}),
     (acknowledge_before_the_disk, "world_writer_loss", {"D-03"}, {}),
     (take_in_who_lags, "world_joins", {"D-04"}, {}),

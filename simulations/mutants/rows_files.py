@@ -1,0 +1,335 @@
+"""Planted bugs of what becomes of rows after their 204: buffer, flush, log, files and their copies, keys, routing.
+
+Where a comment says what else protects, the bug is planted in both places, since one alone changes nothing.
+"""
+
+from __future__ import annotations
+
+from simulations.mutants.mutant import Mutant
+from simulations.mutants.planting import Edit, by_story, by_tests
+from simulations.mutants.rows_stream import BUSY, RECEIVER, REIGN
+from simulations.plan import Fault
+from simulations.world_network import NetworkKind
+
+FLUSH = "arc/ingest/flush.py"
+INTAKE = "arc/ingest/intake.py"
+SNAPSHOT = "arc/query/snapshot.py"
+REGISTRAR = "arc/cluster/registrar.py"
+TRANSFERS = "arc/replication/transfers.py"
+
+ALONE = {
+    "size": 1,
+    "founding": "join",
+    "takeover_seconds_max": 0.0,
+    "think_seconds": 0.05,
+    "key_share": 1.0,
+    "faults": tuple(
+        Fault(1.0 + turn, kind, ("n1",), amount)
+        for turn, (kind, amount) in enumerate([("crash_in_write", 4.0), ("break_streams", 0.0), ("crash", 0.2)] * 3)
+    ),
+}
+"""One node that dies again and again, and keyed clients that do not let go."""
+
+ASKING = {"query_share": 0.4, "think_seconds": 0.05, "flush_share": 0.05, "work_seconds": 0.005}
+"""Clients ask all the time, and flushes happen all the time."""
+
+FAR = {"network": NetworkKind(latency_seconds=0.02)}
+"""Two entries are agreed on one after the other, and far enough apart for a query to come between."""
+
+FLUSHING: tuple[Mutant, ...] = (
+    by_story(
+        "R-31",
+        "cluster and catalog",
+        "the flush mark moves before the files are registered",
+        "world_registrar_leader_loss",
+        Edit(
+            REGISTRAR,
+            "        command = RegisterFiles(files=tuple(files), flushed=tuple(flushed), epoch=self._epoch)\n",
+            "        await self._until_known(RegisterFiles(files=(), flushed=tuple(flushed), epoch=self._epoch))\n"
+            "        command = RegisterFiles(files=tuple(files), flushed=(), epoch=self._epoch)\n",
+        ),
+        # The catalog refuses files below a mark; that must go, too, or no flush would ever come to its end.
+        Edit(
+            "arc/catalog/manifest.py",
+            "if file.last_sequence > 0 and not before < file.first_sequence <= file.last_sequence <= marks.get(\n"
+            "            table, before\n        ):",
+            "if False:",
+        ),
+        more=ASKING | FAR,
+    ),
+    by_story(
+        "R-32",
+        "cluster",
+        "files are registered first and their flush mark moves after them",
+        "world_registrar_leader_loss",
+        Edit(
+            REGISTRAR,
+            "        command = RegisterFiles(files=tuple(files), flushed=tuple(flushed), epoch=self._epoch)\n",
+            "        await self._until_known(RegisterFiles(files=tuple(files), flushed=(), epoch=self._epoch))\n"
+            "        command = RegisterFiles(files=(), flushed=tuple(flushed), epoch=self._epoch)\n",
+        ),
+        Edit(
+            "arc/catalog/manifest.py",
+            "if file.last_sequence > 0 and not before < file.first_sequence <= file.last_sequence <= marks.get(\n"
+            "            table, before\n        ):",
+            "if False:",
+        ),
+        more=ASKING,
+    ),
+    by_story(
+        "R-33",
+        "query",
+        "a file is visible while its rows are still answered from the buffer",
+        "world_registrar_leader_loss",
+        Edit(
+            SNAPSHOT,
+            "rows = () if self._buffered is None else self._buffered(*key, border)",
+            "rows = () if self._buffered is None else self._buffered(*key, 0)",
+        ),
+        more=ASKING,
+    ),
+    by_story(
+        "R-34",
+        "storage and query",
+        "rows are answered from files that are not here",
+        "world_registrar_leader_loss",
+        # Whether a file can be read is asked when rows retire, and again by every query.
+        Edit(
+            "arc/storage/coverage.py",
+            "cut = min((file.first_sequence - 1 for file in above if not is_readable(file.path)), default=mark)",
+            "cut = mark",
+        ),
+        Edit(SNAPSHOT, "            self._require_readable(files)\n", ""),
+        Edit(
+            SNAPSHOT,
+            "            rows = () if",
+            "            is_here = self._is_readable\n"
+            "            files = tuple(file for file in files if is_here is None or is_here(file.path))\n"
+            "            rows = () if",
+        ),
+        more=ASKING,
+    ),
+    by_tests(
+        "R-35",
+        "ingest",
+        "rows retire before their file can be read here",
+        ("tests/replication/test_stream.py", "-k", "rows_leave_a_follower"),
+        Edit("arc/ingest/retirement.py", "self._buffer.forget(key, retired)", "self._buffer.forget(key, mark)"),
+    ),
+    by_story(
+        "R-36",
+        "ingest",
+        "a flush takes rows above the high watermark",
+        "world_asymmetric",
+        Edit(
+            REIGN,
+            "admitted=lambda: self.durability.high",
+            "admitted=lambda: house.log.next_sequence - 1",
+        ),
+        more=BUSY,
+    ),
+    by_story(
+        "R-37",
+        "ingest",
+        "the log is released as far as rows are durable, flushed or not",
+        "world_writer_loss",
+        Edit(FLUSH, "below = below if oldest is None else min(oldest, below)", "pass"),
+        more=ALONE,
+    ),
+    by_tests(
+        "R-38",
+        "duties",
+        "a follower releases its log by the flush mark alone, before its files are here",
+        ("tests/replication/test_copies.py",),
+        Edit(
+            REIGN,
+            "below = min(visible + 1, retained_from(wal, config, able), kept.first(wal.first_sequence))",
+            "below = min(visible + 1, retained_from(wal, config, able))",
+        ),
+    ),
+    by_tests(
+        "R-39",
+        "replication",
+        "a follower that begins anew gives up its log before its files are here",
+        ("tests/replication/test_copies.py",),
+        Edit(RECEIVER, "                await self._wait_needless(answer.first)\n", ""),
+    ),
+)
+
+FILES: tuple[Mutant, ...] = (
+    by_tests(
+        "R-41",
+        "replication",
+        "a file that is not here is announced as held",
+        ("tests/replication/test_announcing.py",),
+        Edit(
+            "arc/replication/announcing.py",
+            "        if is_here(entry.path):\n            here.append(entry)\n",
+            "        here.append(entry)\n",
+        ),
+    ),
+    by_tests(
+        "R-42",
+        "catalog",
+        "a forgotten node still counts as a holder",
+        ("tests/catalog/test_holders.py", "tests/catalog/test_insync.py"),
+        Edit(
+            "arc/catalog/holders.py",
+            "    shared = _Shared(node)\n    told",
+            "    return Step(state=state)\n    shared = _Shared(node)\n    told",
+        ),
+    ),
+    by_tests(
+        "R-43",
+        "replication",
+        "a file that has a holder is taken for lost, and rescued",
+        ("tests/replication/test_copies.py",),
+        Edit(
+            "arc/replication/copies.py",
+            "found = [entry for entry in self._reaching(0) if not entry.holders]",
+            "found = self._reaching(0)",
+        ),
+    ),
+    by_tests(
+        "R-44",
+        "ingest",
+        "a rescued file comes beside the lost one: its rows are doubled when that comes back",
+        ("tests/ingest/test_rescue.py",),
+        Edit(
+            "arc/ingest/rescue.py",
+            "remove=tuple((entry.path, entry.sha256) for entry in entries if entry.path in made),",
+            "remove=(),",
+        ),
+    ),
+    by_tests(
+        "R-45",
+        "replication",
+        "a transfer resumes at a wrong offset",
+        ("tests/replication/test_puller.py", "-k", "goes_on or gone_on"),
+        Edit(
+            "arc/replication/fetch.py",
+            "question = cbor2.dumps([entry.path, entry.sha256, offset, wanted])",
+            "question = cbor2.dumps([entry.path, entry.sha256, max(0, offset - 1), wanted])",
+        ),
+    ),
+    by_tests(
+        "R-46",
+        "replication",
+        "the hash of a small file is not checked when it is installed",
+        ("tests/replication/test_puller.py",),
+        Edit(TRANSFERS, "elif sha256 != entry.sha256:", "elif not sha256:"),
+    ),
+    by_tests(
+        "R-47",
+        "replication",
+        "the hash of a large file is not checked when it is installed",
+        ("tests/replication/test_puller.py",),
+        Edit(
+            "arc/replication/drafts.py",
+            "return self.is_whole and self._hash.hexdigest() == self.entry.sha256",
+            "return self.is_whole",
+        ),
+    ),
+    by_tests(
+        "R-48",
+        "replication",
+        "anti-entropy takes files of the manifest for leftovers",
+        ("tests/replication/test_antientropy.py",),
+        Edit(
+            "arc/replication/antientropy.py",
+            "return self._catalog().file(path) is not None or self._files.is_in_use(path)",
+            "return self._files.is_in_use(path)",
+        ),
+    ),
+    by_tests(
+        "R-49",
+        "replication",
+        "the sweeper unlinks a file that the manifest has again",
+        ("tests/replication/test_antientropy.py", "tests/storage/test_keeper.py"),
+        Edit(
+            "arc/replication/sweeper.py",
+            "self._files.due_to_go(lambda path: self._catalog().file(path) is not None)",
+            "self._files.due_to_go(lambda path: False)",
+        ),
+    ),
+)
+
+KEYS: tuple[Mutant, ...] = (
+    by_story(
+        "R-51",
+        "ingest",
+        "who takes over does not know the keys of the writes it followed",
+        "world_writer_loss",
+        Edit(
+            "arc/ingest/mirror.py",
+            "            if header.key:\n                self._keys",
+            "            if False:\n                self._keys",
+        ),
+        more=BUSY | {"key_share": 1.0},
+    ),
+    by_story(
+        "R-52",
+        "ingest",
+        "keys are not read back from the log",
+        "world_writer_loss",
+        Edit(
+            "arc/ingest/replay.py",
+            "            if header.key:\n                keys.remember",
+            "            if False:\n                keys.remember",
+        ),
+        more=ALONE,
+    ),
+    by_tests(
+        "R-53",
+        "ingest",
+        "keys go with the segment that held them",
+        ("tests/ingest/test_intake.py", "-k", "key_survives"),
+        Edit(FLUSH, "in keys.below(below, now_us)\n", "in keys.below(0, now_us)\n"),
+    ),
+    by_tests(
+        "R-54",
+        "ingest",
+        "two settlements with one key: both are stored",
+        ("tests/ingest/test_intake.py",),
+        Edit(INTAKE, "if key and (database, key) in self._in_flight:", "if False:"),
+    ),
+    by_tests(
+        "R-55",
+        "ingest",
+        "a twin that was stored while this one was settled is not looked for",
+        ("tests/ingest/test_intake.py", "-k", "twin"),
+        Edit(
+            INTAKE,
+            "if key and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:",
+            "if False and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:",
+        ),
+    ),
+    by_story(
+        "R-56",
+        "api",
+        "the router sends a write again without a key",
+        "world_writer_loss",
+        Edit(
+            "arc/api/forward_request.py",
+            'self._added_key = b"arc-" + self._means.rng.bytes(16).hex().encode()',
+            "self._added_key = None",
+        ),
+        more=BUSY | {"key_share": 0.0},
+    ),
+    by_tests(
+        "R-57",
+        "api",
+        "the router sends a write again that nobody could give a key",
+        ("tests/api/test_forward.py", "-k", "not_safe or sent_once"),
+        Edit(
+            "arc/api/forward_request.py",
+            "return not self._is_write or self._is_keyed",
+            "return True",
+        ),
+        Edit(
+            "arc/api/forward_request.py",
+            "is_new_try = self._is_write and self._is_keyed and",
+            "is_new_try = self._is_write and",
+        ),
+    ),
+)
