@@ -7,7 +7,7 @@ here; parts are built, handed their neighbours and started in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -43,6 +43,11 @@ from arc.storage.wal.history import History
 from arc.storage.wal.keys import FOLDER, StoredKey, load_keys
 from arc.storage.wal.log import WalLog
 from arc.telemetry import Log
+
+FINISH_SECONDS = 30.0
+"""An orderly stop waits so long for the last flush, which cannot end while nobody leads the cluster. The rows are in
+the log; whoever stops services gives up after 90 s and kills.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +302,20 @@ class Reign:
             )
             for database, key, write in living
         ]
+
+
+async def flush_last(flush_all: Callable[[], Awaitable[None]], tell: Log) -> None:
+    """Before an orderly end: move all rows to files, or say why not all of them are."""
+    reason = f"they were not in files after {FINISH_SECONDS:g} s"
+    with trio.move_on_after(FINISH_SECONDS):
+        try:
+            await flush_all()
+        except Unavailable as error:
+            reason = error.message
+        else:
+            reason = ""
+    if reason:
+        tell.warning("rows_left_in_wal", reason=reason)
 
 
 def retained_from(wal: WalLog, config: WalConfig, able: Collection[str]) -> int:

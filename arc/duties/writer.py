@@ -16,7 +16,7 @@ from arc.catalog.fsm import Catalog, Lease
 from arc.catalog.roles import NodeRole
 from arc.catalog.values import WRITER
 from arc.duties.doors import Doors
-from arc.duties.reign import House, Reign, recover, release_followed, require_log
+from arc.duties.reign import House, Reign, flush_last, recover, release_followed, require_log
 from arc.duties.standing import (
     Changes,
     Feed,
@@ -53,11 +53,6 @@ from arc.telemetry import Log
 
 TICK_SECONDS = 1.0
 """Between looks at disk space and lease. At 1 GB/s a reserve of 256 MiB lasts a quarter of it: the log refuses too."""
-
-FINISH_SECONDS = 30.0
-"""An orderly stop waits so long for the last flush, which cannot end while nobody leads the cluster. The rows are in
-the log; whoever stops services gives up after 90 s and kills.
-"""
 
 SOON_SECONDS = 0.1
 """The same while the leader is not heard: clients wait for the moment in which it is."""
@@ -421,16 +416,7 @@ class WriterDuty:
         if self._reign is not None:
             with trio.move_on_after(self._ingest_config.write_timeout_seconds):
                 await self._reign.intake.drain()
-            reason = f"they were not in files after {FINISH_SECONDS:g} s"
-            with trio.move_on_after(FINISH_SECONDS) as limit:
-                try:
-                    await self.flush_all()
-                except Unavailable as error:
-                    reason = error.message
-                else:
-                    reason = ""
-            if reason:
-                self._log.warning("rows_left_in_wal", reason=reason, is_late=limit.cancelled_caught)
+            await flush_last(self.flush_all, self._log)
         self._is_stopping = True
         if self._turn is not None:
             self._turn.cancel()

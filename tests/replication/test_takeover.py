@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from arc.duties.writer import FINISH_SECONDS
+from arc.duties.reign import FINISH_SECONDS
 from arc.errors import ArcError, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.ingest.requests import WriteRequest
