@@ -73,8 +73,11 @@ class Rows:
         held.floor = min(held.floor, first)
 
     def log_changed(self, who: str, first: int, end: int) -> None:
-        """The disk says so."""
-        self._keep(self._disks[_machine(who)], first, end)
+        """The disk says so. What is being written at the end is written on while the beginning is given back."""
+        held = self._disks[_machine(who)]
+        maybe = {at: record for at, record in held.maybe.items() if at >= end}
+        self._keep(held, first, end)
+        held.maybe = maybe
 
     def counted(self, who: str, high: int) -> None:
         """D-03: no watermark passes a record that a member of the in-sync set lacks."""
