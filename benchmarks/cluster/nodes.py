@@ -16,10 +16,10 @@ from typing import Self, TypeVar
 
 import httpx
 
+from arc.cli.cluster_steps import leader_of, lease_of, look_at, verify
 from arc.cli.demo_cluster import make_nodes
-from arc.cli.demo_load import Ack, Count
 from arc.cli.demo_node import Node
-from arc.cli.demo_steps import leader_of, lease_of, look_at, verify
+from arc.cli.numbered import Ack, Count
 from benchmarks.cluster.http import Http, Lines
 from benchmarks.consensus.cluster import NODES, Cluster
 from benchmarks.consensus.cluster import Etcd as EtcdOfOneSession

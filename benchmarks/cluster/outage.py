@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from arc.cli.demo_load import MEASUREMENT, Ack
+from arc.cli.numbered import MEASUREMENT, Ack
 from benchmarks.cluster.nodes import Arc, Etcd
 from benchmarks.consensus.cluster import NODES, Cluster
 from benchmarks.measure import Figure, Row, Run, figure
