@@ -16,7 +16,7 @@ from arc.raft.events import Persisted
 from arc.raft.messages import Message
 from arc.raft.types import SnapshotMeta
 from simulations import damage
-from simulations.checkers import judge, promises, recovery, snapshots
+from simulations.checkers import commits, judge, promises, recovery, snapshots
 
 if TYPE_CHECKING:
     from simulations.host import Host
@@ -46,6 +46,9 @@ def _synced(host: Host, ticket: tuple[int, int]) -> None:
         host.crash(is_dropped=disk.is_dropping)
         world.restart_later(host)
         return
+    for write in disk.pending:
+        if write.truncate_from is not None and write.write_id <= covered:
+            commits.i07_cut(host, write.truncate_from)
     refused = disk.finish(covered)
     report = disk.shape.report_seconds
     if refused:

@@ -69,8 +69,9 @@ def is_on_quorum(host: Host, index: int, configuration: Configuration) -> bool:
     return _is_held(host, index, host.disk.issued.chain(index), configuration)
 
 
-def _is_held(host: Host, index: int, chain: int | None, configuration: Configuration) -> bool:
-    hosts = host.world.hosts
+def _is_held(host: Host, index: int, chain: int | None, configuration: Configuration, *, without: bool = False) -> bool:
+    """The same for a chain; ``without`` the host's own disk if that is asked for."""
+    hosts = {peer: each for peer, each in host.world.hosts.items() if not (without and each is host)}
     return all(
         sum(peer in hosts and hosts[peer].disk.holds(index, chain) for peer in half) >= majority(len(half))
         for half in (configuration.voters, configuration.outgoing)
@@ -79,21 +80,32 @@ def _is_held(host: Host, index: int, chain: int | None, configuration: Configura
 
 
 def i07_still_held(host: Host) -> None:
-    """I-07: a crash takes back nothing that was synced; checked where it could happen, in `Image.truncate`.
+    """I-07: a crash takes back nothing that was synced; also checked where it is asked for, in `Image.truncate`."""
+    index = host.memory.commit
+    if host.disk.synced.last < index <= host.world.ghost.commit:
+        _require_held(host, index)
 
-    The quorum is that of the entry's own configuration, of any that is committed since, or of one that its leader had
-    appended and counted by, whether or not that one survived (seeds 767638, 787079): any two that follow each other
-    share a node in every two of their quorums, so whoever is elected by the former has the entry.
+
+def i07_cut(host: Host, first: int) -> None:
+    """I-07: what a cut is about to take from this disk, asked for before it was committed, is not counted here."""
+    if first <= host.world.ghost.commit and host.disk.synced.chain(first) == host.world.ghost.committed[first]:
+        _require_held(host, first, without=True)
+
+
+def _require_held(host: Host, index: int, *, without: bool = False) -> None:
+    """A committed entry is on the disks of a quorum, perhaps ``without`` this one.
+
+    The quorum is that of its own configuration, of any that is committed since, or of one that its leader had appended
+    and counted by, whether or not that one survived (seeds 767638, 787079): any two that follow each other share a node
+    in every two of their quorums, so whoever is elected by the former has the entry.
     """
-    ghost, index = host.world.ghost, host.memory.commit
-    if host.disk.synced.last >= index or index > ghost.commit:
-        return
+    ghost = host.world.ghost
     at, configuration = ghost.configuration_at(index)
     chain = ghost.committed[index]
-    if at != ghost.configurations[-1][0] or _is_held(host, index, chain, configuration):
+    if at != ghost.configurations[-1][0] or _is_held(host, index, chain, configuration, without=without):
         return
     counted = [each for until, each in ghost.counted_by if until >= index]
-    if not any(_is_held(host, index, chain, each) for each in counted):
+    if not any(_is_held(host, index, chain, each, without=without) for each in counted):
         disks = [other.disk.synced.last for other in host.world.hosts.values()]
         raise Violation("I-07", "a committed entry is on too few disks", index, configuration, disks)
 

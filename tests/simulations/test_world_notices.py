@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,10 +154,10 @@ def commit_what_one_node_has(patch: pytest.MonkeyPatch) -> None:
 
 PLANTED = [
     (acknowledge_before_the_write, LONE, {"D-02", "W-01", "W-07"}),
-    (move_the_flush_mark_too_far, LONE, {"W-01", "W-07"}),
+    (move_the_flush_mark_too_far, LONE, {"D-06", "W-01", "W-07"}),
     (release_the_log_too_early, LONE, {"W-01"}),
     (register_files_without_their_mark, LONE, {"W-02", "W-07"}),
-    (forget_idempotency_keys, LONE, {"W-02"}),
+    (forget_idempotency_keys, replace(LONE, seed=2), {"W-02"}),
     (keep_no_hard_state, THREE, {"I-10", "I-11"}),
     (send_before_it_is_durable, THREE, {"I-12", "I-28"}),
     (promise_what_a_full_disk_refused, FULL, {"I-12"}),
