@@ -164,7 +164,6 @@ class Reign:
         self.keeper = InSyncKeeper(
             me=house.node,
             epoch=epoch,
-            first_sequence=self.first_sequence,
             client=f"in-sync/{house.node}/{ports.rng.bytes(8).hex()}",
             stream=self.sender,
             durability=self.durability,

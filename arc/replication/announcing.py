@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
@@ -22,7 +21,7 @@ from arc.catalog.holders import FILES_PER_COMMAND_MAX
 from arc.catalog.manifest import Manifest, differing
 from arc.errors import ArcError
 from arc.ids import NodeId
-from arc.replication.ports import Propose
+from arc.replication.ports import Changes, Propose
 from arc.storage.files import FileEntry
 from arc.telemetry import Log
 
@@ -37,14 +36,6 @@ LOSS_SECONDS = 10.0
 
 AGAIN_SECONDS = (0.5, 8.0)
 """First and longest pause after a command that was not taken."""
-
-
-class Changes(Protocol):
-    """Steps of the catalog in order; `cluster.feed.Subscription`."""
-
-    async def receive(self) -> object:
-        """The next one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

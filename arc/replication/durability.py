@@ -30,7 +30,7 @@ class Written(Protocol):
 
 
 class Durability:
-    """`ingest.intake.WaitDurable` for one reign."""
+    """`ingest.intake.WaitDurable` for one reign, which begins where ``log`` ends now."""
 
     def __init__(
         self,
@@ -47,6 +47,10 @@ class Durability:
         self._level = level
         self._min_insync = min_insync
         self._acknowledged = watermark.high
+        self.inherited = log.next_sequence - 1
+        """The last record of earlier epochs. All up to it may have been acknowledged and seen, though a reign that has
+        just begun knows a lower ``high``, or none.
+        """
         self._paused: str | None = None
         self.is_over = False
         self._told = self._moves()

@@ -49,16 +49,13 @@ class InSyncStatistics:
 
 
 class InSyncKeeper:
-    """Of the reign ``epoch``, whose first record is ``first_sequence``. ``client`` names this run of this node and
-    nothing else, ever.
-    """
+    """Of the reign ``epoch``. ``client`` names this run of this node and nothing else, ever."""
 
     def __init__(
         self,
         *,
         me: str,
         epoch: int,
-        first_sequence: int,
         client: str,
         stream: Stream,
         durability: Durability,
@@ -70,7 +67,6 @@ class InSyncKeeper:
     ) -> None:
         self._me = me
         self._epoch = epoch
-        self._inherited = first_sequence - 1
         self._client = client
         self._stream = stream
         self._durability = durability
@@ -93,8 +89,7 @@ class InSyncKeeper:
                 self._me,
                 self._stream.heard(),
                 able=self._facts.able(),
-                # What came from earlier epochs may all have been acknowledged, however little is known of it yet.
-                high=max(self._durability.high, self._inherited),
+                high=max(self._durability.high, self._durability.inherited),
                 least=self._facts.least(),
                 now=self._clock.now(),
                 began_at=self._began_at,

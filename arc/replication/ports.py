@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from arc.catalog.commands import Command
+from arc.catalog.events import Event
 from arc.catalog.facts import Catalog
 from arc.catalog.results import Result
 from arc.storage.wal.keys import StoredKey
@@ -31,6 +32,23 @@ class Propose(Protocol):
 
     async def propose(self, command: Command) -> Result:
         """Have a command agreed and applied. Raises Unavailable, OutcomeUnknown."""
+        ...
+
+
+class Change(Protocol):
+    """A step of the catalog; `cluster.feed.Change`."""
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What changed."""
+        ...
+
+
+class Changes(Protocol):
+    """Steps in order, from a moment on; `cluster.feed.Subscription`."""
+
+    async def receive(self) -> Change:
+        """The next one."""
         ...
 
 

@@ -23,6 +23,7 @@ from arc.replication.backlog import Backlog
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import draft_path, remove_drafts
 from arc.replication.fetch import PIECE_BYTES, Ask
+from arc.replication.ports import Changes
 from arc.replication.shared import STORE_PIECE_BYTES
 from arc.replication.transfers import Round, Transfers
 from arc.storage.files import FileEntry
@@ -67,23 +68,6 @@ class Files(Protocol):
 
     async def wait_changed(self, seen: int) -> int:
         """Return ``changes`` once it is another."""
-        ...
-
-
-class Change(Protocol):
-    """A step of the catalog; `cluster.feed.Change`."""
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """What changed."""
-        ...
-
-
-class Changes(Protocol):
-    """Steps in order, from a moment on; `cluster.feed.Subscription`."""
-
-    async def receive(self) -> Change:
-        """The next one."""
         ...
 
 

@@ -97,7 +97,7 @@ class _Follower:
 
 
 class Sender:
-    """Serves followers under ``epoch``, which begins where ``log`` ends now."""
+    """Serves followers under ``epoch``."""
 
     def __init__(
         self,
@@ -113,7 +113,6 @@ class Sender:
     ) -> None:
         self._epoch = epoch
         self._log = log
-        self._inherited = log.next_sequence - 1
         self._durability = durability
         self._facts = facts
         self._post = post
@@ -243,7 +242,7 @@ class Sender:
                 session=hello.session,
                 next=follower.next,
                 high=self._durability.high,
-                inherited=self._inherited,
+                inherited=self._durability.inherited,
             )
         else:
             first = self._facts.oldest_needed() if follower.is_memory else self._log.first_sequence
@@ -255,7 +254,7 @@ class Sender:
                 high=self._durability.high,
                 catalog_index=self._facts.catalog().index,
                 keys=tuple(self._facts.keys(follower.next)),
-                inherited=self._inherited,
+                inherited=self._durability.inherited,
             )
         # What it confirmed in an earlier session is what it still has now.
         follower.durable = min(self._durability.confirmed(follower.name), follower.next - 1)

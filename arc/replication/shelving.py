@@ -17,14 +17,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
-from arc.catalog.events import Event, FilesAdded, FilesRemoved
+from arc.catalog.events import FilesAdded, FilesRemoved
 from arc.catalog.facts import Catalog
 from arc.errors import Unavailable
 from arc.ports import Clock, Disk, Workers
+from arc.replication.ports import Changes
 from arc.storage.config import StorageConfig
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
@@ -49,23 +49,6 @@ PAGE_OBJECTS = 1000
 
 Named = tuple[str, str]
 """Path and hash."""
-
-
-class Change(Protocol):
-    """A step of the catalog; `cluster.feed.Change`."""
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """What changed."""
-        ...
-
-
-class Changes(Protocol):
-    """Steps in order, from a moment on; `cluster.feed.Subscription`."""
-
-    async def receive(self) -> Change:
-        """The next one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,8 +229,8 @@ class Shelving:
                 self._uploaded += 1
                 self._prove(entry)
             else:
-                self._absent[entry.path] = self._clock.now() + AGAIN_SECONDS
-                self._absent[entry.path] = self._absent.pop(entry.path)  # Behind the others.
+                self._absent.pop(entry.path, None)
+                self._absent[entry.path] = self._clock.now() + AGAIN_SECONDS  # Behind the others.
 
     def _put(self, entry: FileEntry) -> bool:
         """False: the copy here is gone or not what the manifest says, which is anti-entropy's matter."""

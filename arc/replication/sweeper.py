@@ -7,12 +7,12 @@ tried again after a pause; one that a crash took is found by `antientropy`, or b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import trio
 
-from arc.catalog.events import Event, FilesRemoved
+from arc.catalog.events import FilesRemoved
 from arc.catalog.facts import Catalog
+from arc.replication.ports import Changes
 from arc.storage.keeper import FileKeeper
 from arc.telemetry import Log
 
@@ -21,23 +21,6 @@ LOOK_SECONDS = 5.0
 
 AGAIN_SECONDS = 60.0
 """Pause after an unlink that failed."""
-
-
-class Change(Protocol):
-    """A step of the catalog; `cluster.feed.Change`."""
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """What changed."""
-        ...
-
-
-class Changes(Protocol):
-    """Steps in order, from a moment on; `cluster.feed.Subscription`."""
-
-    async def receive(self) -> Change:
-        """The next one."""
-        ...
 
 
 class Sweeper:

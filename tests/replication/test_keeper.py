@@ -58,14 +58,11 @@ class Scripted:
         return answer
 
 
-def keeper_of(
-    script: Scripted, durability: Durability, followers: Followers, log: Log, *, first_sequence: int = 1
-) -> InSyncKeeper:
+def keeper_of(script: Scripted, durability: Durability, followers: Followers, log: Log) -> InSyncKeeper:
     catalog = Catalog(in_sync=InSync(Epoch(7), (NodeId("n1"),)))
     return InSyncKeeper(
         me="n1",
         epoch=7,
-        first_sequence=first_sequence,
         client="n1 of this run",
         stream=followers,
         durability=durability,
@@ -106,11 +103,13 @@ async def test_nobody_joins_without_what_earlier_epochs_may_have_acknowledged(lo
     A node that lacked records joined then, and could have been made the writer.
     """
     script, followers, watch = Scripted(), Followers(), TrioClock()
-    replica = ReplicaLog(MemoryOnly(), History(), tail_bytes_max=1)
+    storage = MemoryOnly()
+    await storage.restart(69)
+    replica = ReplicaLog(storage, History(69), tail_bytes_max=1)
     durability = script.durability = Durability(
         Watermark("n1", ["n1"], high=0), "n1", replica, level="replicated", min_insync=lambda: 1
     )
-    keeper = keeper_of(script, durability, followers, log, first_sequence=69)
+    keeper = keeper_of(script, durability, followers, log)
 
     def tell(durable: int) -> None:
         now = watch.now() + 3600.0
