@@ -14,7 +14,7 @@ from arc.cli.cluster_screen import notes
 from arc.cli.connect import open_client
 from arc.cli.exits import UNREACHABLE, Failure
 from arc.cli.live import Live
-from arc.cli.numbered import DEMO, Ack, Count, Target, judge_rows
+from arc.cli.numbered import DEMO, Ack, Count, Load, Target, judge_rows
 
 SETTLE_SECONDS = 20.0
 """How long it is waited for full health once every node is there; then it goes on, and says what is missing."""
@@ -112,6 +112,18 @@ def wait_hand_over(
     )
 
 
+def stream(live: Live, load: Load, endpoints: Sequence[str], token: str, *, until: float, every_seconds: float) -> None:
+    """Let rows come in until then, and say how it is. Raises what ended a worker of the load."""
+    while (now := time.monotonic()) < until:
+        load.require_well()
+        found = any_look(endpoints, token)
+        state = "nobody answers"
+        if found is not None:
+            state = f"{found.get('state')}, {lease_of(found, 'writer')[0]} writes, {leader_of(found)} leads"
+        live.show(f"{now - load.started_at:5.1f} s  {load.rows:>9,} rows acknowledged  {state}")
+        time.sleep(max(0.0, min(every_seconds, until - time.monotonic())))
+
+
 def verify(name: str, endpoint: str, token: str, acks: Sequence[Ack], deadline: float, target: Target = DEMO) -> Count:
     """Ask one node for every row, until it shows all that were acknowledged or the time is over. Raises Failure."""
     began = time.monotonic()
@@ -174,3 +186,8 @@ def look_at(endpoint: str, token: str) -> dict[str, object] | Failure:
             return fetch(client)
     except Failure as failure:
         return failure
+
+
+def any_look(endpoints: Sequence[str], token: str) -> dict[str, object] | None:
+    """The status that the first node has which answers."""
+    return next((each for each in (look_at(one, token) for one in endpoints) if isinstance(each, dict)), None)

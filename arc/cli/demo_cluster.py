@@ -18,11 +18,10 @@ from pathlib import Path
 from arc.cli.cluster_screen import nodes_of, notes, span
 from arc.cli.cluster_steps import (
     HAND_OVER_SECONDS,
-    POLL_SECONDS,
     leader_of,
     lease_of,
-    look_at,
     reason_of,
+    stream,
     verify,
     wait_hand_over,
     wait_whole,
@@ -37,6 +36,7 @@ FORM_SECONDS = 90.0
 """How long a cluster may need to form, or to be whole again, on a busy machine."""
 VERIFY_SECONDS = 60.0
 """How long a node that was dead may need until it shows every row."""
+LOOK_EVERY_SECONDS = 0.2
 ALONE_SECONDS = 1.0
 """How long the load goes on without the dead node."""
 
@@ -109,10 +109,17 @@ def story(screen: Screen, live: Live, nodes: Sequence[Node], *, seconds: float, 
     _introduce(screen, live, nodes, document)
     with Load(endpoints, token) as load:
         require_progress(load, 0, time.monotonic() + FORM_SECONDS)
-        _stream(live, load, endpoints, token, until=time.monotonic() + (seconds / 2 if kills else seconds))
+        stream(
+            live,
+            load,
+            endpoints,
+            token,
+            until=time.monotonic() + (seconds / 2 if kills else seconds),
+            every_seconds=LOOK_EVERY_SECONDS,
+        )
         if kills:
             _kill(live, nodes, load, report)
-            _stream(live, load, endpoints, token, until=load.started_at + seconds)
+            stream(live, load, endpoints, token, until=load.started_at + seconds, every_seconds=LOOK_EVERY_SECONDS)
         live.show("ending the load")
         load.stop()
     report.acks, report.retries, report.unknown = load.acks, load.retries, load.unknown
@@ -154,17 +161,6 @@ def _kill(live: Live, nodes: Sequence[Node], load: Load, report: Report) -> None
                watch=victim.require_running)  # fmt: skip
     report.restart_seconds = time.monotonic() - restarted_at
     live.say(f"{victim.name} is back after {span(report.restart_seconds)}")
-
-
-def _stream(live: Live, load: Load, endpoints: Sequence[str], token: str, *, until: float) -> None:
-    while (now := time.monotonic()) < until:
-        load.require_well()
-        found = next((each for each in (look_at(one, token) for one in endpoints) if isinstance(each, dict)), None)
-        state = "nobody answers"
-        if found is not None:
-            state = f"{found.get('state')}, {lease_of(found, 'writer')[0]} writes, {leader_of(found)} leads"
-        live.show(f"{now - load.started_at:5.1f} s  {load.rows:>9,} rows acknowledged  {state}")
-        time.sleep(max(0.0, min(POLL_SECONDS * 2, until - time.monotonic())))
 
 
 def _introduce(screen: Screen, live: Live, nodes: Sequence[Node], document: Document) -> None:

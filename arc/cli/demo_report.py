@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from arc.cli.numbered import Ack, Count, Gap
+from arc.cli.numbered import Gap, Outcome
 from arc.cli.screen import Screen
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class Report(Outcome):
     """What the demo found out."""
 
     nodes: tuple[tuple[str, str], ...]
-    seconds: float = 0.0
-    acks: list[Ack] = field(default_factory=list)
-    retries: int = 0
-    unknown: int = 0
-    counts: list[Count] = field(default_factory=list)
     killed: str | None = None
     killed_at: float | None = None
     """By the clock of the client."""
@@ -31,21 +26,6 @@ class Report:
     restart_seconds: float | None = None
     gap: Gap | None = None
     degraded: tuple[str, ...] = ()
-
-    @property
-    def lost(self) -> int:
-        """Acknowledged rows that at least one node does not have."""
-        return len({number for count in self.counts for number in count.lost})
-
-    @property
-    def doubled(self) -> int:
-        """Rows that at least one node has more than once."""
-        return len({number for count in self.counts for number in count.doubled})
-
-    @property
-    def acknowledged(self) -> int:
-        """Rows."""
-        return sum(ack.rows for ack in self.acks)
 
     @property
     def is_whole(self) -> bool:

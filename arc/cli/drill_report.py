@@ -9,12 +9,12 @@ from arc.cli.cluster_screen import event_line
 from arc.cli.demo_report import some
 from arc.cli.drill_watch import Asked
 from arc.cli.exits import DEGRADED, ERROR, OK
-from arc.cli.numbered import Ack, Count, Gap
+from arc.cli.numbered import Count, Gap, Outcome
 from arc.cli.screen import Screen
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class Report(Outcome):
     """Filled while the drill goes on; what it lacks at the end did not happen."""
 
     kind: str
@@ -22,15 +22,10 @@ class Report:
     """Name and endpoint of every node that is asked."""
     database: str
     measurement: str
-    seconds: float = 0.0
-    acks: list[Ack] = field(default_factory=list)
-    retries: int = 0
-    unknown: int = 0
     fault_seconds: float = 0.0
     write_gap: Gap | None = None
     query_gap: Gap | None = None
     asked: list[Asked] = field(default_factory=list)
-    counts: list[Count] = field(default_factory=list)
     uncounted: dict[str, str] = field(default_factory=dict)
     """Nodes that could not be asked for their rows, and why."""
     old_writer: str | None = None
@@ -44,21 +39,6 @@ class Report:
     events: list[Mapping[str, object]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     is_removed: bool = False
-
-    @property
-    def acknowledged(self) -> int:
-        """Rows."""
-        return sum(ack.rows for ack in self.acks)
-
-    @property
-    def lost(self) -> int:
-        """Acknowledged rows that at least one node that was asked lacks."""
-        return len({number for count in self.counts for number in count.lost})
-
-    @property
-    def doubled(self) -> int:
-        """Rows that at least one node has more than once."""
-        return len({number for count in self.counts for number in count.doubled})
 
     @property
     def is_kept(self) -> bool:

@@ -16,7 +16,17 @@ import typer
 
 from arc.cli.cluster_asking import BASE, fetch, order
 from arc.cli.cluster_screen import events_of, is_alone, nodes_of, notes
-from arc.cli.cluster_steps import HAND_OVER_SECONDS, leader_of, lease_of, look_at, reason_of, verify, wait_hand_over
+from arc.cli.cluster_steps import (
+    HAND_OVER_SECONDS,
+    any_look,
+    leader_of,
+    lease_of,
+    look_at,
+    reason_of,
+    stream,
+    verify,
+    wait_hand_over,
+)
 from arc.cli.connect import open_client, reaching, refusal
 from arc.cli.drill_report import Report
 from arc.cli.drill_watch import Questions
@@ -35,7 +45,6 @@ LOOK_EVERY_SECONDS = 0.5
 BATCH_ROWS = 10
 """Two threads write so many rows each, at most 20 times a second: enough to see, and no burden."""
 EVENTS_MAX = 200
-DRILLS = ("failover", "partition", "disk-full")
 
 Document = Mapping[str, object]
 
@@ -193,23 +202,15 @@ def _watch_hand_over(live: Live, scene: Scene, report: Report) -> None:
 
 
 def _stream(live: Live, load: Load, scene: Scene, seconds: float) -> None:
-    """Let rows come in, and say how it is."""
     until = time.monotonic() + seconds
-    while (now := time.monotonic()) < until:
-        load.require_well()
-        found = _any_look(scene)
-        state = "nobody answers"
-        if found is not None:
-            state = f"{found.get('state')}, {lease_of(found, 'writer')[0]} writes, {leader_of(found)} leads"
-        live.show(f"{now - load.started_at:5.1f} s  {load.rows:>9,} rows acknowledged  {state}")
-        time.sleep(max(0.0, min(LOOK_EVERY_SECONDS, until - time.monotonic())))
+    stream(live, load, scene.endpoints, scene.token, until=until, every_seconds=LOOK_EVERY_SECONDS)
 
 
 def _settle(live: Live, scene: Scene, report: Report) -> None:
     """Wait until a node says that all is well, and a little in vain where it is not."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:
-        found = _any_look(scene)
+        found = any_look(scene.endpoints, scene.token)
         if found is not None:
             report.state, report.degraded = str(found.get("state")), tuple(notes(found))
             report.new_writer, report.new_epoch = lease_of(found, "writer")
@@ -259,12 +260,6 @@ def _remove(scene: Scene, target: Target, report: Report) -> bool:
             trouble = failure.cause
     report.remarks.append(f"The database could not be removed: {trouble}.")
     return False
-
-
-def _any_look(scene: Scene) -> Document | None:
-    return next(
-        (each for each in (look_at(one, scene.token) for one in scene.endpoints) if isinstance(each, dict)), None
-    )
 
 
 # ---- deeds

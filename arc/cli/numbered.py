@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arc.cli.connect import open_client, refusal
@@ -249,6 +249,32 @@ class Count:
     def is_whole(self) -> bool:
         """Every acknowledged row once, and no row twice."""
         return not self.lost and not self.doubled
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a load: filled while it goes on, and after it by counting at every node."""
+
+    seconds: float = 0.0
+    acks: list[Ack] = field(default_factory=list)
+    retries: int = 0
+    unknown: int = 0
+    counts: list[Count] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> int:
+        """Rows."""
+        return sum(ack.rows for ack in self.acks)
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged rows that at least one node that was asked lacks."""
+        return len({number for count in self.counts for number in count.lost})
+
+    @property
+    def doubled(self) -> int:
+        """Rows that at least one node has more than once."""
+        return len({number for count in self.counts for number in count.doubled})
 
 
 def judge_rows(acks: Sequence[Ack], found: dict[int, int], *, node: str = "", seconds: float = 0.0) -> Count:
