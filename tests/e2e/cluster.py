@@ -14,8 +14,8 @@ import httpx
 import psutil
 import trustme
 
-from tests.e2e.between import Between
 from tests.e2e.harness import POLL_SECONDS, Server, free_port
+from tests.e2e.links import Links
 
 SECRET = "what the nodes of one cluster share"
 SIZE = 3
@@ -41,11 +41,11 @@ class Cluster:
         settings: Mapping[str, object] | None = None,
         authority: trustme.CA | None = None,
     ) -> None:
-        self.between = Between(self._who)
+        self.links = Links(self._who)
         self.nodes: dict[str, Server] = {}
         names = [f"n{number}" for number in range(1, SIZE + 1)]
         ports = {name: free_port() for name in names}
-        doors = {name: self.between.port_before(name, ports[name]) for name in names}
+        doors = {name: self.links.port_before(name, ports[name]) for name in names}
         seeds = ",".join(f"127.0.0.1:{door}" for door in doors.values())
         for name in names:
             own: dict[str, object] = {
@@ -66,7 +66,7 @@ class Cluster:
             self.nodes[name] = Server(home, settings=own, trust=trust)
 
     def __repr__(self) -> str:
-        return f"<Cluster {list(self.nodes.values())} {self.between!r}>"
+        return f"<Cluster {list(self.nodes.values())} {self.links!r}>"
 
     def __enter__(self) -> Cluster:
         return self
@@ -75,7 +75,7 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with ExitStack() as all_of_them:
-            all_of_them.enter_context(self.between)
+            all_of_them.enter_context(self.links)
             for node in self.nodes.values():
                 all_of_them.push(node)
 

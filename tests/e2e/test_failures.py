@@ -17,6 +17,7 @@ import trustme
 from tests.e2e.cluster import Cluster, wait_until
 from tests.e2e.harness import POLL_SECONDS, TOKEN, run_arc
 from tests.e2e.keyed import KeyedLoad
+from tests.e2e.links import between
 
 PAUSED_SECONDS = 3.0
 """Long enough that the others replace the writer, which then wakes up and believes that it still is the one."""
@@ -49,8 +50,8 @@ def paused(cluster: Cluster, victim: str) -> Callable[[], None]:
 
 def cut_off(cluster: Cluster, victim: str) -> Callable[[], None]:
     """Its peer port and those of the others reach each other no more; clients reach all of them."""
-    cluster.between.cut(victim)
-    return cluster.between.cut
+    cluster.links.cut(between((victim,), tuple(cluster.others(victim))))
+    return lambda: cluster.links.cut(frozenset())
 
 
 def survive(cluster: Cluster, load: KeyedLoad, hurt: Hurt) -> None:

@@ -12,10 +12,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from tests.e2e.links import Links, between
 from tests.e2e.nemesis import __main__ as command
 from tests.e2e.nemesis.clients import DATABASE, Client, Reply, lines_of, reply_of
 from tests.e2e.nemesis.history import Batch, Done, History, Look, Seen, Told, Trouble, document
-from tests.e2e.nemesis.links import Links, between
 from tests.e2e.nemesis.page import page
 from tests.e2e.nemesis.schedule import FAULT_SECONDS, ROLES, Kind, Step, bears, plan, small_disk
 from tests.e2e.nemesis.verdict import gap_of, judge, roles, silences, told, verdict_document

@@ -21,8 +21,8 @@ import psutil
 
 from tests.e2e.cluster import Document, holder_of, leader_of
 from tests.e2e.harness import POLL_SECONDS, Server, ServerDied, free_port
+from tests.e2e.links import Links
 from tests.e2e.nemesis.history import Trouble
-from tests.e2e.nemesis.links import Links
 
 SECRET = "what the nodes under the nemesis share"
 DISK_MIB = 192

@@ -14,9 +14,9 @@ import httpx
 import pyarrow as pa
 
 from tests.e2e.harness import POLL_SECONDS, TOKEN
+from tests.e2e.links import between
 from tests.e2e.nemesis.clients import DATABASE, Client, make_clients
 from tests.e2e.nemesis.history import Done, History, Told, Trouble
-from tests.e2e.nemesis.links import between
 from tests.e2e.nemesis.nodes import Nodes
 from tests.e2e.nemesis.schedule import LEADER, ROLES, STANDBY, WRITER, Kind, Step
 from tests.e2e.nemesis.watchers import Asker, Looker
