@@ -5,6 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SERVE_ARGS  ?=
 PYTEST_ARGS ?=
+# Two at a time, whole files each: many tests wait for processes, disks and clocks. PYTEST_WORKERS=0 runs one after the other.
+PYTEST_WORKERS ?= 2
+PYTEST      := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS  ?=
 DEMO_ARGS   ?=
 NEMESIS_ARGS ?= --minutes 30 --html nemesis.html
@@ -26,13 +29,13 @@ demo: $(VENV)/.run ## Stream this machine's own metrics into a throw-away node a
 	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types and tests; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 fix: $(VENV)/.dev ## Format, repair what lint can repair, rewrite generated pages
 	$(BIN)/ruff check --fix .

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -21,12 +20,6 @@ from arc.raft.types import Peer
 from tests.raft.drivers import LOG, Cluster, Member, TrioClock, cluster_of, until
 
 DEAD_SECONDS = 4.0
-
-
-@pytest.fixture(autouse=True)
-def clock(autojump_clock: MockClock) -> MockClock:
-    """Time jumps whenever everybody waits."""
-    return autojump_clock
 
 
 class Piloted:
@@ -105,7 +98,7 @@ async def piloted(*founders: str) -> AsyncIterator[Piloted]:
         nursery.cancel_scope.cancel()
 
 
-async def test_one_becomes_three_voters_and_the_second_waits_for_the_third() -> None:
+async def test_one_becomes_three_voters_and_the_second_waits_for_the_third(autojump_clock: MockClock) -> None:
     async with piloted("n1") as found:
         await found.start("n2")
         await trio.sleep(5)
@@ -114,7 +107,7 @@ async def test_one_becomes_three_voters_and_the_second_waits_for_the_third() -> 
         await found.until_voters("n1", "n2", "n3")
 
 
-async def test_a_dead_voter_is_replaced_and_is_a_learner_when_it_comes_back() -> None:
+async def test_a_dead_voter_is_replaced_and_is_a_learner_when_it_comes_back(autojump_clock: MockClock) -> None:
     async with piloted("n1", "n2", "n3") as found:
         await found.start("n4")
         leader = await found.cluster.leader()
@@ -130,7 +123,7 @@ async def test_a_dead_voter_is_replaced_and_is_a_learner_when_it_comes_back() ->
         assert [peer.name for peer in (await found.cluster.leader()).status().configuration.learners] == [away]
 
 
-async def test_a_reader_votes_until_the_third_writer_comes_and_leadership_moves() -> None:
+async def test_a_reader_votes_until_the_third_writer_comes_and_leadership_moves(autojump_clock: MockClock) -> None:
     async with piloted("r1") as found:
         await found.describe("r1", "reader")
         for name in ("w1", "w2"):
@@ -141,7 +134,7 @@ async def test_a_reader_votes_until_the_third_writer_comes_and_leadership_moves(
         assert (await found.cluster.leader()).me.name != "r1"
 
 
-async def test_the_only_voter_of_two_hands_over_when_it_drains() -> None:
+async def test_the_only_voter_of_two_hands_over_when_it_drains(autojump_clock: MockClock) -> None:
     async with piloted("n1") as found:
         await found.start("n2")
         await until(lambda: len(found.cluster.members["n1"].raft.status().configuration.learners) == 1)  # type: ignore[union-attr]
@@ -150,7 +143,7 @@ async def test_the_only_voter_of_two_hands_over_when_it_drains() -> None:
         assert (await found.cluster.leader()).me.name == "n2"
 
 
-async def test_founders_that_begin_with_the_same_voters_need_only_most_of_them() -> None:
+async def test_founders_that_begin_with_the_same_voters_need_only_most_of_them(autojump_clock: MockClock) -> None:
     """What `founding` relies on: the voters before the first entry are those of the plan, on every founder."""
     async with cluster_of("n1", "n2", "n3") as cluster:
         for name in ("n2", "n3"):

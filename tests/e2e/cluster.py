@@ -19,6 +19,8 @@ from tests.e2e.links import Links
 
 SECRET = "what the nodes of one cluster share"
 SIZE = 3
+STRANGER = "a stranger"
+"""Whoever opened a connection and is not of the cluster: no link with it is ever cut."""
 PATIENCE_SECONDS = 90.0
 """For whatever a cluster should get done by itself; a loaded machine is no reason to fail."""
 
@@ -138,8 +140,8 @@ class Cluster:
             for name, node in self.nodes.items()
         )
 
-    def _who(self, port: int) -> str | None:
-        """Which node has a connection from this local port."""
+    def _who(self, port: int) -> str:
+        """Which node has a connection from this local port; a node that is none of ours is a stranger."""
         for name, node in self.nodes.items():
             try:
                 found = psutil.Process(node.pid).net_connections("tcp")
@@ -147,7 +149,7 @@ class Cluster:
                 continue
             if any(each.laddr.port == port for each in found if each.laddr):
                 return name
-        return None
+        return STRANGER
 
 
 def tls_settings(authority: trustme.CA, home: Path) -> dict[str, object]:

@@ -31,7 +31,13 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=takes_interrupts,
     )
+
+
+def takes_interrupts() -> None:
+    """Whoever runs these tests in the background of a shell ignores SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.timeout(400)

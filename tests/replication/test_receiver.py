@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -23,12 +22,6 @@ from arc.telemetry import Log
 from tests.fakes import InlineWorkers, SeededRng
 
 EPOCH = 5
-
-
-@pytest.fixture(autouse=True)
-def clock(autojump_clock: MockClock) -> MockClock:
-    """Time jumps when everybody waits."""
-    return autojump_clock
 
 
 class Rows:
@@ -100,7 +93,9 @@ def records(session: int, first: int, count: int) -> Records:
     return Records(epoch=EPOCH, session=session, first=first, high=0, catalog_index=0, records=tuple(made))
 
 
-async def test_what_another_node_another_epoch_or_another_session_sends_is_refused(log: Log) -> None:
+async def test_what_another_node_another_epoch_or_another_session_sends_is_refused(
+    log: Log, autojump_clock: MockClock
+) -> None:
     followed = Followed(log)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(followed.receiver.run)

@@ -14,17 +14,13 @@ from arc.ports import BLOCK_BYTES
 from tests.replication.cluster import WAL, Cluster, is_set_in_sync, open_cluster, until
 
 
-@pytest.fixture(autouse=True)
-def clock(autojump_clock: MockClock) -> MockClock:
-    """Time jumps when everybody waits."""
-    return autojump_clock
-
-
 def everywhere(cluster: Cluster, count: int) -> bool:
     return all(node.sees(range(count)) for node in cluster.nodes.values() if node.is_alive)
 
 
-async def test_an_acknowledged_row_is_durable_on_every_member_and_soon_visible_everywhere() -> None:
+async def test_an_acknowledged_row_is_durable_on_every_member_and_soon_visible_everywhere(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster({"n1": "writer", "n2": "writer", "n3": "writer", "r1": "reader"}) as cluster:
         for number in range(20):
             position = await cluster["n1"].write([2 * number, 2 * number + 1], two=True)
@@ -34,7 +30,9 @@ async def test_an_acknowledged_row_is_durable_on_every_member_and_soon_visible_e
         assert all(node.duty.behind is None for node in cluster.nodes.values())
 
 
-async def test_a_row_is_not_acknowledged_before_every_member_has_it_and_nobody_sees_it() -> None:
+async def test_a_row_is_not_acknowledged_before_every_member_has_it_and_nobody_sees_it(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         await until(lambda: everywhere(cluster, 1))
@@ -47,7 +45,9 @@ async def test_a_row_is_not_acknowledged_before_every_member_has_it_and_nobody_s
         await until(lambda: everywhere(cluster, 2))
 
 
-async def test_a_slow_follower_outside_the_set_delays_nobody_and_catches_up_from_segments() -> None:
+async def test_a_slow_follower_outside_the_set_delays_nobody_and_catches_up_from_segments(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster() as cluster:
         cluster.cut("n1", "n3")
         await until(lambda: cluster.in_sync() == {"n1", "n2"})
@@ -62,7 +62,7 @@ async def test_a_slow_follower_outside_the_set_delays_nobody_and_catches_up_from
         await until(lambda: everywhere(cluster, 151))
 
 
-async def test_a_broken_connection_is_resumed_where_the_log_ends() -> None:
+async def test_a_broken_connection_is_resumed_where_the_log_ends(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(30):
             await cluster["n1"].write([number])
@@ -74,7 +74,7 @@ async def test_a_broken_connection_is_resumed_where_the_log_ends() -> None:
         await until(lambda: everywhere(cluster, 30))
 
 
-async def test_a_follower_resumes_from_its_disk_after_a_restart() -> None:
+async def test_a_follower_resumes_from_its_disk_after_a_restart(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(10):
             await cluster["n1"].write([number])
@@ -116,7 +116,7 @@ async def test_a_follower_that_starts_anew_answers_only_when_it_shows_again_all_
         assert n2.sees(range(10))
 
 
-async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_it() -> None:
+async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_it(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         await until(lambda: everywhere(cluster, 1))
@@ -129,7 +129,7 @@ async def test_a_member_that_is_silent_leaves_the_set_and_writes_go_on_without_i
         assert cluster["n3"].seen() == {0: 1}
 
 
-async def test_a_node_of_every_role_knows_what_is_free_on_its_disk() -> None:
+async def test_a_node_of_every_role_knows_what_is_free_on_its_disk(autojump_clock: MockClock) -> None:
     roles = {"n1": "writer", "r1": "reader", "c1": "compactor"}
     async with open_cluster(roles) as cluster:
         for number, node in enumerate(cluster.nodes.values()):
@@ -137,7 +137,7 @@ async def test_a_node_of_every_role_knows_what_is_free_on_its_disk() -> None:
         await until(lambda: all(node.duty.disk_free_bytes == node.disk.free for node in cluster.nodes.values()))
 
 
-async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind() -> None:
+async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind(autojump_clock: MockClock) -> None:
     """What `rows_behind` and arc_replication_lag_seconds go by; it used to be 0 for everybody."""
 
     def behind() -> dict[str, float]:
@@ -160,7 +160,9 @@ async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind() -
         await until(lambda: behind() == {"n2": 0.0, "n3": 0.0})
 
 
-async def test_with_too_few_in_sync_writes_are_refused_before_anything_is_stored_and_reads_go_on() -> None:
+async def test_with_too_few_in_sync_writes_are_refused_before_anything_is_stored_and_reads_go_on(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster(2) as cluster:
         await cluster["n1"].write([0])
         await cluster.kill("n2")
@@ -177,7 +179,9 @@ async def test_with_too_few_in_sync_writes_are_refused_before_anything_is_stored
         await until(lambda: everywhere(cluster, 2))
 
 
-async def test_what_became_durable_on_too_few_is_not_acknowledged_until_enough_have_it() -> None:
+async def test_what_became_durable_on_too_few_is_not_acknowledged_until_enough_have_it(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster(2) as cluster:
         await cluster["n1"].write([0])
         answered: list[str] = []
@@ -200,7 +204,7 @@ async def test_what_became_durable_on_too_few_is_not_acknowledged_until_enough_h
         await until(lambda: everywhere(cluster, 2))
 
 
-async def test_lost_answers_to_changes_of_the_set_move_nothing_too_early() -> None:
+async def test_lost_answers_to_changes_of_the_set_move_nothing_too_early(autojump_clock: MockClock) -> None:
     """Until the outcome is known both sets count; the set that was agreed on counts in the end."""
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
@@ -223,7 +227,7 @@ async def test_lost_answers_to_changes_of_the_set_move_nothing_too_early() -> No
         await until(lambda: everywhere(cluster, 3))
 
 
-async def test_a_follower_waits_for_the_schema_of_a_record_and_skips_nothing() -> None:
+async def test_a_follower_waits_for_the_schema_of_a_record_and_skips_nothing(autojump_clock: MockClock) -> None:
     """P-08: the catalog of a follower may be behind the rows."""
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
@@ -277,7 +281,7 @@ async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_ke
         await until(with_files)
 
 
-async def test_rows_leave_a_follower_in_the_step_in_which_their_file_can_be_read() -> None:
+async def test_rows_leave_a_follower_in_the_step_in_which_their_file_can_be_read(autojump_clock: MockClock) -> None:
     """P-06, DURABILITY 6: a file that is elsewhere is left out and its rows stay."""
     async with open_cluster(2) as cluster:
         for number in range(10):
@@ -299,7 +303,7 @@ async def test_rows_leave_a_follower_in_the_step_in_which_their_file_can_be_read
         await until(lambda: everywhere(cluster, 11))
 
 
-async def test_a_node_alone_needs_nobody() -> None:
+async def test_a_node_alone_needs_nobody(autojump_clock: MockClock) -> None:
     async with open_cluster(1) as cluster:
         began = trio.current_time()
         for number in range(10):

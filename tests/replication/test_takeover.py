@@ -20,12 +20,6 @@ from arc.ports import BLOCK_BYTES
 from tests.replication.cluster import WAL, Cluster, open_cluster, request, until
 
 
-@pytest.fixture(autouse=True)
-def clock(autojump_clock: MockClock) -> MockClock:
-    """Time jumps when everybody waits."""
-    return autojump_clock
-
-
 def everywhere(cluster: Cluster, rows: range | list[int]) -> bool:
     return all(node.sees(rows) for node in cluster.nodes.values() if node.is_alive)
 
@@ -35,7 +29,9 @@ async def takes_over(cluster: Cluster, name: str) -> None:
     await until(lambda: cluster.reigns(name))
 
 
-async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_asking_anybody() -> None:
+async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_asking_anybody(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster() as cluster:
         for number in range(10):
             await cluster["n1"].write([number])
@@ -48,7 +44,9 @@ async def test_a_new_holder_has_every_acknowledged_row_and_goes_on_without_askin
         await until(lambda: everywhere(cluster, range(11)))
 
 
-async def test_what_a_deposed_holder_logged_alone_is_cut_from_its_log_its_buffer_and_its_keys() -> None:
+async def test_what_a_deposed_holder_logged_alone_is_cut_from_its_log_its_buffer_and_its_keys(
+    autojump_clock: MockClock,
+) -> None:
     """P-16: it goes on taking writes for a while, and none of them is acknowledged."""
     async with open_cluster() as cluster:
         await cluster["n1"].write([0, 1], two=True)
@@ -81,7 +79,7 @@ async def test_what_a_deposed_holder_logged_alone_is_cut_from_its_log_its_buffer
         await until(lambda: everywhere(cluster, [0, 1, 2, 100, 101]))
 
 
-async def test_the_cut_survives_a_restart_of_the_deposed_holder() -> None:
+async def test_the_cut_survives_a_restart_of_the_deposed_holder(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster.cut_off("n1")
@@ -98,7 +96,7 @@ async def test_the_cut_survives_a_restart_of_the_deposed_holder() -> None:
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
-async def test_records_above_the_old_watermark_become_part_of_the_new_reign() -> None:
+async def test_records_above_the_old_watermark_become_part_of_the_new_reign(autojump_clock: MockClock) -> None:
     """The client was told that the outcome is unknown; a retry with its key finds what the new holder kept."""
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
@@ -117,7 +115,7 @@ async def test_records_above_the_old_watermark_become_part_of_the_new_reign() ->
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
-async def test_a_retry_is_not_answered_from_a_record_that_is_not_durable_everywhere() -> None:
+async def test_a_retry_is_not_answered_from_a_record_that_is_not_durable_everywhere(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster.cut("n1", "n3")
@@ -141,7 +139,7 @@ async def test_a_retry_is_not_answered_from_a_record_that_is_not_durable_everywh
             assert cluster["n3"].logged() == 2
 
 
-async def test_a_key_survives_the_failover_and_stores_once() -> None:
+async def test_a_key_survives_the_failover_and_stores_once(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         first = await cluster["n1"].write([0, 1], key="once", two=True)
         await cluster.kill("n1")
@@ -151,7 +149,7 @@ async def test_a_key_survives_the_failover_and_stores_once() -> None:
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
-async def test_a_new_holder_flushes_what_is_above_the_marks_and_nothing_twice() -> None:
+async def test_a_new_holder_flushes_what_is_above_the_marks_and_nothing_twice(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(10):
             await cluster["n1"].write([number])
@@ -171,7 +169,7 @@ async def test_a_new_holder_flushes_what_is_above_the_marks_and_nothing_twice() 
         await until(lambda: everywhere(cluster, range(20)))
 
 
-async def test_nothing_above_the_watermark_becomes_a_file() -> None:
+async def test_nothing_above_the_watermark_becomes_a_file(autojump_clock: MockClock) -> None:
     """A mark above what every member has would make the next holder's records count as flushed."""
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
@@ -187,7 +185,7 @@ async def test_nothing_above_the_watermark_becomes_a_file() -> None:
         assert cluster["n3"].seen() == {0: 1, 2: 1}
 
 
-async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwhile() -> None:
+async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwhile(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(5):
             await cluster["n1"].write([number])
@@ -209,7 +207,7 @@ async def test_a_planned_hand_over_waits_for_a_full_copy_and_refuses_only_meanwh
         assert cluster["n2"].duty.closed_because is None, "a hand-over that was given up takes writes again"
 
 
-async def test_a_hand_over_ends_when_the_lease_goes_elsewhere() -> None:
+async def test_a_hand_over_ends_when_the_lease_goes_elsewhere(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster.cut("n1", "n2")
@@ -225,7 +223,7 @@ async def test_a_hand_over_ends_when_the_lease_goes_elsewhere() -> None:
             await takes_over(cluster, "n3")
 
 
-async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower() -> None:
+async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(5):
             await cluster["n1"].write([number])
@@ -248,7 +246,7 @@ async def test_an_orderly_end_leaves_everything_in_place_on_holder_and_follower(
         await until(lambda: everywhere(cluster, range(7)))
 
 
-async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging() -> None:
+async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster["n1"].heard_seconds = 60.0
@@ -261,7 +259,9 @@ async def test_a_holder_that_does_not_hear_the_leader_stops_acknowledging() -> N
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
-async def test_a_write_that_is_inside_when_the_lease_runs_out_is_not_acknowledged_until_the_leader_is_heard() -> None:
+async def test_a_write_that_is_inside_when_the_lease_runs_out_is_not_acknowledged_until_the_leader_is_heard(
+    autojump_clock: MockClock,
+) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster.wires["n1", "n3"].delay_seconds = 2.0
@@ -283,7 +283,7 @@ async def test_a_write_that_is_inside_when_the_lease_runs_out_is_not_acknowledge
             await answered.wait()
 
 
-async def test_only_an_operator_promotes_a_node_that_is_not_in_sync() -> None:
+async def test_only_an_operator_promotes_a_node_that_is_not_in_sync(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])
         cluster.cut("n1", "n3")
@@ -308,7 +308,7 @@ async def _ignore(cluster: Cluster, name: str, ids: list[int], key: str | None =
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("ARC_REPLICATION_SEEDS", "2"))))
-async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int) -> None:
+async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int, autojump_clock: MockClock) -> None:
     """Kills, cuts, silent losses, failovers to members of the set, flushes and late files, in a drawn order."""
     chance = random.Random(seed)
     acknowledged: set[int] = set()
