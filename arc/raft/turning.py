@@ -33,6 +33,11 @@ from arc.telemetry import Log
 
 EVENTS_PER_TURN = 256
 
+SLACK_SECONDS = 1e-9
+"""A tick may come so much early and counts as that much late: sums of times are rounded, and neither is a wait for less
+than a clock can tell ever over, nor does a tick before its time change anything, so either would be repeated for ever.
+"""
+
 
 class Inbox:
     """Events for the core, in the order in which they happened, and the bell that wakes their reader."""
@@ -121,7 +126,7 @@ class Turning:
             if self._requests.readers:
                 self._step(events.Read(self._requests.take_readers()))
             due, now = self._core.deadline, self._clock.now()
-            if due is not None and now >= due:
+            if due is not None and now >= due - SLACK_SECONDS:
                 self._step(events.Tick())
 
     def _step(self, event: events.Event) -> None:
@@ -133,7 +138,7 @@ class Turning:
             self._disk.told_full(self._last_write)
         now = self._clock.now()
         if type(event) is events.Tick:
-            now = max(now, (self._core.deadline or now) + 1e-9)  # Sums of times are rounded; early ticks would repeat.
+            now = max(now, (self._core.deadline or now) + SLACK_SECONDS)
         self.steps_total += 1
         for effect in self._core.step(event, now):
             _DO[type(effect)](self, effect)
