@@ -1,4 +1,4 @@
-"""Every test that docs/promises.md names exists: a renamed test may not leave a promise without proof."""
+"""Every test and property that docs/promises.md names exists: a renamed one may not leave a promise without proof."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PROPERTY = re.compile(r"\b[DILTVW]-\d\d\b")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -27,3 +28,10 @@ def test_every_promise_names_tests_that_exist() -> None:
             if name not in defined:
                 missing.append(f"{path} has no {name}")
     assert rows and not missing, "\n".join(missing)
+
+
+def test_every_property_that_a_promise_names_is_checked_by_the_simulator() -> None:
+    page = (ROOT / "docs/promises.md").read_text()
+    named = {name for row in page.splitlines() if row.startswith("| P-") for name in PROPERTY.findall(row)}
+    checked = {name for path in (ROOT / "simulations").rglob("*.py") for name in PROPERTY.findall(path.read_text())}
+    assert named and named <= checked, named - checked
