@@ -226,6 +226,9 @@ async def _be_taken_in(world: World, machine: Machine) -> None:
     """Wait until a new node is ready; where nobody has seeds, a member is told to add it."""
     operator = world.operator()
     for _ in range(int(END_SECONDS)):
+        if machine.name not in world.members:
+            await operator.close()
+            return  # It was told to leave meanwhile, and counted as gone when it was removed after its wipe.
         leader = world.leader()
         if world.plan.founding == "join" and _is_out(world, machine.name) and leader is not None:
             await operator.add_member(f"{machine.name}:9100", leader.name)
