@@ -66,15 +66,19 @@ class Judge:
         for _ in range(2):
             for name in self._names():
                 await self._compare_rows(name)
+            await self._level()  # Any node answers this from its own catalog.
             databases = await self.certainly("a list of databases", self.client.databases)
             if gone := sorted(set(self._certain_databases()) - set(databases)):
                 broken("W-06", "acknowledged databases are missing", gone[:5])
             await self.certainly("a flush", self.client.flush)
         await trio.sleep(SETTLE_SECONDS)
-        names = self._names()
-        seconds = LEVEL_ELECTIONS * self._election_seconds
+        await self._level()
+        self._ghost.check_equal(self._names())
+
+    async def _level(self) -> None:
+        """Wait until every node has applied all that any of them has."""
+        names, seconds = self._names(), LEVEL_ELECTIONS * self._election_seconds
         await self._until("V-03", "nodes stay behind", seconds, lambda: self._ghost.is_level(names))
-        self._ghost.check_equal(names)
 
     async def _compare_rows(self, server: str) -> None:
         """The rows of all measurements that one node shows among each other, with their counts, and with the history.

@@ -31,6 +31,11 @@ from arc.raft.requests import NotLeading, error_of
 from arc.raft.status import Status
 from arc.raft.types import Peer, Role
 
+ANSWER_SECONDS = 2.0
+"""A new leader asks everybody at once; who has not answered by then is not counted on."""
+
+LOOK_SECONDS = 0.05
+
 
 class Raft(Protocol):
     """What is needed of `arc.raft.node.RaftNode`."""
@@ -144,6 +149,7 @@ class Membership:
         record = self._catalog().nodes.get(name)
         if not leaving and record is None:
             raise NotFound(f"there is no node {name!r} in this cluster")
+        status = await self._all_asked(leaving)
         _require_rest(status, leaving)
         if status.me in leaving:
             successor = await self._raft.transfer()
@@ -160,6 +166,20 @@ class Membership:
                 forgotten.unwrap()
                 index = forgotten.index
         return index
+
+    async def _all_asked(self, leaving: tuple[Peer, ...]) -> Status:
+        """How things stand once the voters that stay have answered this leader, or had the time to.
+
+        A leader gives everybody some time before it calls a node silent, and this one may lead for a moment only: whoever
+        leaves hands over first. Raises Unavailable when it leads no more.
+        """
+        with trio.move_on_after(ANSWER_SECONDS):
+            while unheard(self._raft.status(), leaving):  # noqa: ASYNC110 (the core tells nobody of an answer)
+                await trio.sleep(LOOK_SECONDS)
+        status = self._raft.status()
+        if status.role is not Role.LEADER:
+            raise Unavailable(f"{status.me.name} does not lead any more; nothing was changed")
+        return status
 
     def _described(self, peer: Peer, address: str) -> DescribeNode:
         """What is known of a node that said no more than who it is."""
@@ -206,14 +226,22 @@ def _leaves(record: NodeRecord) -> SetNodeState:
     return SetNodeState(name=record.name, incarnation=record.incarnation, state=NodeState.LEAVING.value)
 
 
+def unheard(status: Status, leaving: tuple[Peer, ...]) -> list[Peer]:
+    """Voters that would stay and have not answered this leader yet; nobody on who does not lead."""
+    answered = {status.me, *(follower.peer for follower in status.followers if follower.has_answered)}
+    rest = [peer for peer in status.configuration.voters if peer not in leaving]
+    return [peer for peer in rest if peer not in answered] if status.role is Role.LEADER else []
+
+
 def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:
     """Raises Conflict unless the voters that stay can go on by themselves."""
     voters = status.configuration.voters
     rest = [peer for peer in voters if peer not in leaving]
     if not rest:
         raise Conflict(f"{leaving[0].name} is the last voter; add another one first, or nobody would be left to vote")
+    unknown = unheard(status, leaving)
     active = {status.me, *(follower.peer for follower in status.followers if follower.is_active)}
-    silent = [peer for peer in rest if peer not in active]
+    silent = [peer for peer in rest if peer not in active or peer in unknown]
     if len(rest) < len(voters) and len(rest) - len(silent) < majority(len(rest)):
         raise Conflict(
             f"without {leaving[0].name} the cluster would stand still: of the voters that stay, "

@@ -19,6 +19,10 @@ class FollowerStatus(NamedTuple):
     in_flight: int
     in_flight_bytes: int
     is_active: bool
+    """Heard within an election timeout, or not silent for as long as this node leads."""
+
+    has_answered: bool
+    """Heard at all by this leader."""
 
 
 class Status(NamedTuple):
@@ -98,6 +102,7 @@ def _followers(state: State) -> tuple[FollowerStatus, ...]:
             each.in_flight,
             each.in_flight_bytes,
             snapshot.is_alive(state, each),
+            each.round_acked > 0,
         )
         for each in state.leading.progress.values()
     )

@@ -29,8 +29,8 @@ LEADING = Status(
     configuration=Configuration(voters=(N1, N2, N3)), configuration_index=40, is_damaged=False, has_space=True,
     lives=1, lease_until=12.5, transfer_to=None, catching_up=(), uncommitted=0, uncommitted_bytes=0, reads=0,
     followers=(
-        FollowerStatus(N2, "replicate", 88, 96, 0, 0, True),
-        FollowerStatus(N3, "replicate", 90, 96, 0, 0, True),
+        FollowerStatus(N2, "replicate", 88, 96, 0, 0, True, True),
+        FollowerStatus(N3, "replicate", 90, 96, 0, 0, True, True),
     ),
 )  # fmt: skip
 

@@ -27,8 +27,8 @@ LEADER = Status(
     has_space=True, lives=1, lease_until=12.5, transfer_to=None, catching_up=(N3,), uncommitted=5,
     uncommitted_bytes=500, reads=2,
     followers=(
-        FollowerStatus(N2, "replicate", 93, 96, 2, 200, True),
-        FollowerStatus(N3, "snapshot", 0, 11, 1, 1000, False),
+        FollowerStatus(N2, "replicate", 93, 96, 2, 200, True, True),
+        FollowerStatus(N3, "snapshot", 0, 11, 1, 1000, False, True),
     ),
 )  # fmt: skip
 FOLLOWER = LEADER._replace(

@@ -36,7 +36,9 @@ def raft_status(me: str, voters: str, *, leader: str | None = None, active: str 
     peers = tuple(Peer(name) for name in voters.split())
     leads = leader == me
     followers = tuple(
-        FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer.name in active.split()) for peer in peers if peer.name != me
+        FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer.name in active.split(), True)
+        for peer in peers
+        if peer.name != me
     )
     status = Status(
         me=Peer(me), role=Role.LEADER if leads else Role.FOLLOWER, term=3, vote=None,

@@ -56,7 +56,14 @@ class Model:
         me = self.leader
         followers = tuple(
             FollowerStatus(
-                peer, "replicate", 0 if peer.name in self.behind else 5000, 5001, 0, 0, peer.name not in self.silent
+                peer,
+                "replicate",
+                0 if peer.name in self.behind else 5000,
+                5001,
+                0,
+                0,
+                peer.name not in self.silent,
+                True,
             )
             for peer in members(self.configuration)
             if peer != me

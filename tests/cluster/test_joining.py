@@ -301,7 +301,7 @@ class MemberRaft:
         cluster = self.cluster
         is_leader = cluster.leader == self.me
         followers = tuple(
-            FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer.name not in cluster.silent)
+            FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer.name not in cluster.silent, True)
             for peer in members(cluster.configuration)
             if peer != self.me and is_leader
         )

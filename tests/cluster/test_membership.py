@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from arc.catalog.commands import Command, DescribeNode, ForgetNode
 from arc.catalog.fsm import ClusterFSM
@@ -34,6 +35,7 @@ class FakeCluster:
         self.configuration = Configuration(voters=voters, learners=learners)
         self.configuration_index = 3
         self.silent: set[Peer] = set()
+        self.unheard: set[Peer] = set()
         self.fsm = ClusterFSM()
         self.done: list[str] = []
         self.answers = {"h1:1": N1, "h2:1": N2, "h3:1": N3, "h4:1": N4}
@@ -54,7 +56,7 @@ class FakeCluster:
 
     def status(self) -> Status:
         followers = tuple(
-            FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer not in self.silent)
+            FollowerStatus(peer, "replicate", 9, 10, 0, 0, peer not in self.silent, peer not in self.unheard)
             for peer in members(self.configuration)
             if peer != self.me
         )
@@ -381,3 +383,41 @@ async def test_a_leader_that_loses_its_office_while_it_looks_changes_nothing() -
     with pytest.raises(NotLeading):
         await cluster.members.remove("n3")
     assert cluster.done == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_who_has_not_answered_a_new_leader_is_waited_for_and_then_not_counted_on(
+    answers: bool, autojump_clock: MockClock
+) -> None:
+    cluster = FakeCluster(N1, N2, N3)
+    cluster.unheard = {N3}  # It may be dead: nobody is silent for long in the first second of a leader.
+
+    async def answer() -> None:
+        await trio.sleep(0.5)
+        cluster.unheard.clear()
+
+    async with trio.open_nursery() as nursery:
+        if answers:
+            nursery.start_soon(answer)
+            await cluster.members.remove("n2")
+        else:
+            with pytest.raises(Conflict, match=r"stand still: .* n3 .*not answer"):
+                await cluster.members.remove("n2")
+
+    assert (N2 in cluster.configuration.voters) is not answers
+
+
+async def test_a_leader_that_steps_down_while_it_asks_changes_nothing(autojump_clock: MockClock) -> None:
+    cluster = FakeCluster(N1, N2, N3)
+    cluster.unheard = {N3}
+
+    async def step_down() -> None:
+        await trio.sleep(0.5)
+        cluster.role = Role.FOLLOWER
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(step_down)
+        with pytest.raises(Unavailable, match="nothing was changed"):
+            await cluster.members.remove("n2")
+
+    assert N2 in cluster.configuration.voters
