@@ -170,8 +170,8 @@ class Membership:
     async def _all_asked(self, leaving: tuple[Peer, ...]) -> Status:
         """How things stand once the voters that stay have answered this leader, or had the time to.
 
-        A leader gives everybody some time before it calls a node silent, and this one may lead for a moment only: whoever
-        leaves hands over first. Raises Unavailable when it leads no more.
+        A leader gives everybody some time before it calls a node silent, and this one may lead for a moment only:
+        whoever leaves hands over first. Raises Unavailable when it leads no more.
         """
         with trio.move_on_after(ANSWER_SECONDS):
             while unheard(self._raft.status(), leaving):  # noqa: ASYNC110 (the core tells nobody of an answer)
