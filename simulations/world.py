@@ -45,6 +45,7 @@ from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
+from simulations.world_store import SETTINGS, Bucket
 from simulations.world_stories import END_SECONDS
 from simulations.world_trace import Trace
 
@@ -60,7 +61,7 @@ SECRET = "what the machines of a world share"
 
 STRANGE_SECRET = "what the machines of another world share"
 
-RESTARTS = ("crash", "power_off", "power_cut", "stop", "both", "two_failovers", "rolling")
+RESTARTS = ("crash", "power_off", "power_cut", "stop", "both", "two_failovers", "rolling", "lose_files")
 """Faults whose amount is the time until a machine is back."""
 
 STOPPED_SECONDS = 90.0
@@ -122,7 +123,8 @@ class World:
         self._mirror = mirror
         self._scope = trio.CancelScope()
         self.ghost = Ghost()
-        self.leases = Leases()
+        self.bucket = Bucket(stream(plan.seed, "store"), self.trace) if plan.has_store else None
+        self.leases = Leases(self.bucket.bodies if self.bucket is not None else None)
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
         """Names of machines that take part now, or are on their way in."""
@@ -379,6 +381,8 @@ class World:
                 "cluster.bootstrap_expect": plan.size if is_founding_together and number < plan.size else 0,
                 "server.advertise": name,
             }
+        if self.bucket is not None:
+            flags |= SETTINGS
         flags |= {f"{section}.{key}": value for section, keys in plan.config.items() for key, value in keys.items()}
         config = load(environment={}, flags=flags).config
         return Machine(self, name, config, disk, clocks, is_wanted=number < plan.size)

@@ -8,16 +8,19 @@ from typing import Protocol
 
 import trio
 
+from arc.storage.keeper import DATA
 from simulations import world_stories
 from simulations.chance import Stream, stream
 from simulations.plan import Fault
 from simulations.world_machine import Machine
+from simulations.world_store import Bucket
 
 
 class World(world_stories.World, Protocol):
     """What faults change."""
 
     client_names: tuple[str, ...]
+    bucket: Bucket | None
 
     def order(self, machine: Machine, path: str) -> None:
         """An operator asks a node for something."""
@@ -164,10 +167,27 @@ def _partition(world: World, fault: Fault, chance: Stream) -> None:
     world.later(fault.amount, heal)
 
 
+def _store_away(world: World, fault: Fault, chance: Stream) -> None:
+    """Nobody reaches the store for a while."""
+    assert world.bucket is not None, "there is no store in this world"
+    world.bucket.away_until = trio.current_time() + fault.amount
+
+
+def _lose_files(world: World, fault: Fault, chance: Stream) -> None:
+    """Machines lose power, and all Parquet files with it; their logs stay."""
+    assert world.bucket is not None, "rows of files that are on no disk and in no store would be lost"
+    for machine in world.machines if "all" in fault.targets else (pick(world, fault, chance),):
+        machine.kill(fault.amount, is_power=True)
+        for path in [path for path in machine.platter.files if path.startswith(f"{DATA}/")]:
+            del machine.platter.files[path]
+
+
 def end(world: World) -> None:
     """No fault lasts any longer."""
     world.trace.note("world", "healed")
     world.fabric.heal()
+    if world.bucket is not None:
+        world.bucket.calm()
     for machine in world.machines:
         machine.platter.capacity = max(world.plan.capacity_bytes, machine.platter.used + world.plan.capacity_bytes)
         machine.resume()
@@ -199,4 +219,6 @@ KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
     "snapshot": _snapshot,
     "transfer": _transfer,
     "partition": _partition,
+    "store_away": _store_away,
+    "lose_files": _lose_files,
 }

@@ -23,6 +23,7 @@ from simulations.world_disk import Platter, Session
 from simulations.world_network import Fabric
 from simulations.world_plan import WorldPlan
 from simulations.world_ports import MachineClock, Workers, make_ports
+from simulations.world_store import Bucket, Door
 from simulations.world_trace import Trace
 
 DEATH_SECONDS = 1.0
@@ -39,6 +40,7 @@ class World(Protocol):
     trace: Trace
     fabric: Fabric
     tasks: Tasks
+    bucket: Bucket | None
 
     def fail(self, violation: Violation) -> None:
         """A property is broken: the run ends."""
@@ -77,6 +79,8 @@ class Process:
             disk=self.session,
             workers=self.workers,
         )
+        bucket = machine.world.bucket
+        self.objects = Door(bucket, self.session) if bucket is not None else None
         self.scope = trio.CancelScope()
         self.stop = trio.Event()
         self.is_ready = False
@@ -92,7 +96,14 @@ class Process:
         try:
             with self.scope:
                 await run_node(
-                    machine.config, self.ports, log, ring, version="sim", on_started=self._started, stop=self.stop
+                    machine.config,
+                    self.ports,
+                    log,
+                    ring,
+                    version="sim",
+                    on_started=self._started,
+                    stop=self.stop,
+                    objects=self.objects,
                 )
         except Violation as violation:
             machine.world.fail(violation)

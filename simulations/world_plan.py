@@ -58,6 +58,8 @@ class WorldPlan:
     """``join``: the first node founds the cluster and a member adds the others. ``seeds``: they found it together."""
     spares: int = 0
     """Machines beyond ``size`` that are off until a fault ``join`` brings them in."""
+    has_store: bool = False
+    """Whether all nodes share an object store."""
     takeover_seconds_max: float = 0.0
     """A writer that was killed has a successor within this; 0: however long it takes."""
     faults: tuple[Fault, ...] = ()
@@ -124,6 +126,9 @@ FAULTS_OF_SEVERAL: Mapping[str, tuple[float, float]] = {
 FAULTS_ONCE: Mapping[str, tuple[float, float]] = {"wipe": (0.5, 6.0), "join": (0.0, 0.0), "leave": (0.0, 0.0)}
 """Drawn for three nodes and more, once each: nobody loses more disks than the rest has copies of."""
 
+FAULTS_OF_STORE: Mapping[str, tuple[float, float]] = {"store_away": (0.5, 12.0), "lose_files": (0.1, 4.0)}
+"""Where there is a store; files may be lost on every disk, since all of them are there."""
+
 ROLES = ("standalone", "writer", "writer", "reader", "compactor")
 
 
@@ -142,6 +147,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     count = round(seconds / chance.uniform(2.0, 8.0)) if kinds else 0
     faults = tuple(sorted(_fault(chance, kinds, seconds, size) for _ in range(count)))
     roles, founding, spares, more = _cluster(stream(seed, "world/cluster"), seconds, size)
+    has_store, troubles = _store(stream(seed, "world/store"), seconds, size)
     return WorldPlan(
         seed=seed,
         size=size,
@@ -168,7 +174,8 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         roles=roles,
         founding=founding,
         spares=spares,
-        faults=tuple(sorted((*faults, *more))),
+        has_store=has_store,
+        faults=tuple(sorted((*faults, *more, *troubles))),
     )
 
 
@@ -190,6 +197,19 @@ def _cluster(chance: Stream, seconds: float, size: int) -> tuple[tuple[str, ...]
         who = chance.choice((f"n{chance.randrange(size) + 1}", "leader", "writer"))
         faults.append(Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3)))
     return roles, founding, spares, faults
+
+
+def _store(chance: Stream, seconds: float, size: int) -> tuple[bool, list[Fault]]:
+    """Whether there is a shared store, and what happens to it and to files that are in it."""
+    if chance.random() >= 0.25:
+        return False, []
+    faults = []
+    for _ in range(chance.choice((0, 1, 2, 4))):
+        kind = chance.choice(list(FAULTS_OF_STORE))
+        low, high = FAULTS_OF_STORE[kind]
+        who = chance.choice((f"n{chance.randrange(size) + 1}", "writer", "all"))
+        faults.append(Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3)))
+    return True, faults
 
 
 def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault:

@@ -5,6 +5,7 @@ What a change may be is decided by whoever asks for it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import trio
@@ -18,7 +19,7 @@ from arc.cluster.identity import (
     show_identity,
     with_uuid,
 )
-from arc.errors import ArcError, Corrupt, DiskFailed, InvalidRequest
+from arc.errors import ArcError, Corrupt, DiskFailed, InvalidRequest, Overloaded
 from arc.ids import NodeId
 from arc.ports import Disk, Rng, Workers
 
@@ -43,7 +44,7 @@ class IdentityFile:
     async def change(self, edit: Callable[[Identity], Identity]) -> Identity:
         """Write what ``edit`` makes of it; one change at a time. What ``edit`` raises leaves all as it was.
 
-        Raises DiskFailed.
+        Raises Overloaded (the disk is full: nothing was changed), DiskFailed.
         """
         async with self._lock:
             changed = edit(self._current)
@@ -61,7 +62,8 @@ def open_identity(
     ``chosen`` is the configured name, empty to have one made up. ``is_alone``: a new folder founds a cluster of its
     own at once; no node that is configured as a member does (P-45).
 
-    Raises InvalidRequest when another name is configured than the one the data was written under, Corrupt, DiskFailed.
+    Raises InvalidRequest when another name is configured than the one the data was written under, Corrupt,
+    Overloaded, DiskFailed.
     """
     if disk.exists(IDENTITY):
         kept = _read(disk)
@@ -96,4 +98,6 @@ def _write(disk: Disk, identity: Identity) -> None:
     try:
         disk.write_durable(IDENTITY, show_identity(identity))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Overloaded(f"the disk has no room for the node's identity: {error}", code="disk_full") from error
         raise DiskFailed(f"the node's identity cannot be written: {error}") from error

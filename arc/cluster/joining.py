@@ -22,7 +22,7 @@ from arc.cluster.admission import JOIN, Application, Standing
 from arc.cluster.gathering import AskAddress
 from arc.cluster.identity import Identity, adopted
 from arc.cluster.identityfile import IdentityFile
-from arc.errors import ArcError, OutcomeUnknown, Unavailable
+from arc.errors import ArcError, OutcomeUnknown, Overloaded, Unavailable
 from arc.ports import Rng
 from arc.raft.membership import members
 from arc.raft.status import Status
@@ -112,6 +112,8 @@ class Joiner:
         self._is_back = identity.current.has_left
         """It left, was started again, and has not been let in since."""
         self._word = "has just started"
+        self._unnoted = ""
+        """Why its disk does not say yet what it is."""
         self._asked = self._refused = self._joined = 0
 
     def __repr__(self) -> str:
@@ -131,6 +133,8 @@ class Joiner:
         """Why this node does not take part as it should; None when it does."""
         if self._has_arrived:
             return None
+        if self._unnoted:
+            return self._unnoted
         status = self._raft.status()
         if self._is_out or status.leader is None or status.me not in members(status.configuration):
             return self._word
@@ -163,8 +167,15 @@ class Joiner:
     async def _look(self, status: Status) -> None:
         """Note what a member learns: which cluster this is, that it has joined, that it has caught up."""
         facts = self._catalog().cluster
-        await self._identity.change(lambda current: _joined(current, facts.uuid if facts is not None else ""))
         self._is_out = False
+        try:
+            await self._identity.change(lambda current: _joined(current, facts.uuid if facts is not None else ""))
+        except Overloaded as error:  # Nothing is broken, and nothing is said of this node that it has not noted.
+            if not self._unnoted:
+                self._log.warning("membership_not_noted", reason=error.message, next_step="free space: it tries again")
+            self._unnoted = error.message
+            return
+        self._unnoted = ""
         if not self._has_arrived and self._behind(status) <= LAG_ENTRIES_MAX:
             self._has_arrived = True
             self._joined += 1

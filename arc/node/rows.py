@@ -40,7 +40,7 @@ class Rows:
         self.keeper = FileKeeper(ports.disk, ports.workers, ports.clock, config.storage)
         self.shelf: Shelf | None = None
         if ground.objects is not None:
-            self.shelf = Shelf(ground.objects, lambda: ground.identity.current.cluster_uuid)
+            self.shelf = Shelf(ground.objects, lambda: _cluster_of(ground))
         self.buffer = Buffer()
         self.replication = Replication()
         self.writer = WriterDuty(
@@ -169,6 +169,12 @@ class Rows:
 
     def _post_rows(self, name: str, payload: bytes, *, is_bulk: bool) -> bool:
         return self._transport is not None and self._transport.post(name, Channel.WAL, payload, is_bulk=is_bulk)
+
+
+def _cluster_of(ground: Ground) -> str:
+    """Which cluster this is. A node on its way in hears so, with the files, before it has noted it down."""
+    facts = ground.fsm.catalog.cluster
+    return ground.identity.current.cluster_uuid or (facts.uuid if facts is not None else "")
 
 
 def _holds_writer(catalog: Catalog, node: str) -> bool:

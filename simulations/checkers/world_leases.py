@@ -7,6 +7,7 @@ the rules out for itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import trio
@@ -17,6 +18,7 @@ from arc.catalog.facts import Catalog
 from arc.catalog.values import WRITER
 from arc.raft.types import Entry, EntryKind
 from simulations.checkers.violation import Violation
+from simulations.checkers.world_store import check_added
 
 
 class Takeover(NamedTuple):
@@ -38,11 +40,12 @@ class _Loss(NamedTuple):
 
 class Leases:
     """Told by `world_spy` and `world_rows_spy`. ``newest`` is the newest catalog that anybody has applied. Every method
-    raises Violation.
+    raises Violation. ``stored`` is what is in the store that all nodes share, None where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
         self.newest: Catalog | None = None
+        self._stored = stored
         self._holders: dict[int, str] = {}
         self._granted_at: dict[int, float] = {}
         self._confirmed_at: dict[int, float] = {}
@@ -59,6 +62,8 @@ class Leases:
         if before is not None and before.index + 1 == catalog.index:
             self._check_lease(before, catalog)
             self._check_files(before, catalog, entry)
+            if self._stored is not None:
+                check_added(before, catalog, self._stored)
         self._remember(catalog)
 
     def restored(self, who: str, catalog: Catalog) -> None:

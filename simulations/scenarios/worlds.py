@@ -110,6 +110,17 @@ def _wiped(seed: int) -> WorldPlan:
     return _plan("world_wiped", seed, Fault(2.5, "wipe", (chance.choice(("writer", "leader", "random")),), 4.0))
 
 
+def _store(seed: int) -> WorldPlan:
+    """Files are put while the store is away, by a writer that is lost; then no disk has any file left."""
+    chance = stream(seed, "scenario/world_store")
+    faults = [
+        Fault(1.5, "store_away", (), chance.uniform(1.0, 5.0)),
+        Fault(3.0, "crash", ("writer",), 1.0),
+        Fault(8.0, "lose_files", ("all",), 1.0),
+    ]
+    return _plan("world_store", seed, *faults, has_store=True, seconds=13.0)
+
+
 def _wrong_secret(seed: int) -> WorldPlan:
     faults = [Fault(1.0, "wrong_secret", (), 8.0), Fault(3.0, "crash", ("leader",), 1.0)]
     return _plan("world_wrong_secret", seed, *faults, seconds=11.0)
@@ -136,6 +147,7 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_paused_primary", "the writer sleeps through its own succession", _paused_primary),
     ("world_registrar_leader_loss", "leaders lost while files are registered", _registrar_leader_loss),
     ("world_rolling", "one node after the other stopped in order and started again", _rolling),
+    ("world_store", "a store that all share, away for a while, and every file lost on every disk", _store),
     ("world_two_failovers", "the writer lost, and at once its successor", _two_failovers),
     ("world_wiped", "a disk lost: back only after its removal, and then whole again", _wiped),
     ("world_writer_loss", "the writer lost: a successor in bounded time, nothing lost or doubled", _writer_loss),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from arc.cluster.identity import IDENTITY, Founder, Founding, Identity, adopted, new_uuid, read_identity, show_identity
 from arc.cluster.identityfile import IdentityFile, open_identity
-from arc.errors import Conflict, Corrupt, DiskFailed, InvalidRequest
+from arc.errors import Conflict, Corrupt, DiskFailed, InvalidRequest, Overloaded
 from arc.ids import NodeId
 from arc.raft.types import Configuration, Peer
 from tests.fakes import InlineWorkers, MemoryDisk, SeededRng
@@ -161,6 +161,18 @@ async def test_a_change_that_cannot_be_written_is_none() -> None:
     with pytest.raises(DiskFailed):
         await file.change(lambda identity: replace(identity, promise=OURS))
     assert file.current.promise is None
+
+
+async def test_a_full_disk_breaks_nothing_and_the_change_may_be_made_later() -> None:
+    disk = MemoryDisk()
+    file = opened(disk)
+    disk.free = 0
+    with pytest.raises(Overloaded, match="no room"):
+        await file.change(lambda identity: replace(identity, promise=OURS))
+    assert file.current.promise is None
+    disk.free = 1 << 20
+    await file.change(lambda identity: replace(identity, promise=OURS))
+    assert opened(disk).current.promise == OURS
 
 
 def test_a_node_belongs_to_one_cluster() -> None:

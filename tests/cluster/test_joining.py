@@ -28,7 +28,7 @@ from arc.raft.events import Change
 from arc.raft.membership import members, target
 from arc.raft.status import FollowerStatus, Status
 from arc.raft.types import Configuration, Peer, Role
-from arc.telemetry import Log
+from arc.telemetry import Log, RingSink
 from tests.fakes import InlineWorkers, ManualClock, MemoryDisk, SeededRng
 
 Answerer = Callable[[Peer, bytes], Awaitable[bytes]]
@@ -429,7 +429,7 @@ class Newcomer:
     """A node with a joiner, whose own log is what the test says."""
 
     def __init__(self, cluster: Cluster, log: Log, **facts: object) -> None:
-        disk = MemoryDisk()
+        self.disk = disk = MemoryDisk()
         self.cluster = cluster
         identity = Identity(node=NodeId("n9"), incarnation=77, cluster_uuid=cluster.uuid)
         self.identity = IdentityFile(disk, InlineWorkers(), replace(identity, **facts))  # type: ignore[arg-type]
@@ -471,6 +471,24 @@ async def test_a_newcomer_is_ready_only_once_its_own_log_has_caught_up(
     newcomer.raft.status = lambda: status()._replace(applied=-500)  # type: ignore[method-assign]
     assert await newcomer.settle() == f"catches up: {cluster.fsm.catalog.index + 500} entries to go"
     newcomer.raft.status = status  # type: ignore[method-assign]
+    assert await newcomer.settle() is None
+    assert newcomer.identity.current.has_joined
+
+
+async def test_a_newcomer_whose_disk_is_full_takes_part_once_it_could_note_that_it_does(
+    log: Log, events: RingSink, autojump_clock: trio.testing.MockClock
+) -> None:
+    cluster = Cluster(Network(), log, "n1", "n2", "n3")
+    newcomer = Newcomer(cluster, log)
+    await newcomer.settle()
+    newcomer.raft.own = None
+    newcomer.disk.free = 0
+
+    told = await newcomer.settle()
+
+    assert "no room" in (told or "") and not newcomer.identity.current.has_joined
+    assert [event.message for event in events.select(limit=100)].count("membership_not_noted") == 1
+    newcomer.disk.free = 1 << 20
     assert await newcomer.settle() is None
     assert newcomer.identity.current.has_joined
 

@@ -15,6 +15,7 @@ from arc.ingest.keys import IdempotencyKeys
 from arc.journal import Journal
 from arc.raft.hardstate import HardStateFile
 from arc.raft.outbox import Outbox
+from arc.storage.shelf import Shelf
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
@@ -152,7 +153,12 @@ def commit_what_one_node_has(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("arc.raft.append.quorum_value", lambda groups, matches: max(matches.values()))
 
 
+def put_nothing_into_the_store(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Shelf, "put", lambda self, path, data, sha256: None)
+
+
 PLANTED = [
+    (put_nothing_into_the_store, replace(LONE, has_store=True), {"D-07"}),
     (acknowledge_before_the_write, LONE, {"D-02", "W-01", "W-07"}),
     (move_the_flush_mark_too_far, LONE, {"D-06", "W-01", "W-07"}),
     (release_the_log_too_early, LONE, {"W-01"}),

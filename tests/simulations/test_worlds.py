@@ -21,6 +21,7 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_paused_primary": lambda world: len(world.leases.epochs) >= 2,
     "world_registrar_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
     "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
+    "world_store": lambda world: world.bucket is not None and len(world.bucket.bodies) > 3,
     "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,
     "world_wiped": lambda world: any(name.startswith("ordered_n") for name in world.trace.probes),
     "world_writer_loss": lambda world: len(world.leases.takeovers()) == 1,
@@ -57,6 +58,8 @@ def test_drawn_worlds_have_everything_now_and_then() -> None:
     assert {plan.size for plan in worlds} == {1, 2, 3, 4, 5, 6, 7}
     assert {role for plan in worlds for role in plan.roles} == {"standalone", "writer", "reader", "compactor"}
     assert {plan.founding for plan in worlds} == {"join", "seeds"}
+    assert {plan.has_store for plan in worlds} == {True, False}
+    assert {"store_away", "lose_files"} <= kinds
     for plan in worlds:
         able = [number for number in range(plan.size) if plan.role(number) in ("standalone", "writer")]
         assert len(able) >= min(plan.size, 2), "somebody must be able to take over"
