@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from arc.catalog.leases import Lease
     from arc.catalog.results import Result
     from arc.cluster.outlook import Outlook
+    from arc.compaction.retention_runner import Outcome
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -231,6 +232,18 @@ class ClusterView(Protocol):
         ...
 
 
+class RetentionOrders(Protocol):
+    """Carries out policies: `arc.compaction.retention_runner.RetentionRunner`."""
+
+    def preview(self, policy_id: int) -> Outcome:
+        """What an execution would remove now. Raises NotFound."""
+        ...
+
+    async def execute(self, policy_id: int) -> Outcome:
+        """Remove what is too old now. Raises NotFound, Conflict, Unavailable, OutcomeUnknown."""
+        ...
+
+
 class NodeState(Protocol):
     """What this node may do now."""
 
@@ -302,6 +315,7 @@ class Deps:
     queries: Queries
     proposer: Proposer
     node: NodeState
+    retention: RetentionOrders
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str

@@ -21,6 +21,7 @@ from arc.api.openapi import describe, own_route
 from arc.api.queries import QueryList
 from arc.api.query import Queries
 from arc.api.raft import Raft
+from arc.api.retention import Retention
 from arc.api.routes import Route
 from arc.api.tokens import Tokens
 from arc.api.write import Writes
@@ -49,6 +50,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
+        *Retention(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
         *Cluster(deps).routes(),

@@ -134,12 +134,17 @@ class FoundCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutPolicy:
-    """Set the policy of this kind and name; ``body`` is JSON that its followers understand."""
+    """Set the policy of this kind and name; ``body`` is JSON that its followers understand.
+
+    ``expect_us`` is when it was set last, as far as the proposer knows, 0 for one that must not be there yet: a change
+    that came between refuses this one. None sets it whatever stands there.
+    """
 
     kind: str
     name: str
     body: str
     at_us: int
+    expect_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,11 @@ def apply(state: Policies, command: PutPolicy | DropPolicy) -> Step[Policies]:
             ):
                 if not 1 <= len(text) <= most:
                     raise Refusal("invalid", f"a policy's {what} must have 1 to {most} characters")
+            stands = state[key].updated_us if key in state else 0
+            if command.expect_us is not None and command.expect_us != stands:
+                raise Refusal(
+                    "conflict", f"the {command.kind} policy {command.name!r} was changed meanwhile; look again"
+                )
             policy = Policy(command.kind, command.name, command.body, command.at_us)
             if state.get(key) == policy:
                 return Step(state=state)

@@ -23,6 +23,7 @@ from arc.cluster.failover_managers import (
 from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
+from arc.compaction.retention_runner import RetentionRunner
 from arc.node.copies import Copies
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
@@ -144,6 +145,14 @@ class House:
             router=self.router,
             replication=copies,
         )
+        self.retention = RetentionRunner(
+            config.retention,
+            consensus.proposals,
+            lambda: ground.fsm.catalog,
+            node=self.node,
+            clock=ports.clock,
+            log=log,
+        )
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -175,6 +184,7 @@ class House:
                 forward=self.forwarder,
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
+                retention=self.retention,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,

@@ -21,6 +21,7 @@ from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
+from arc.compaction.retention_runner import RetentionStatistics
 from arc.duties import ReplicationStatistics
 from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
@@ -90,6 +91,7 @@ class NodeStatistics:
     holders: AnnouncerStatistics | None
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
+    retention: RetentionStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -133,6 +135,7 @@ def collect(house: House) -> NodeStatistics:
         holders=rows.announcer.statistics() if rows.announcer is not None else None,
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
+        retention=house.retention.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(

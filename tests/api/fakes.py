@@ -17,8 +17,10 @@ from arc.api.deps import Deps
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
+from arc.compaction.retention_config import RetentionConfig
+from arc.compaction.retention_runner import RetentionRunner
 from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
-from arc.ids import Position
+from arc.ids import NodeId, Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
 from arc.ingest.requests import AllRefused, WriteRequest, Written
@@ -319,6 +321,14 @@ class World:
             queries=FakeAnswers(),
             proposer=self.proposer,
             node=self.node,
+            retention=RetentionRunner(
+                RetentionConfig(),
+                self.proposer,
+                lambda: self.catalog,
+                node=NodeId("n1"),
+                clock=self.clock,  # type: ignore[arg-type]
+                log=self.log,
+            ),
             catalog=lambda: self.catalog,
             statistics=NodeNumbers,
             version="0.0.1",

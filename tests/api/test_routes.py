@@ -82,9 +82,9 @@ async def test_a_slash_at_the_end_opens_no_second_door(route: Route, unharmed: W
 
 async def test_an_unknown_path_is_answered_in_the_words_arcli_looks_for() -> None:
     async with World().client() as client:
-        answer = await client.get("/api/v1/retention")
+        answer = await client.get("/api/v1/mqtt")
     assert answer.status_code == 404
-    assert answer.json()["error"] == "Cannot GET /api/v1/retention"
+    assert answer.json()["error"] == "Cannot GET /api/v1/mqtt"
 
 
 async def test_a_known_path_with_another_method_is_405_and_names_those_it_takes() -> None:

@@ -67,7 +67,7 @@ GOLDEN: list[tuple[Command, str]] = [
     (SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"), "85010f626e3102676865616c746879"),
     (SetInSync(epoch=3, expect_members=(NodeId("a"),), members=()), "850110" + "038161" + "6180"),
     (FoundCluster(uuid="u", name="n", created_us=1), "8501116175616e01"),
-    (PutPolicy(kind="k", name="n", body="{}", at_us=1), "860112616b616e627b7d01"),
+    (PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0), "870112616b616e627b7d0100"),
     (DropPolicy(kind="k", name="n"), "840113616b616e"),
     (
         HoldFiles(node=NodeId("n1"), incarnation=2, holds=(("p", "s"),), lost=(("q", "t"),)),
@@ -77,6 +77,7 @@ GOLDEN: list[tuple[Command, str]] = [
 
 EARLIER: list[tuple[str, Command]] = [
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
+    ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]
 """What earlier versions wrote for the same."""

@@ -91,7 +91,8 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     """PyPI arc-tsdb-client, synchronous."""
     calls = python("arc_sdk.py", any_node, "sdk")
 
-    calls.all_worked("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
+    wrong = ("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
+    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone")
     assert calls.value("health") == "ok"
     assert calls.value("ready") is True
     assert calls.value("query_columns") == ["time", "host", "usage"]
@@ -114,6 +115,14 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     assert "nowhere" in calls.error("query_arrow_wrong")
     assert calls.error("get_token_gone").startswith("ArcNotFoundError")
     assert "Authentication failed" in calls.error("query_unauthorised")
+    assert calls.value("retention_list") == ["r-sdk"]
+    assert calls.value("retention_get") == 30
+    assert calls.value("retention_update") == 1
+    assert calls.value("retention_dry_run") is True
+    assert calls.value("retention_execute") == "r-sdk"
+    assert calls.value("retention_executions") == ["completed"]
+    assert "confirm" in calls.error("retention_unconfirmed")
+    assert calls.error("retention_gone").startswith("ArcNotFoundError")
 
 
 def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:

@@ -77,6 +77,23 @@ def main() -> None:
         call("revoke_token", lambda: auth.revoke_token(number))
         call("delete_token", lambda: auth.delete_token(number))
         call("get_token_gone", lambda: auth.get_token(number))
+
+        keep = client.retention
+        policy = call(
+            "retention_create", lambda: keep.create(f"r-{to.database}", to.database, 30, measurement="old").id
+        )
+        number = int(policy) if isinstance(policy, int) else 0
+        old = "old,host=a v=1 1000000000000000000\nold,host=a v=2 1000000001000000000"
+        call("retention_rows", lambda: write.write_line_protocol(old))
+        call("retention_list", lambda: [each.name for each in keep.list() if each.id == number])
+        call("retention_get", lambda: keep.get(number).retention_days)
+        call("retention_update", lambda: keep.update(number, retention_days=40, buffer_days=1).buffer_days)
+        call("retention_unconfirmed", lambda: keep.execute(number, dry_run=False))
+        call("retention_dry_run", lambda: keep.execute(number, dry_run=True).dry_run)
+        call("retention_execute", lambda: keep.execute(number, dry_run=False, confirm=True).policy_name)
+        call("retention_executions", lambda: [each.status for each in keep.get_executions(number)])
+        call("retention_delete", lambda: keep.delete(number))
+        call("retention_gone", lambda: keep.get(number))
     with ArcClient(host=to.host, port=to.port, token="wrong" * 8, database=to.database) as stranger:
         call("query_unauthorised", lambda: stranger.query.query("SELECT 1"))
     record.print()

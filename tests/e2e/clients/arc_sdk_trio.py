@@ -7,6 +7,7 @@ from arc_client import AsyncArcClient
 from recorder import Recorder, target
 
 START_US = 1_767_225_600_000_000
+SEEN_SECONDS = 10.0
 
 
 async def main() -> None:
@@ -33,7 +34,11 @@ async def main() -> None:
             async with client.write.buffered(batch_size=3) as writer:
                 for n in range(7):
                     await writer.write({"measurement": "abuf", "fields": {"v": n}, "timestamp": START_US + n})
-            return (await client.query.query("SELECT count(*) FROM abuf")).data
+            found: object = None
+            with trio.move_on_after(SEEN_SECONDS):  # A standby hears a moment later that a row is durable everywhere.
+                while found != [[7]]:
+                    found = (await client.query.query("SELECT count(*) FROM abuf")).data
+            return found
 
         async def tokens() -> object:
             return len(await client.auth.list_tokens()) >= 1

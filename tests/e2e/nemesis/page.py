@@ -102,9 +102,10 @@ def _band(left: float, right: float, top: float, height: float, colour: str, tit
 
 def _mark(done: Done, x: float, bottom: float) -> str:
     dash = ' stroke-dasharray="3 3"' if done.step.kind in ORDERS else ""
+    y = TOP - 14 - 10 * (done.step.number % 2)  # Steps may follow each other closely.
     return (
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 12}" y2="{bottom}" stroke="{COLOURS[done.step.kind]}"{dash}/>'
-        f'<text x="{x + 2:.1f}" y="{TOP - 14}"><title>{escape(str(done.step))}</title>{done.step.number}</text>'
+        f'<text x="{x + 2:.1f}" y="{y}"><title>{escape(str(done.step))}</title>{done.step.number}</text>'
     )
 
 
