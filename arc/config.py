@@ -21,6 +21,7 @@ from arc.cluster.config import ClusterConfig
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
+from arc.compaction.config import CompactionConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
@@ -59,6 +60,7 @@ class Config:
     query: QueryConfig = field(default_factory=QueryConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
+    compaction: CompactionConfig = field(default_factory=CompactionConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)

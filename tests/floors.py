@@ -71,6 +71,7 @@ PURE = (
     "arc.cluster.document",
     "arc.cluster.outlook",
     "arc.cluster.troubles",
+    "arc.compaction*",
     "arc.config",
     "arc.errors",
     "arc.ids",
@@ -116,6 +117,7 @@ PURE = (
     "arc.wire.settlement",
 )
 IMPURE = (
+    "arc.compaction.runner",
     "arc.ingest.flush",
     "arc.ingest.intake",
     "arc.ingest.mirror",
