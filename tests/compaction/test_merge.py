@@ -24,12 +24,13 @@ from arc.storage.keeper import DATA
 from tests.compaction.rows import Row, batch_of, data_paths, flush, job_of, read, rows_of
 from tests.fakes import MemoryDisk
 
+CPU = MeasurementSchema({"a": ColumnSchema("a", "tag"), "b": ColumnSchema("b", "tag"), "v": ColumnSchema("v", "integer")}, 1)
 TINY = Limits(runs_max=2, window_rows=2, row_group_rows=3)
 WIDE = Limits(runs_max=64, window_rows=1000, row_group_rows=1000)
 
 
 def run(disk: MemoryDisk, job: Job, *, dedup: bool = False, target: int = 1 << 30, limits: Limits | None = WIDE,
-        known: MeasurementSchema | None = None, stop: object = None, folder: str = "compaction/1") -> Merged:
+        known: MeasurementSchema | None = CPU, stop: object = None, folder: str = "compaction/1") -> Merged:
     return merge(job, disk=disk, folder=folder, known=known, node="n2", epoch=9, number=1, deduplicate=dedup,
                  target_bytes=target, memory_bytes=64 << 20, stop=stop or (lambda: False), progress=Progress(),
                  limits=limits)  # type: ignore[arg-type]
