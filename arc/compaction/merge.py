@@ -171,7 +171,7 @@ class _Merger:
             return [_Stream(number, batches)]
         pieces = []
         for batch in batches:
-            table, _ = self._sorted([batch], [])
+            table, _ = self._sorted([batch])
             pieces.append(self._spill(number, iter([table])))
         return pieces
 
@@ -199,15 +199,14 @@ class _Merger:
             if not runs:
                 return
             cut = min((run.window.last for run in runs if run.has_more and run.window is not None), default=None)
-            slices, numbers = [], []
-            for run, stream in ((run, run.number) for run in runs):
+            slices = []
+            for run in runs:
                 assert run.window is not None
                 count = run.window.rows if cut is None else run.window.below(cut)
                 if count:
                     slices.append(run.window.take(count))
-                    numbers.append(stream)
             if slices:
-                table, keys = self._sorted(slices, numbers)
+                table, keys = self._sorted(slices)
                 if deduplicate:
                     is_last = np.append(keys[1:] != keys[:-1], True)
                     table = table if is_last.all() else table.filter(pa.array(is_last))
@@ -235,20 +234,12 @@ class _Merger:
         if last is not None:
             yield pa.Table.from_batches([last])
 
-    def _sorted(self, slices: list[pa.RecordBatch], numbers: list[int]) -> tuple[pa.Table, np.ndarray]:
-        """The rows by key, equal ones as they come; and a number for each key. ``numbers`` are the runs of slices that
-        have to be sorted already; raises NotSorted."""
+    def _sorted(self, slices: list[pa.RecordBatch]) -> tuple[pa.Table, np.ndarray]:
+        """The rows by key, equal ones as they come; and a number for each key."""
         table = one_chunk([pa.Table.from_batches([each]) for each in slices])
         keys = self._keys(table)
-        rises = keys[1:] >= keys[:-1]
-        if bool(rises.all()):
+        if bool((keys[1:] >= keys[:-1]).all()):
             return table, keys
-        if numbers:
-            start = 0
-            for rows, number in zip(slices, numbers, strict=True):
-                if not rises[start : start + rows.num_rows - 1].all():
-                    raise NotSorted(number)
-                start += rows.num_rows
         # Of sorted runs, a stable sort only merges them.
         order = np.argsort(keys, kind="stable")
         return table.take(pa.array(order)), keys[order]
@@ -286,5 +277,3 @@ class _Merger:
     def remove_spills(self) -> None:
         for path in self._spills:
             self._disk.remove(path)
-
-

@@ -37,7 +37,16 @@ from arc.compaction.reports import Candidate, CompactionStatistics, FinishedJob,
 from arc.compaction.tally import Tally
 from arc.compaction.tiers import TIERS, Job, plan_day, value
 from arc.compaction.windows import Stopped
-from arc.errors import AlreadyRunning, Conflict, Corrupt, DiskFailed, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
+from arc.errors import (
+    AlreadyRunning,
+    Conflict,
+    Corrupt,
+    DiskFailed,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from arc.ids import Epoch, NodeId
 from arc.ports import Ports
 from arc.storage.files import FileEntry
@@ -295,7 +304,9 @@ class Compactor:
                 self._tally.last_error = problem.message
             await trio.sleep(SWAP_RETRY_SECONDS)
 
-    def _finish(self, now: _Now, outcome: str, error: str, outputs: tuple[FileEntry, ...], merged: Merged | None) -> None:
+    def _finish(
+        self, now: _Now, outcome: str, error: str, outputs: tuple[FileEntry, ...], merged: Merged | None
+    ) -> None:
         clock, job = self._ports.clock, now.job
         line = FinishedJob(
             job=now.number,
@@ -384,7 +395,9 @@ class Compactor:
             try:
                 await self._ports.workers.run(self._shelf.remove, [(entry.path, entry.sha256) for entry in gone])
             except Unavailable as problem:
-                self._log.warning("outputs_stay_in_the_store", reason=problem.message, next_step="collected as leftovers")
+                self._log.warning(
+                    "outputs_stay_in_the_store", reason=problem.message, next_step="collected as leftovers"
+                )
 
     async def _clear(self, number: int) -> None:
         await self._ports.workers.run(self._clear_blocking, number)
@@ -483,7 +496,9 @@ async def _stop_when_cancelled(now: _Now) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        now.is_stopped = now.is_stopped or not now.progress.rows_total or now.progress.rows_done < now.progress.rows_total
+        now.is_stopped = (
+            now.is_stopped or not now.progress.rows_total or now.progress.rows_done < now.progress.rows_total
+        )
 
 
 def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:

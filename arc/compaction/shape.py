@@ -72,8 +72,9 @@ def is_in_order(source: pa.Schema, tags: Sequence[str]) -> bool:
     return list(own) == [name for name in tags if name in own]
 
 
-def output_metadata(job: Job, sources: Sequence[Source], *, node: str, epoch: int, number: int, deduplicate: bool,
-                    tags: Sequence[str]) -> dict[str, str]:
+def output_metadata(
+    job: Job, sources: Sequence[Source], *, node: str, epoch: int, number: int, deduplicate: bool, tags: Sequence[str]
+) -> dict[str, str]:
     """See the head of this module."""
     found: dict[bytes, set[bytes]] = {}
     for source in sources:

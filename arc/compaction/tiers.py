@@ -70,9 +70,7 @@ class Job:
         return folder if self.hour is not None else folder.rpartition("/")[0]
 
 
-def plan(
-    files: Iterable[FileEntry], config: CompactionConfig, now_us: int, busy: Collection[str] = ()
-) -> list[Job]:
+def plan(files: Iterable[FileEntry], config: CompactionConfig, now_us: int, busy: Collection[str] = ()) -> list[Job]:
     """Jobs that may run now, in any order or together, the most valuable first: most files gone per byte written.
 
     ``busy`` are paths that somebody else is about to replace; no job comes near them. Files whose rows lie in more than

@@ -120,8 +120,26 @@ class Run:
         self.window = Window(self._next, self._tags)
         if self._seen is not None and self.window.first < self._seen:
             raise NotSorted(self.number)
+        if not is_sorted(self._next, self._tags):
+            raise NotSorted(self.number)
         self._seen = self.window.last
         self._next = next(self._batches, None)
+
+
+def is_sorted(batch: pa.RecordBatch, tags: Sequence[str]) -> bool:
+    """Whether each row's key is at least that of the one before: bisection in anything else would lose rows."""
+    undecided = np.ones(max(0, batch.num_rows - 1), np.bool_)
+    for name in tags:
+        tag = batch.column(name)
+        rank = np.empty(len(tag.dictionary) + 1, np.int64)
+        rank[pc.sort_indices(tag.dictionary).to_numpy()] = np.arange(1, len(rank))
+        rank[-1] = 0
+        step = np.diff(rank[pc.fill_null(tag.indices, len(rank) - 1).to_numpy()])
+        if bool((step[undecided] < 0).any()):
+            return False
+        undecided &= step == 0
+    times = batch.column("time").cast(pa.int64()).to_numpy()
+    return not bool((np.diff(times)[undecided] < 0).any())
 
 
 def trimmed(tag: pa.DictionaryArray) -> pa.DictionaryArray:

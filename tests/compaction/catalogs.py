@@ -20,7 +20,9 @@ def catalog_of(files: Iterable[FileEntry], *, holder: str = "n1", epoch: int = 5
         assert place is not None, file.path
         grouped.setdefault(file.database, {}).setdefault(file.measurement, []).append((file, place.day))
     manifest = {
-        database: DatabaseFiles({name: changed(MeasurementFiles(), add=group, mark=1 << 40) for name, group in by.items()})
+        database: DatabaseFiles(
+            {name: changed(MeasurementFiles(), add=group, mark=1 << 40) for name, group in by.items()}
+        )
         for database, by in grouped.items()
     }
     lease = Lease(name=COMPACTOR, holder=NodeId(holder), epoch=Epoch(epoch))

@@ -27,20 +27,25 @@ def batch_of(rows: Sequence[Row], tags: Sequence[str] = ("a", "b")) -> pa.Record
         "b": pa.array([row[2] for row in rows], pa.utf8()).dictionary_encode(),
         "v": pa.array([row[3] for row in rows], pa.int64()),
     }
-    return pa.RecordBatch.from_arrays(
-        [columns[name] for name in ("time", *tags, "v")], names=["time", *tags, "v"]
-    )
+    return pa.RecordBatch.from_arrays([columns[name] for name in ("time", *tags, "v")], names=["time", *tags, "v"])
 
 
 def flush(
-    disk: MemoryDisk, rows: Sequence[Row] | pa.RecordBatch, sequence: int, *, tags: Sequence[str] = ("a", "b"), epoch: int = 3
+    disk: MemoryDisk,
+    rows: Sequence[Row] | pa.RecordBatch,
+    sequence: int,
+    *,
+    tags: Sequence[str] = ("a", "b"),
+    epoch: int = 3,
 ) -> list[FileEntry]:
     batch = batch_of(rows, tags) if not isinstance(rows, pa.RecordBatch) else rows
     names = count()
     return list(
         write_files(
             (batch,),
-            lambda file: file_path("metrics", "cpu", file.hour, node="n1", epoch=epoch, sequence=sequence + next(names) * 0),
+            lambda file: file_path(
+                "metrics", "cpu", file.hour, node="n1", epoch=epoch, sequence=sequence + next(names) * 0
+            ),
             database="metrics",
             measurement="cpu",
             first=sequence,
@@ -67,7 +72,9 @@ def rows_of(disk: MemoryDisk, paths: Sequence[str]) -> list[Row]:
     for path in paths:
         table = read(disk, path)
         columns = [table.column("time").cast(pa.int64())]
-        columns += [table.column(name) if name in table.column_names else pa.nulls(len(table)) for name in ("a", "b", "v")]
+        columns += [
+            table.column(name) if name in table.column_names else pa.nulls(len(table)) for name in ("a", "b", "v")
+        ]
         found += zip(*(column.to_pylist() for column in columns), strict=True)
     return found
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arc.catalog.schemas import MeasurementSchema
@@ -24,16 +24,39 @@ from arc.storage.keeper import DATA
 from tests.compaction.rows import Row, batch_of, data_paths, flush, job_of, read, rows_of
 from tests.fakes import MemoryDisk
 
-CPU = MeasurementSchema({"a": ColumnSchema("a", "tag"), "b": ColumnSchema("b", "tag"), "v": ColumnSchema("v", "integer")}, 1)
+CPU = MeasurementSchema(
+    {"a": ColumnSchema("a", "tag"), "b": ColumnSchema("b", "tag"), "v": ColumnSchema("v", "integer")}, 1
+)
 TINY = Limits(runs_max=2, window_rows=2, row_group_rows=3)
 WIDE = Limits(runs_max=64, window_rows=1000, row_group_rows=1000)
 
 
-def run(disk: MemoryDisk, job: Job, *, dedup: bool = False, target: int = 1 << 30, limits: Limits | None = WIDE,
-        known: MeasurementSchema | None = CPU, stop: object = None, folder: str = "compaction/1") -> Merged:
-    return merge(job, disk=disk, folder=folder, known=known, node="n2", epoch=9, number=1, deduplicate=dedup,
-                 target_bytes=target, memory_bytes=64 << 20, stop=stop or (lambda: False), progress=Progress(),
-                 limits=limits)  # type: ignore[arg-type]
+def run(
+    disk: MemoryDisk,
+    job: Job,
+    *,
+    dedup: bool = False,
+    target: int = 1 << 30,
+    limits: Limits | None = WIDE,
+    known: MeasurementSchema | None = CPU,
+    stop: object = None,
+    folder: str = "compaction/1",
+) -> Merged:
+    return merge(
+        job,
+        disk=disk,
+        folder=folder,
+        known=known,
+        node="n2",
+        epoch=9,
+        number=1,
+        deduplicate=dedup,
+        target_bytes=target,
+        memory_bytes=64 << 20,
+        stop=stop or (lambda: False),
+        progress=Progress(),
+        limits=limits,
+    )  # type: ignore[arg-type]
 
 
 def outcome(disk: MemoryDisk, merged: Merged) -> list[Row]:
@@ -51,9 +74,17 @@ def install(disk: MemoryDisk, merged: Merged, job: Job, name: str) -> tuple[File
     for n, part in enumerate(merged.parts):
         path = f"metrics/cpu/1970/01/01/00/0000000009-{int(name):014d}-n2@late.{n:04d}.parquet"
         disk.install([(part.draft, f"{DATA}/{path}")])
-        made.append(replace(job.sources[0], path=path, sha256=part.sha256, size_bytes=part.size_bytes, rows=part.rows,
-                            first_sequence=min(f.first_sequence for f in job.sources),
-                            last_sequence=max(f.last_sequence for f in job.sources)))
+        made.append(
+            replace(
+                job.sources[0],
+                path=path,
+                sha256=part.sha256,
+                size_bytes=part.size_bytes,
+                rows=part.rows,
+                first_sequence=min(f.first_sequence for f in job.sources),
+                last_sequence=max(f.last_sequence for f in job.sources),
+            )
+        )
     return tuple(made)
 
 
@@ -62,8 +93,9 @@ ROWS = st.lists(st.tuples(st.integers(0, 5), TAG, TAG), min_size=1, max_size=12)
 FLUSHES = st.lists(st.tuples(ROWS, st.sampled_from([("a", "b"), ("b", "a")])), min_size=2, max_size=6)
 
 
-def flushed(disk: MemoryDisk, flushes: list[tuple[list[tuple[int, str | None, str | None]], tuple[str, str]]]) -> tuple[
-        list[FileEntry], list[Row]]:
+def flushed(
+    disk: MemoryDisk, flushes: list[tuple[list[tuple[int, str | None, str | None]], tuple[str, str]]]
+) -> tuple[list[FileEntry], list[Row]]:
     """One file each, with tags in either order; values say when a row was written."""
     entries, rows, number = [], list[Row](), 0
     for n, (keys, tags) in enumerate(flushes):
@@ -74,7 +106,7 @@ def flushed(disk: MemoryDisk, flushes: list[tuple[list[tuple[int, str | None, st
     return entries, rows
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(FLUSHES, st.sampled_from([TINY, WIDE]), st.sampled_from([1, 1 << 30]))
 def test_every_row_comes_out_once_sorted_and_equal_ones_in_the_order_of_the_log(flushes, limits, target) -> None:  # type: ignore[no-untyped-def]
     disk = MemoryDisk()
@@ -90,7 +122,7 @@ def test_every_row_comes_out_once_sorted_and_equal_ones_in_the_order_of_the_log(
     assert len(set().union(*keys)) == sum(map(len, keys)), "a key is in two files"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.large_base_example])
 @given(FLUSHES, st.data())
 def test_the_row_written_last_wins_however_merges_nest(flushes, data) -> None:  # type: ignore[no-untyped-def]
     disk = MemoryDisk()
@@ -111,16 +143,22 @@ def test_the_row_written_last_wins_however_merges_nest(flushes, data) -> None:  
         merged = run(disk, job, dedup=dedup, target=target, limits=data.draw(st.sampled_from([TINY, WIDE])))
         if is_last:
             assert outcome(disk, merged) == expected
-            assert (merged.rows_in >= merged.rows_out == len(expected))
+            assert merged.rows_in >= merged.rows_out == len(expected)
             return
         chains[low:high] = [install(disk, merged, job, str(number))]
 
 
 def test_more_rows_of_one_key_than_memory_holds_stream_through() -> None:
     disk = MemoryDisk()
-    entries = [*flush(disk, [(1, "x", "x", n) for n in range(50)], 1), *flush(disk, [(1, "x", "x", 99), (2, "x", "x", 7)], 2)]
+    entries = [
+        *flush(disk, [(1, "x", "x", n) for n in range(50)], 1),
+        *flush(disk, [(1, "x", "x", 99), (2, "x", "x", 7)], 2),
+    ]
     assert [row[3] for row in outcome(disk, run(disk, job_of(*entries), limits=TINY))] == [*range(50), 99, 7]
-    assert [row[3] for row in outcome(disk, run(disk, job_of(*entries), limits=TINY, dedup=True, folder="d"))] == [99, 7]
+    assert [row[3] for row in outcome(disk, run(disk, job_of(*entries), limits=TINY, dedup=True, folder="d"))] == [
+        99,
+        7,
+    ]
 
 
 def test_columns_are_the_union_with_the_types_of_the_catalog() -> None:
@@ -143,12 +181,23 @@ def test_columns_are_the_union_with_the_types_of_the_catalog() -> None:
 
 def test_footers_tell_what_the_file_is_and_queries_can_prune() -> None:
     disk = MemoryDisk()
-    job = job_of(*flush(disk, [(1, "x", "y", 2)], 4), *flush(disk, [(2, "x", None, 2), (3, "z", None, 2)], 5, tags=("a",)))
+    job = job_of(
+        *flush(disk, [(1, "x", "y", 2)], 4), *flush(disk, [(2, "x", None, 2), (3, "z", None, 2)], 5, tags=("a",))
+    )
     merged = run(disk, job, limits=replace(WIDE, row_group_rows=2))
     file = pq.ParquetFile(pa.BufferReader(disk.read(merged.parts[0].draft)))
     told = {k.decode(): v.decode() for k, v in file.metadata.metadata.items() if k.startswith(b"arc.")}
-    assert told == {"arc.tags": "a,b", "arc.writer": "n2", "arc.epoch": "9", "arc.wal_first": "4", "arc.wal_last": "5",
-                    "arc.tier": "daily", "arc.job": "1", "arc.sources": "2", "arc.deduplicated": "false"}
+    assert told == {
+        "arc.tags": "a,b",
+        "arc.writer": "n2",
+        "arc.epoch": "9",
+        "arc.wal_first": "4",
+        "arc.wal_last": "5",
+        "arc.tier": "daily",
+        "arc.job": "1",
+        "arc.sources": "2",
+        "arc.deduplicated": "false",
+    }
     group = file.metadata.row_group(0)
     by_name = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert (by_name["a"].statistics.min, by_name["a"].statistics.max) == ("x", "x")
@@ -162,8 +211,13 @@ def test_a_file_that_is_not_sorted_though_it_looks_so_is_sorted_first() -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_batches([batch_of([(t, "x", "x", t) for t in (5, 3, 9, 1, 1, 7)])]), sink)
     body = sink.getvalue().to_pybytes()
-    bad = replace(good, path=good.path.replace("001-n1", "002-n1"), sha256=hashlib.sha256(body).hexdigest(),
-                  size_bytes=len(body), rows=6)
+    bad = replace(
+        good,
+        path=good.path.replace("001-n1", "002-n1"),
+        sha256=hashlib.sha256(body).hexdigest(),
+        size_bytes=len(body),
+        rows=6,
+    )
     disk.write_durable(f"{DATA}/{bad.path}", body)
     for limits in (TINY, WIDE):
         merged = run(disk, job_of(good, bad), limits=limits)
@@ -171,7 +225,10 @@ def test_a_file_that_is_not_sorted_though_it_looks_so_is_sorted_first() -> None:
 
 
 def two(disk: MemoryDisk) -> list[FileEntry]:
-    return [*flush(disk, [(n, "x", "y", n) for n in range(9)], 1), *flush(disk, [(n, "x", "z", n) for n in range(9)], 2)]
+    return [
+        *flush(disk, [(n, "x", "y", n) for n in range(9)], 1),
+        *flush(disk, [(n, "x", "z", n) for n in range(9)], 2),
+    ]
 
 
 def test_a_source_with_a_rotten_bit_is_told_and_leaves_nothing_behind() -> None:

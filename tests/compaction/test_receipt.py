@@ -14,8 +14,14 @@ from tests.compaction.catalogs import catalog_of
 from tests.fakes import MemoryDisk
 
 OLD, NEW = [file("a"), file("b", hour=1)], [file("c")]
-RECEIPT = Receipt(job=7, tier="daily", epoch=5, outputs=tuple(NEW), drafts=("compaction/7/part-0000",),
-                  sources=tuple((f.path, f.sha256) for f in OLD))
+RECEIPT = Receipt(
+    job=7,
+    tier="daily",
+    epoch=5,
+    outputs=tuple(NEW),
+    drafts=("compaction/7/part-0000",),
+    sources=tuple((f.path, f.sha256) for f in OLD),
+)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,9 @@ RECEIPT = Receipt(job=7, tier="daily", epoch=5, outputs=tuple(NEW), drafts=("com
         ([], "n1", 5, True, Resumed.DISCARD),
     ],
 )
-def test_what_becomes_of_a_job(files: Sequence[FileEntry], holder: str, epoch: int, whole: bool, expected: Resumed) -> None:
+def test_what_becomes_of_a_job(
+    files: Sequence[FileEntry], holder: str, epoch: int, whole: bool, expected: Resumed
+) -> None:
     catalog = catalog_of(files, holder=holder, epoch=epoch)
     assert resume(RECEIPT, catalog, node="n1", is_whole=lambda entry: whole) is expected
 
@@ -47,5 +55,3 @@ def test_receipts_are_read_back_and_rotten_ones_are_told() -> None:
     disk.write_durable(f"{RECEIPTS}/x.cbor", b"\x01")
     found, bad = read_receipts(disk)
     assert found == [RECEIPT] and len(bad) == 2 and receipt_path(8) in bad[0]
-
-
