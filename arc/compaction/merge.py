@@ -250,7 +250,8 @@ class _Merger:
         span = int(times.max()) - low + 1
         series, count = number_series(table.select(self._tags)) if self._tags else (np.zeros(len(times), np.int64), 1)
         if count * span < 1 << 62:
-            return series * span + (times - low)
+            packed: np.ndarray = series * span + (times - low)
+            return packed
         order = np.lexsort((times, series))
         is_new = (np.diff(series[order]) != 0) | (np.diff(times[order]) != 0)
         keys = np.empty(len(times), np.int64)

@@ -207,15 +207,17 @@ class Compactor:
             raise Unavailable(f"a merge of {job.size_bytes} bytes may need twice as many beside them: no room for that")
         known = self._catalog().schema(job.database, job.measurement)
         done: list[Merged] = []
-
-        async def work() -> None:
-            done.append(await self._ports.workers.run(self._merge_blocking, now, known))
-            nursery.cancel_scope.cancel()
-
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_when_cancelled, now)
-            await work()
-        if not done:
+            nursery.start_soon(_stop_when_cancelled, now, done)
+            try:
+                done.append(await self._ports.workers.run(self._merge_blocking, now, known))
+            except Exception as error:  # raised below: the nursery would wrap it
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if now.is_stopped:
             raise Stopped("an operator cancelled it")
         return done[0]
 
@@ -491,14 +493,12 @@ class Compactor:
         )
 
 
-async def _stop_when_cancelled(now: _Now) -> None:
+async def _stop_when_cancelled(now: _Now, done: Collection[Merged]) -> None:
     """A thread cannot be cancelled, but it asks."""
     try:
         await trio.sleep_forever()
     finally:
-        now.is_stopped = (
-            now.is_stopped or not now.progress.rows_total or now.progress.rows_done < now.progress.rows_total
-        )
+        now.is_stopped = now.is_stopped or not done
 
 
 def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:

@@ -27,7 +27,11 @@ S = 1_000_000
 
 def flushed(n: int, hour: int, *, size: int = 1000, created: int = 5, database: str = "metrics") -> FileEntry:
     """The n-th flush's file for an hour."""
-    return replace(file(f"{1:010d}-{n:014d}-n1", hour=hour, first=n, last=n, database=database), size_bytes=size, created_us=created)
+    return replace(
+        file(f"{1:010d}-{n:014d}-n1", hour=hour, first=n, last=n, database=database),
+        size_bytes=size,
+        created_us=created,
+    )
 
 
 def of_hour(count: int, hour: int = 3, start: int = 1, **more: int) -> list[FileEntry]:
@@ -83,7 +87,9 @@ HOUR_3_ENDS = 4 * HOUR_US
         (replace(C, size_ratio=2.0), [flushed(1, 3, size=3001), *of_hour(3, start=2)], HOUR_3_ENDS + 1800 * S, 1),
     ],
 )
-def test_an_hour_is_merged_when_it_is_over_and_enough_came(config: CompactionConfig, files: list[FileEntry], now_us: int, jobs: int) -> None:
+def test_an_hour_is_merged_when_it_is_over_and_enough_came(
+    config: CompactionConfig, files: list[FileEntry], now_us: int, jobs: int
+) -> None:
     found = plan(files, config, now_us)
     assert [(job.tier, job.hour) for job in found] == [("hourly", 3)] * jobs
     assert all(sorted(paths(job)) == sorted(entry.path for entry in files) for job in found)
@@ -103,9 +109,19 @@ DAY_MERGED = replace(file("m", first=1, last=9, span_us=(0, DAY_US - 1)), size_b
         (replace(C, daily_min_files=7), HOURS, DAY_US + 86400 * S, ["daily"]),
         (C, [DAY_MERGED, *(flushed(n, n % 9, created=DAY_US) for n in range(10, 14))], DAY_US + 3600 * S, ["late"]),
         (C, [DAY_MERGED, *(flushed(n, n % 9, created=DAY_US) for n in range(10, 13))], DAY_US + 3600 * S, []),
-        (replace(C, late_min_files=3), [DAY_MERGED, *(flushed(n, n % 9, created=DAY_US) for n in range(10, 13))], DAY_US + 3600 * S, ["late"]),
+        (
+            replace(C, late_min_files=3),
+            [DAY_MERGED, *(flushed(n, n % 9, created=DAY_US) for n in range(10, 13))],
+            DAY_US + 3600 * S,
+            ["late"],
+        ),
         (C, [DAY_MERGED, *(flushed(n, 2, created=DAY_US) for n in (10, 11))], 2 * DAY_US, ["late"]),
-        (replace(C, late_quiet_seconds=90_000), [DAY_MERGED, *(flushed(n, 2, created=DAY_US) for n in (10, 11))], 2 * DAY_US, []),
+        (
+            replace(C, late_quiet_seconds=90_000),
+            [DAY_MERGED, *(flushed(n, 2, created=DAY_US) for n in (10, 11))],
+            2 * DAY_US,
+            [],
+        ),
         (C, [DAY_MERGED, flushed(10, 2)], LATER, []),
     ],
 )
@@ -141,9 +157,7 @@ def test_the_most_files_for_the_fewest_bytes_come_first() -> None:
     assert [job.day for job in plan([*big, *few, *many], C, LATER)] == [3, 2, 1]
 
 
-ARRIVALS = st.lists(
-    st.tuples(st.integers(0, 23), st.integers(1, 5000), st.integers(1, 3)), min_size=2, max_size=60
-)
+ARRIVALS = st.lists(st.tuples(st.integers(0, 23), st.integers(1, 5000), st.integers(1, 3)), min_size=2, max_size=60)
 
 
 @settings(max_examples=150, deadline=None)
@@ -156,7 +170,9 @@ def test_jobs_share_no_file_keep_order_end_and_write_a_row_again_rarely(arrivals
     generation: dict[str, int] = {}
     number, now = 0, LATER
     for n, (hour, size, width) in enumerate(arrivals, 1):
-        files.append(replace(flushed(n, hour, size=size, created=now), first_sequence=10 * n, last_sequence=10 * n + width))
+        files.append(
+            replace(flushed(n, hour, size=size, created=now), first_sequence=10 * n, last_sequence=10 * n + width)
+        )
         now += 3600 * S
         while chance.random() < 0.7 or n == len(arrivals):
             jobs = plan(files, config, now)
