@@ -71,7 +71,13 @@ PURE = (
     "arc.cluster.document",
     "arc.cluster.outlook",
     "arc.cluster.troubles",
-    "arc.compaction*",
+    "arc.compaction.config",
+    "arc.compaction.names",
+    "arc.compaction.receipt",
+    "arc.compaction.reports",
+    "arc.compaction.survey",
+    "arc.compaction.tally",
+    "arc.compaction.tiers",
     "arc.config",
     "arc.errors",
     "arc.ids",
@@ -117,7 +123,6 @@ PURE = (
     "arc.wire.settlement",
 )
 IMPURE = (
-    "arc.compaction.runner",
     "arc.ingest.flush",
     "arc.ingest.intake",
     "arc.ingest.mirror",

@@ -13,30 +13,21 @@ import errno
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import trio
 
 from arc.catalog.facts import Catalog
-from arc.catalog.manifest import NO_FILES
 from arc.compaction.config import CompactionConfig
 from arc.compaction.merge import Merged, Progress, merge
 from arc.compaction.names import JOBS, merged_path
 from arc.compaction.ports import Copies, DeleteSource, Doubt, Fetch, Files, Swap
-from arc.compaction.receipt import (
-    FOLDER,
-    RECEIPTS,
-    Receipt,
-    Resumed,
-    read_receipts,
-    receipt_path,
-    resume,
-    write_receipt,
-)
+from arc.compaction.receipt import FOLDER, Receipt, Resumed, resume
 from arc.compaction.reports import Candidate, CompactionStatistics, FinishedJob, RunningJob, candidate
+from arc.compaction.survey import plan_catalog
 from arc.compaction.tally import Tally
-from arc.compaction.tiers import TIERS, Job, plan_day, value
+from arc.compaction.tiers import TIERS, Job
 from arc.compaction.windows import Stopped
+from arc.compaction.yard import Yard
 from arc.errors import (
     AlreadyRunning,
     Conflict,
@@ -50,7 +41,6 @@ from arc.errors import (
 from arc.ids import Epoch, NodeId
 from arc.ports import Ports
 from arc.storage.files import FileEntry
-from arc.storage.keeper import DATA
 from arc.storage.shelf import Shelf
 from arc.telemetry import Log
 
@@ -99,8 +89,9 @@ class Compactor:
     ) -> None:
         self._config, self._node, self._epoch, self._ports = config, node, epoch, ports
         self._catalog, self._swap, self._copies, self._fetch = catalog, swap, copies, fetch
-        self._files, self._doubt, self._reserve_bytes, self._shelf = files, doubt, reserve_bytes, shelf
+        self._files, self._doubt, self._reserve_bytes = files, doubt, reserve_bytes
         self._log = log.bind(component="compaction")
+        self._yard = Yard(ports, files, shelf, self._log)
         self._now: _Now | None = None
         self._history: deque[FinishedJob] = deque(maxlen=HISTORY_MAX)
         self._tally = Tally()
@@ -194,8 +185,8 @@ class Compactor:
             self._now = None
         if outcome != "done":
             # Whether outputs were installed or only receipted, the receipt knows them.
-            await self._discard(number)
-        await self._clear(number)
+            await self._yard.discard(number, self._catalog())
+        await self._yard.clear(number)
         self._finish(now, outcome, error, outputs if outcome == "done" else (), merged)
 
     async def _merge(self, now: _Now) -> Merged:
@@ -203,8 +194,8 @@ class Compactor:
         if lacking := [file for file in job.sources if not self._files.is_here(file.path)]:
             await self._fetch.fetch(lacking)
         disk = self._ports.disk
-        if await self._ports.workers.run(disk.free_bytes) < self._reserve_bytes + job.size_bytes * 2:
-            raise Unavailable(f"a merge of {job.size_bytes} bytes may need twice as many beside them: no room for that")
+        if await self._ports.workers.run(disk.free_bytes) < self._reserve_bytes + job.size_bytes:
+            raise Unavailable(f"a merge of {job.size_bytes} bytes may need as many beside them: no room for that")
         known = self._catalog().schema(job.database, job.measurement)
         done: list[Merged] = []
         failure: Exception | None = None
@@ -277,20 +268,8 @@ class Compactor:
             sources=tuple((file.path, file.sha256) for file in job.sources),
             deduplicate=self._config.deduplicate,
         )
-        await self._ports.workers.run(self._install_blocking, receipt)
-        for entry in outputs:
-            self._files.came(entry.path)
-            if self._shelf is not None:
-                self._shelf.note(entry.path)
+        await self._yard.install(receipt)
         return outputs
-
-    def _install_blocking(self, receipt: Receipt) -> None:
-        disk = self._ports.disk
-        write_receipt(disk, receipt)
-        for entry, draft in zip(receipt.outputs, receipt.drafts, strict=True):
-            if self._shelf is not None:
-                self._shelf.put(entry.path, disk.map(draft), entry.sha256)
-        disk.install([(d, f"{DATA}/{e.path}") for d, e in zip(receipt.drafts, receipt.outputs, strict=True)])
 
     async def _swap_in(self, outputs: Collection[FileEntry], now: _Now) -> None:
         deletes = [DeleteSource(path=file.path, reason=f"compaction:{now.number}") for file in now.job.sources]
@@ -346,19 +325,19 @@ class Compactor:
 
     async def _resume_receipts(self) -> None:
         """What an earlier life, or an earlier job of this one, has left: drafts go, receipts are settled."""
-        receipts, bad = await self._ports.workers.run(self._read_left)
+        receipts, bad = await self._yard.find()
         for reason in bad:
             self._log.error("receipt_unreadable", reason=reason, effect="its outputs are quarantined as unknown files")
         for receipt in receipts:
-            decided = resume(receipt, self._catalog(), node=self._node, is_whole=self._is_whole)
+            decided = resume(receipt, self._catalog(), node=self._node, is_whole=self._yard.is_whole)
             self._log.info("receipt_found", job=receipt.job, tier=receipt.tier, decided=decided.value)
             if decided is Resumed.SWAP:
                 decided = await self._resume(receipt)
             self._tally.receipts_resumed += decided is Resumed.DONE
             if decided is Resumed.DISCARD:
                 self._tally.receipts_discarded += 1
-                await self._discard(receipt.job)
-            await self._clear(receipt.job)
+                await self._yard.discard(receipt.job, self._catalog())
+            await self._yard.clear(receipt.job)
 
     async def _resume(self, receipt: Receipt) -> Resumed:
         for entry in receipt.outputs:
@@ -371,42 +350,6 @@ class Compactor:
             self._tally.last_error = problem.message
             return Resumed.DISCARD
         return Resumed.DONE
-
-    def _read_left(self) -> tuple[list[Receipt], list[str]]:
-        disk = self._ports.disk
-        for path in disk.walk(FOLDER):
-            if not path.startswith(f"{RECEIPTS}/"):
-                disk.remove(path)
-        return read_receipts(disk)
-
-    def _is_whole(self, entry: FileEntry) -> bool:
-        path = f"{DATA}/{entry.path}"
-        return self._ports.disk.exists(path) and self._ports.disk.size(path) == entry.size_bytes
-
-    async def _discard(self, number: int) -> None:
-        """Outputs that the catalog will never have: gone from here and from the store, once nobody reads them."""
-        receipts, _ = await self._ports.workers.run(read_receipts, self._ports.disk)
-        outputs = list(chain.from_iterable(receipt.outputs for receipt in receipts if receipt.job == number))
-        gone = [entry for entry in outputs if self._catalog().file(entry.path) is None]
-        if not gone:
-            return
-        self._files.left([entry.path for entry in gone])
-        if self._shelf is not None:
-            for entry in gone:
-                self._shelf.forget(entry.path)
-            try:
-                await self._ports.workers.run(self._shelf.remove, [(entry.path, entry.sha256) for entry in gone])
-            except Unavailable as problem:
-                self._log.warning(
-                    "outputs_stay_in_the_store", reason=problem.message, next_step="collected as leftovers"
-                )
-
-    async def _clear(self, number: int) -> None:
-        await self._ports.workers.run(self._clear_blocking, number)
-
-    def _clear_blocking(self, number: int) -> None:
-        for path in (*self._ports.disk.walk(f"{FOLDER}/{number:014d}"), receipt_path(number)):
-            self._ports.disk.remove(path)
 
     # ------------------------------------------------------------------------------------------------------- operators
 
@@ -437,7 +380,7 @@ class Compactor:
         self._woken.set()
 
     def cancel(self) -> bool:
-        """Give up the job that runs; its partition waits an hour. False: none runs, or its swap is asked for already."""
+        """Give up the job that runs; its partition waits an hour. False: none runs, or it is too late for that."""
         now = self._now
         if now is None or now.phase in ("installing", "swapping"):
             return False
@@ -499,14 +442,3 @@ async def _stop_when_cancelled(now: _Now, done: Collection[Merged]) -> None:
         await trio.sleep_forever()
     finally:
         now.is_stopped = now.is_stopped or not done
-
-
-def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:
-    """`tiers.plan` for everything, cell by cell: a day with one file costs a look at its length."""
-    jobs: list[Job] = []
-    for database in sorted(catalog.manifest):
-        for _, record in sorted(catalog.manifest.get(database, NO_FILES).measurements.items()):
-            for _, cell in sorted(record.days.items()):
-                if len(cell) > 1:
-                    jobs += plan_day(cell, config, now_us)
-    return sorted(jobs, key=value)

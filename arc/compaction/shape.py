@@ -1,8 +1,8 @@
 """What the output of a merge looks like: its columns, their types, the order of its tags, its metadata.
 
 Columns: time, then tags, then fields; the catalog's order first, what it does not know behind it, in the order in which
-sources have it. Nothing that a source has is left out. Types: the catalog's, so an integer column that was widened since
-is float here; without the catalog's word, integer and float make float.
+sources have it. Nothing that a source has is left out. Types: the catalog's, so an integer column that was widened
+since is float here; without the catalog's word, integer and float make float.
 
 Metadata in the footer, for whoever finds the file without its catalog:
 

@@ -15,8 +15,9 @@ another file with rows of the same time, so the result is younger or older as a 
 with. That is all that last-write-wins needs: file against file the range of WAL records decides, within a file the
 order of the rows; nothing has to be stored per row, and it does not matter how merges nest.
 
-The unit is a *knot*: chains (`names.chain_of`) whose times and WAL records both overlap. Chains of a knot go together or
-not at all. Usually a knot is one chain; files rewritten by others, or that came from nowhere in the WAL, may be tangled.
+The unit is a *knot*: chains (`names.chain_of`) whose times and WAL records both overlap. Chains of a knot go together
+or not at all. Usually a knot is one chain; files rewritten by others, or that came from nowhere in the WAL, may be
+tangled.
 """
 
 from __future__ import annotations

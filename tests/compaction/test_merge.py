@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections import Counter
 from dataclasses import replace
 
 import pyarrow as pa
