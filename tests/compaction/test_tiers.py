@@ -170,9 +170,9 @@ def test_jobs_share_no_file_keep_order_end_and_write_a_row_again_rarely(arrivals
     generation: dict[str, int] = {}
     number, now = 0, LATER
     for n, (hour, size, width) in enumerate(arrivals, 1):
-        files.append(
-            replace(flushed(n, hour, size=size, created=now), first_sequence=10 * n, last_sequence=10 * n + width)
-        )
+        for place in range(1 + size % 4):  # one flush may touch several hours
+            entry = flushed(n, (hour + place) % 24, size=size * (1 + place * place), created=now)
+            files.append(replace(entry, first_sequence=10 * n, last_sequence=10 * n + width))
         now += 3600 * S
         while chance.random() < 0.7 or n == len(arrivals):
             jobs = plan(files, config, now)
