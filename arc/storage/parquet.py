@@ -74,7 +74,7 @@ def _order(table: pa.Table, times: np.ndarray) -> tuple[np.ndarray | None, np.nd
     """
     hours = times // HOUR_US
     first = int(hours.min())
-    series, series_count = _series(table)
+    series, series_count = number_series(table)
     order = np.argsort(times, kind="stable") if bool(np.any(times[1:] < times[:-1])) else None
     for digit in (*_digits(series, series_count), *_digits(hours - first, int(hours.max()) - first + 1)):
         order = np.argsort(digit, kind="stable") if order is None else order[np.argsort(digit[order], kind="stable")]
@@ -88,7 +88,7 @@ def _digits(numbers: np.ndarray, count: int) -> list[np.ndarray]:
     return [(numbers >> shift).astype(np.uint16) for shift in range(0, (count - 1).bit_length(), 16)]
 
 
-def _series(table: pa.Table) -> tuple[np.ndarray, int]:
+def number_series(table: pa.Table) -> tuple[np.ndarray, int]:
     """Number the rows' tag sets in tag order: equal numbers mean equal tags. Returns the numbers and their bound."""
     numbers = np.zeros(len(table), np.int64)
     count = 1
