@@ -21,7 +21,7 @@ from arc.cluster.config import ClusterConfig
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
-from arc.compaction.retention_config import RetentionConfig
+from arc.compaction.config import RetentionConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig

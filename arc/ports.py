@@ -9,6 +9,7 @@ slow. A path is always relative to the node's data directory and uses forward sl
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +22,11 @@ Buffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES = 4096
 """Unit of a durable log write: the sector size that every disk we know writes whole."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a `Disk` has no room, by space or quota: it may have some later, and nothing was broken."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Clock(Protocol):

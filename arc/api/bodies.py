@@ -10,6 +10,9 @@ from arc.errors import InvalidRequest
 
 TEXT_CHARS_MAX = 4096
 
+PATH_NUMBER_DIGITS_MAX = 16
+"""What a JSON number holds exactly, 2**53, has so many."""
+
 
 def json_object(body: bytes) -> dict[str, object]:
     """The body as a JSON object. Unknown keys are kept and ignored (clients send extras). Raises InvalidRequest."""
@@ -72,6 +75,13 @@ def whole_number(values: Mapping[str, str], key: str, *, default: int, low: int,
     if number is None or not low <= number <= high:
         raise InvalidRequest(f"{key!r} must be a whole number from {low} to {high}")
     return number
+
+
+def path_number(given: str, what: str) -> int:
+    """A number from the path. Raises InvalidRequest."""
+    if not given.isascii() or not given.isdigit() or len(given) > PATH_NUMBER_DIGITS_MAX:
+        raise InvalidRequest(f"{what} must be a number")
+    return int(given)
 
 
 def flag(values: Mapping[str, str], key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from arc.api.bodies import json_object, optional_flag, optional_text, text, whole_number
+from arc.api.bodies import json_object, optional_flag, optional_text, path_number, text, whole_number
 from arc.api.deps import Deps
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
@@ -15,7 +15,7 @@ from arc.catalog.names import check_database_name, check_measurement_name
 from arc.compaction import retention
 from arc.compaction.retention import DAYS_MAX, KIND, RUNS_KEPT, RUNS_KIND, RetentionPolicy
 from arc.compaction.retention_runner import Outcome, put
-from arc.errors import InvalidRequest, NotFound
+from arc.errors import InvalidRequest
 from arc.telemetry import rfc3339_ms
 
 _POLICY = obj(
@@ -196,13 +196,7 @@ class Retention:
         return json_reply(200, {"policy_id": policy.id, "executions": found})
 
     def _find(self, call: Call) -> RetentionPolicy:
-        given = call.path["id"]
-        if not given.isascii() or not given.isdigit() or len(given) > 16:
-            raise InvalidRequest("the id of a retention policy must be a number")
-        found = retention.find(self._deps.catalog(), int(given))
-        if found is None:
-            raise NotFound(f"retention policy {given} not found")
-        return found
+        return retention.require(self._deps.catalog(), path_number(call.path["id"], "the id of a retention policy"))
 
     def _shown(self, policy: RetentionPolicy) -> dict[str, object]:
         last = next(iter(retention.runs(self._deps.catalog(), policy.id)), None)

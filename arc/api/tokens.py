@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from arc.api.auth import Gate
-from arc.api.bodies import json_object, optional_flag, optional_text, optional_texts, text
+from arc.api.bodies import json_object, optional_flag, optional_text, optional_texts, path_number, text
 from arc.api.deps import Deps
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
@@ -11,7 +11,7 @@ from arc.api.routes import Call, Parameter, RequestBody, Route
 from arc.api.schemas import BOOLEAN, ERROR, INTEGER, STRING, TIMESTAMP, array, json_answer, nullable, obj
 from arc.catalog.access import TokenRecord
 from arc.catalog.commands import CreateToken, DeleteToken, RevokeToken, RotateToken, UpdateToken
-from arc.errors import InvalidRequest, NotFound, Unauthenticated
+from arc.errors import NotFound, Unauthenticated
 from arc.security.tokens import (
     DEFAULT_PERMISSIONS,
     PERMISSIONS,
@@ -202,12 +202,9 @@ class Tokens:
         return secret, hash_token(secret)
 
     def _find(self, call: Call) -> TokenRecord:
-        given = call.path["id"]
-        if not given.isascii() or not given.isdigit() or len(given) > 16:
-            raise InvalidRequest("token id must be a number")
-        record = self._deps.catalog().tokens.get(int(given))
+        record = self._deps.catalog().tokens.get(path_number(call.path["id"], "token id"))
         if record is None:
-            raise NotFound(f"token {given} not found")
+            raise NotFound(f"token {call.path['id']} not found")
         return record
 
 

@@ -31,3 +31,11 @@ class FlushMark:
     database: str
     measurement: str
     sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSource:
+    """A file that went into an output, or is too old. ``reason`` is for people: ``compaction:<job>``."""
+
+    path: str
+    reason: str

@@ -14,19 +14,12 @@ from dataclasses import dataclass, replace
 
 from arc.catalog.commands import COMPACTOR, ReplaceFiles
 from arc.catalog.facts import Catalog
+from arc.catalog.values import DeleteSource
 from arc.cluster.registrar import Propose
 from arc.errors import ArcError, Conflict, NotCoordinator
 from arc.ids import Epoch, NodeId
 from arc.storage.files import FileEntry
 from arc.telemetry import Log
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSource:
-    """A file that went into an output, or is too old. ``reason`` is for people: ``compaction:<job>``."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

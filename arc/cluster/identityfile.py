@@ -5,7 +5,6 @@ What a change may be is decided by whoever asks for it.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 import trio
@@ -21,7 +20,7 @@ from arc.cluster.identity import (
 )
 from arc.errors import ArcError, Corrupt, DiskFailed, InvalidRequest, Overloaded
 from arc.ids import NodeId
-from arc.ports import Disk, Rng, Workers
+from arc.ports import Disk, Rng, Workers, is_full
 
 
 class IdentityFile:
@@ -98,6 +97,6 @@ def _write(disk: Disk, identity: Identity) -> None:
     try:
         disk.write_durable(IDENTITY, show_identity(identity))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise Overloaded(f"the disk has no room for the node's identity: {error}", code="disk_full") from error
         raise DiskFailed(f"the node's identity cannot be written: {error}") from error

@@ -15,7 +15,8 @@ from heapq import nsmallest
 from arc.catalog.commands import COMPACTOR, WRITER, RegisterFiles, ReplaceFiles
 from arc.catalog.facts import Catalog
 from arc.catalog.manifest import NO_FILES
-from arc.cluster.bridge import DeleteSource, sources
+from arc.catalog.values import DeleteSource
+from arc.cluster.bridge import sources
 from arc.cluster.registrar import Propose
 from arc.errors import CompactionNotAllowed, Conflict, IngestNotAllowed, InvalidRequest
 from arc.ids import NodeId

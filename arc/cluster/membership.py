@@ -228,9 +228,8 @@ def _leaves(record: NodeRecord) -> SetNodeState:
 
 def unheard(status: Status, leaving: tuple[Peer, ...]) -> list[Peer]:
     """Voters that would stay and have not answered this leader yet; nobody on who does not lead."""
-    answered = {status.me, *(follower.peer for follower in status.followers if follower.has_answered)}
-    rest = [peer for peer in status.configuration.voters if peer not in leaving]
-    return [peer for peer in rest if peer not in answered] if status.role is Role.LEADER else []
+    silent = {follower.peer for follower in status.followers if not follower.has_answered}
+    return [peer for peer in status.configuration.voters if peer in silent and peer not in leaving]
 
 
 def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:
@@ -239,9 +238,8 @@ def _require_rest(status: Status, leaving: tuple[Peer, ...]) -> None:
     rest = [peer for peer in voters if peer not in leaving]
     if not rest:
         raise Conflict(f"{leaving[0].name} is the last voter; add another one first, or nobody would be left to vote")
-    unknown = unheard(status, leaving)
-    active = {status.me, *(follower.peer for follower in status.followers if follower.is_active)}
-    silent = [peer for peer in rest if peer not in active or peer in unknown]
+    heard = {follower.peer for follower in status.followers if follower.is_active and follower.has_answered}
+    silent = [peer for peer in rest if peer not in heard and peer != status.me]
     if len(rest) < len(voters) and len(rest) - len(silent) < majority(len(rest)):
         raise Conflict(
             f"without {leaving[0].name} the cluster would stand still: of the voters that stay, "

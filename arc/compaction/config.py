@@ -1,4 +1,4 @@
-"""What an operator may set about merging small files into few."""
+"""What an operator may set about merging small files into few, and about removing old ones."""
 
 from __future__ import annotations
 
@@ -55,3 +55,17 @@ class CompactionConfig:
             raise ValueError("memory_bytes must be at least 32MiB: one row group has to fit")
         if self.poll_seconds <= 0:
             raise ValueError("poll_seconds must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionConfig:
+    """Section ``[retention]``: when policies are carried out. The policies themselves are the cluster's."""
+
+    every_seconds: float = 3600.0
+    """How long after its last execution an active policy is executed again, by the node that writes. 0: only when
+    somebody orders it.
+    """
+
+    def __post_init__(self) -> None:
+        if not self.every_seconds >= 0:
+            raise ValueError("every_seconds must be 0 or more")

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from arc.catalog.values import DeleteSource
 from arc.storage.files import FileEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSource:
-    """A file that went into an output. ``reason`` is for people: ``compaction:<job>``."""
-
-    path: str
-    reason: str
 
 
 class Swap(Protocol):

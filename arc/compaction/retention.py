@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from arc.catalog.facts import Catalog
 from arc.catalog.policies import Policy
-from arc.errors import InvalidRequest
+from arc.errors import InvalidRequest, NotFound
 from arc.storage.files import FileEntry
 
 KIND = "retention"
@@ -94,6 +94,14 @@ def find(catalog: Catalog, policy_id: int) -> RetentionPolicy | None:
     """The policy of this id."""
     kept = catalog.policies.get((KIND, str(policy_id)))
     return read_policy(kept) if kept is not None else None
+
+
+def require(catalog: Catalog, policy_id: int) -> RetentionPolicy:
+    """The same. Raises NotFound."""
+    found = find(catalog, policy_id)
+    if found is None:
+        raise NotFound(f"retention policy {policy_id} not found")
+    return found
 
 
 def runs(catalog: Catalog, policy_id: int) -> list[Run]:

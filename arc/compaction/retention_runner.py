@@ -17,8 +17,8 @@ from arc.catalog.commands import WRITER, Command, PutPolicy, ReplaceFiles
 from arc.catalog.facts import Catalog
 from arc.catalog.results import Result
 from arc.compaction import retention
+from arc.compaction.config import RetentionConfig
 from arc.compaction.retention import RetentionPolicy, Run
-from arc.compaction.retention_config import RetentionConfig
 from arc.errors import ArcError, Conflict, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.ports import Clock
@@ -104,7 +104,7 @@ class RetentionRunner:
 
     def preview(self, policy_id: int) -> Outcome:
         """What an execution would remove now. Raises NotFound."""
-        policy, now_us = self._find(policy_id), self._clock.wall_us()
+        policy, now_us = retention.require(self._catalog(), policy_id), self._clock.wall_us()
         return _outcome(policy, now_us, retention.expired(self._catalog(), policy, now_us), 0.0)
 
     async def execute(self, policy_id: int) -> Outcome:
@@ -114,7 +114,7 @@ class RetentionRunner:
         OutcomeUnknown. What was removed before a failure stays removed, and is in the history with it.
         """
         async with self._turn:
-            policy = self._find(policy_id)
+            policy = retention.require(self._catalog(), policy_id)
             if not policy.is_active:
                 raise Conflict(f"retention policy {policy.name!r} is not active", code="inactive")
             began, now_us = self._clock.now(), self._clock.wall_us()
@@ -182,12 +182,6 @@ class RetentionRunner:
             self._log.warning("retention_not_noted", policy=policy.name, reason=error.message)
             if failure is None:
                 raise
-
-    def _find(self, policy_id: int) -> RetentionPolicy:
-        found = retention.find(self._catalog(), policy_id)
-        if found is None:
-            raise NotFound(f"retention policy {policy_id} not found")
-        return found
 
     def statistics(self) -> RetentionStatistics:
         """Numbers for status and metrics."""

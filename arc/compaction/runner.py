@@ -9,7 +9,6 @@ the partition waits, longer each time, and is tried again. Started by whoever se
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,12 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from arc.catalog.facts import Catalog
+from arc.catalog.schemas import MeasurementSchema
+from arc.catalog.values import DeleteSource
 from arc.compaction.config import CompactionConfig
 from arc.compaction.merge import Merged, Progress, merge
 from arc.compaction.names import JOBS, merged_path
-from arc.compaction.ports import Copies, DeleteSource, Doubt, Fetch, Files, Swap
+from arc.compaction.ports import Copies, Doubt, Fetch, Files, Swap
 from arc.compaction.receipt import FOLDER, Receipt, Resumed, resume
 from arc.compaction.reports import Candidate, CompactionStatistics, FinishedJob, RunningJob, candidate
 from arc.compaction.survey import plan_catalog
@@ -39,7 +40,7 @@ from arc.errors import (
     Unavailable,
 )
 from arc.ids import Epoch, NodeId
-from arc.ports import Ports
+from arc.ports import Ports, is_full
 from arc.storage.files import FileEntry
 from arc.storage.shelf import Shelf
 from arc.telemetry import Log
@@ -177,7 +178,7 @@ class Compactor:
         except Unavailable as problem:
             outcome, error = "skipped" if now.phase == "merging" else "failed", problem.message
         except OSError as problem:
-            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(problem):
                 raise
             outcome, error = "failed", f"the disk is full: {problem}"
         finally:
@@ -212,12 +213,12 @@ class Compactor:
             raise Stopped("an operator cancelled it")
         return done[0]
 
-    def _merge_blocking(self, now: _Now, known: object) -> Merged:
+    def _merge_blocking(self, now: _Now, known: MeasurementSchema | None) -> Merged:
         return merge(
             now.job,
             disk=self._ports.disk,
             folder=f"{FOLDER}/{now.number:014d}",
-            known=known,  # type: ignore[arg-type]  # the schema, through a call that does not keep types
+            known=known,
             node=self._node,
             epoch=self._epoch,
             number=now.number,

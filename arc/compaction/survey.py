@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arc.catalog.facts import Catalog
 from arc.compaction.config import CompactionConfig
-from arc.compaction.tiers import Job, plan_day, value
+from arc.compaction.tiers import Job, plan, value
 
 
 def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:
@@ -14,5 +14,5 @@ def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> lis
         for _, record in sorted(held.measurements.items()):
             for _, cell in sorted(record.days.items()):
                 if len(cell) > 1:
-                    jobs += plan_day(cell, config, now_us)
+                    jobs += plan(cell, config, now_us)
     return sorted(jobs, key=value)

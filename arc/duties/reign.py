@@ -27,8 +27,7 @@ from arc.ingest.replay import Progress, replay
 from arc.ingest.rescue import Rescuer, RescueStatistics
 from arc.ingest.settlement import Propose
 from arc.ingest.visibility import Visibility
-from arc.ingest.writing import is_full
-from arc.ports import Ports
+from arc.ports import Ports, is_full
 from arc.replication.copies import Kept
 from arc.replication.crossing import Replication
 from arc.replication.durability import Durability

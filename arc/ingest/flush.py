@@ -24,8 +24,8 @@ from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import Buffer, Key, LaneFacts, Sealed
 from arc.ingest.config import IngestConfig
 from arc.ingest.keys import IdempotencyKeys
-from arc.ingest.writing import is_full, write_files
-from arc.ports import Clock, Disk, Workers
+from arc.ingest.writing import write_files
+from arc.ports import Clock, Disk, Workers, is_full
 from arc.storage.files import FileEntry
 from arc.storage.parquet import EncodedFile
 from arc.storage.paths import file_path

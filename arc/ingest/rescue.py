@@ -25,8 +25,8 @@ from arc.catalog.values import WRITER
 from arc.errors import ArcError, DiskFailed
 from arc.ids import Epoch, NodeId
 from arc.ingest.settlement import Propose
-from arc.ingest.writing import is_full, write_files
-from arc.ports import Clock, Disk, Workers
+from arc.ingest.writing import write_files
+from arc.ports import Clock, Disk, Workers, is_full
 from arc.storage import parquet, paths
 from arc.storage.files import FileEntry
 from arc.storage.wal import record

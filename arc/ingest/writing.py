@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -64,11 +63,6 @@ def write_files(
             created_us=now_us,
             columns=file.columns,
         )
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the disk has no room now: it may have some later, and nothing was broken."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _tags(batches: tuple[pa.RecordBatch, ...]) -> list[str]:

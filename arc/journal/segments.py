@@ -12,7 +12,6 @@ It deliberately knows nothing of what a record means.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -21,7 +20,7 @@ from arc.journal import frames
 from arc.journal.frames import CUTS_MAX, Damage, Kind, SegmentHeader
 from arc.journal.index import GroupIndex
 from arc.journal.inspection import SegmentInfo, Walk, walk
-from arc.ports import BLOCK_BYTES, Buffer, Disk, LogFile
+from arc.ports import BLOCK_BYTES, Buffer, Disk, LogFile, is_full
 
 SPARES_MAX = 2
 """Recycled files kept ready: one being filled next, one for the release that comes before it is."""
@@ -288,7 +287,7 @@ class Journal:
         try:
             return self._disk.create_log(draft, size)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             raise Overloaded(
                 f"the disk has no room for the next log segment of {size} bytes ({self._folder}); nothing was stored. "

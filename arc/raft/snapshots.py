@@ -17,7 +17,6 @@ nothing may fail silently.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -26,7 +25,7 @@ from dataclasses import replace
 import google_crc32c
 
 from arc.errors import Corrupt
-from arc.ports import Disk
+from arc.ports import Disk, is_full
 from arc.raft.snapshotstream import Part, Parts, Snapshot, decode_head, encode_head, frame, unframe
 from arc.raft.types import Configuration, SnapshotMeta
 
@@ -218,7 +217,7 @@ class SnapshotStore:
                 head = encode_head(Snapshot(meta=meta, parts=tuple(parts.parts)))
                 self._disk.write_durable(self._staged_path(meta.index), head)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             return False
         return True

@@ -14,13 +14,12 @@ What an entry means, and whether it is agreed on, is known elsewhere.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from arc.errors import Corrupt, DiskFailed, Overloaded
-from arc.ports import Disk
+from arc.ports import Disk, is_full
 from arc.raft.damage import remove_mark
 from arc.raft.effects import Write
 from arc.raft.opening import Opened, open_folder
@@ -268,8 +267,3 @@ class RaftStorage:
         except DiskFailed:
             self._failed = True
             raise
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the disk has no room, by space or quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -17,7 +17,7 @@ from arc.api.deps import Deps
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
-from arc.compaction.retention_config import RetentionConfig
+from arc.compaction.config import RetentionConfig
 from arc.compaction.retention_runner import RetentionRunner
 from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
 from arc.ids import NodeId, Position

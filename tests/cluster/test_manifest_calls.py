@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arc.catalog.commands import COMPACTOR, AssignLease, RegisterFiles, ReplaceFiles
-from arc.cluster.bridge import DeleteSource
+from arc.catalog.values import DeleteSource
 from arc.cluster.manifest_calls import ManifestCalls, RegisterFile, page
 from arc.errors import CompactionNotAllowed, Conflict, IngestNotAllowed, InvalidRequest, Unavailable
 from arc.ids import NodeId

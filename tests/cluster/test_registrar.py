@@ -11,7 +11,8 @@ import trio.testing
 from arc.catalog.commands import COMPACTOR, WRITER, AssignLease, Command, FlushMark, ReplaceFiles
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
-from arc.cluster.bridge import CompactionBridge, DeleteSource
+from arc.catalog.values import DeleteSource
+from arc.cluster.bridge import CompactionBridge
 from arc.cluster.registrar import FileRegistrar
 from arc.errors import Conflict, NoLeaderKnown, NotCoordinator, OutcomeUnknown
 from arc.ids import Epoch, NodeId

@@ -13,8 +13,8 @@ from arc.catalog.commands import WRITER, AssignLease, Command, PutPolicy, Replac
 from arc.catalog.fsm import ClusterFSM
 from arc.catalog.results import Result
 from arc.compaction import retention
+from arc.compaction.config import RetentionConfig
 from arc.compaction.retention import DAY_US, RetentionPolicy, Run
-from arc.compaction.retention_config import RetentionConfig
 from arc.compaction.retention_runner import RetentionRunner, put
 from arc.errors import ArcError, Conflict, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId

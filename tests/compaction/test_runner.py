@@ -12,8 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from arc.catalog.facts import Catalog
+from arc.catalog.values import DeleteSource
 from arc.compaction.config import CompactionConfig
-from arc.compaction.ports import DeleteSource
 from arc.compaction.receipt import FOLDER, RECEIPTS
 from arc.compaction.runner import Compactor
 from arc.errors import AlreadyRunning, Conflict, DiskFailed, InvalidRequest, OutcomeUnknown, Unavailable

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from arc.catalog.cells import DAY_US, HOUR_US, parse_path
 from arc.compaction.config import CompactionConfig
 from arc.compaction.names import chain_of, merged_path, tier_of
+from arc.compaction.survey import plan_catalog
 from arc.compaction.tiers import Job, plan
 from arc.storage.files import FileEntry
 from arc.storage.paths import epoch_of
 from tests.catalog.facts import file
+from tests.compaction.catalogs import catalog_of
 
 C = CompactionConfig()
 LATER = 40 * DAY_US
@@ -224,3 +226,10 @@ def _require_neighbours(files: Sequence[FileEntry], job: Job) -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         CompactionConfig(**settings)
+
+
+def test_a_file_of_two_days_is_nobodys_in_the_walk_over_the_catalog_too() -> None:
+    wide = replace(flushed(9, 23), max_time_us=DAY_US + 5)
+    jobs = plan_catalog(catalog_of([*of_hour(8), wide]), C, LATER)
+    assert jobs and all(wide.path not in paths(job) for job in jobs)
+    assert jobs == plan([*of_hour(8), wide], C, LATER)

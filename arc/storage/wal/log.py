@@ -9,7 +9,6 @@ goes.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import trio
 from arc.errors import Corrupt, DiskFailed, Overloaded
 from arc.journal import Journal, SegmentInfo
 from arc.journal.inspection import walk
-from arc.ports import Buffer, Clock, Disk, Workers
+from arc.ports import Buffer, Clock, Disk, Workers, is_full
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
 from arc.storage.wal.keys import FOLDER, StoredKey, save_keys
@@ -167,7 +166,7 @@ class WalLog:
             with trio.CancelScope(shield=True):
                 await self._workers.run(save_keys, self._disk, keys)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 raise Overloaded(
                     f"the disk has no room for the checkpoint of keys: {error}", code="disk_full"
                 ) from error
