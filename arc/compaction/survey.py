@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from arc.catalog.facts import Catalog
 from arc.compaction.config import CompactionConfig
-from arc.compaction.tiers import Job, plan, value
+from arc.compaction.tiers import Job, plan_day, value
 
 
 def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:
-    """`tiers.plan` for everything there is."""
+    """`tiers.plan` for everything there is. Files of more than one day have a cell of their own: nobody merges those."""
     jobs: list[Job] = []
     for _, held in sorted(catalog.manifest.items()):
         for _, record in sorted(held.measurements.items()):
             for _, cell in sorted(record.days.items()):
                 if len(cell) > 1:
-                    jobs += plan(cell, config, now_us)
+                    jobs += plan_day(cell, config, now_us)
     return sorted(jobs, key=value)
