@@ -8,7 +8,7 @@ from arc.compaction.tiers import Job, plan_day, value
 
 
 def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int) -> list[Job]:
-    """`tiers.plan` for everything there is. Files of more than one day have a cell of their own: nobody merges those."""
+    """`tiers.plan` for everything there is. Files of more than one day are in a cell that is not looked at."""
     jobs: list[Job] = []
     for _, held in sorted(catalog.manifest.items()):
         for _, record in sorted(held.measurements.items()):
