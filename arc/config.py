@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Literal, get_type_hints
 
 from arc.api.config import AuthConfig, ServerConfig
+from arc.backup.config import BackupConfig
 from arc.cluster.config import ClusterConfig
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
@@ -61,6 +62,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    backup: BackupConfig = field(default_factory=BackupConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)

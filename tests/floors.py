@@ -26,6 +26,7 @@ FLOORS: Mapping[str, int] = {
     "arc.ingest": 3,
     "arc.query": 3,
     "arc.compaction": 3,
+    "arc.backup": 3,
     "arc.replication": 3,
     "arc.cluster": 3,
     "arc.catalog": 2,
@@ -67,6 +68,11 @@ RAFT_ORDER = (
 """Inside ``arc.raft``: a file imports only from steps before its own."""
 
 PURE = (
+    "arc.backup.config",
+    "arc.backup.document",
+    "arc.backup.plan",
+    "arc.backup.progress",
+    "arc.backup.vault",
     "arc.catalog*",
     "arc.cluster.document",
     "arc.cluster.outlook",

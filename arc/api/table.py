@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from arc.api.auth import Gate
+from arc.api.backup import Backups
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
 from arc.api.databases import Databases
 from arc.api.deps import Deps
+from arc.api.export import Export
 from arc.api.health import Health
 from arc.api.imports import Imports
 from arc.api.influx import Influx
@@ -51,6 +53,8 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
         *Retention(deps).routes(),
+        *Backups(deps).routes(),
+        *Export(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
         *Cluster(deps).routes(),

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from arc.api.app import Api
 from arc.api.deps import Deps
 from arc.api.forward import Forwarder
+from arc.backup.service import BackupService
 from arc.catalog.values import COMPACTOR, WRITER
 from arc.cluster.consensus import Consensus
 from arc.cluster.coordinator import Coordinator, licensed
@@ -24,6 +25,7 @@ from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
+from arc.node.backups import build_backups
 from arc.node.copies import Copies
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
@@ -153,6 +155,7 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        self.backups: BackupService = build_backups(ground, consensus.proposals, self.rows)
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -185,6 +188,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                backups=self.backups,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,

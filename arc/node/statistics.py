@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arc.api.forward import ForwardStatistics
+from arc.backup.service import BackupStatistics
 from arc.catalog.cells import FileStats
 from arc.cluster.admission import AdmissionStatistics
 from arc.cluster.autopilot import AutopilotStatistics
@@ -92,6 +93,7 @@ class NodeStatistics:
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    backup: BackupStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -136,6 +138,7 @@ def collect(house: House) -> NodeStatistics:
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        backup=house.backups.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(

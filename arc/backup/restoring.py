@@ -1,0 +1,254 @@
+"""Carrying out a restore: files from the vault into this node's folder, batch by batch into the manifest.
+
+Runs where the writer lease is, under its epoch. A file is proven while it is written and only then given its place, so
+one that is damaged leaves nothing behind. Other nodes fetch what is registered, as they fetch what a flush made; so it
+does not matter how many there are, or were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from arc.backup import document, plan
+from arc.backup.document import Document
+from arc.backup.plan import Ledger
+from arc.backup.ports import Files, Propose
+from arc.backup.progress import COMPLETED, INCOMPLETE, Progress
+from arc.backup.vault import Vault, pieces, read
+from arc.catalog.commands import WRITER, CreateToken, PutPolicy
+from arc.catalog.facts import Catalog
+from arc.errors import Conflict, Corrupt, InvalidRequest, NotFound, Unavailable
+from arc.ids import NodeId
+from arc.ports import Ports
+from arc.storage.files import FileEntry
+from arc.storage.keeper import DATA
+from arc.storage.shelf import Shelf
+from arc.telemetry import Log
+
+DRAFTS = "restore"
+"""Folder of what is being written, below the node's data directory; empty but for the time of a restore."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to restore. No ``databases``: all. With ``skips_damaged``, files that are missing or damaged in the vault
+    are left out and named, instead of ending the restore at the batch before them. Without ``with_data`` no database is
+    made and no file brought.
+    """
+
+    backup_id: str
+    databases: tuple[str, ...] = ()
+    with_data: bool = True
+    with_policies: bool = True
+    with_tokens: bool = False
+    skips_damaged: bool = False
+
+
+class Restorer:
+    """Restores out of one vault into the cluster of this node. ``shelf`` is the store that all nodes share."""
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        ports: Ports,
+        files: Files,
+        propose: Propose,
+        catalog: Callable[[], Catalog],
+        shelf: Shelf | None,
+        node: NodeId,
+        reserve_bytes: int,
+        log: Log,
+    ) -> None:
+        self._vault = vault
+        self._disk, self._workers, self._clock = ports.disk, ports.workers, ports.clock
+        self._files = files
+        self._propose = propose
+        self._catalog = catalog
+        self._shelf = shelf
+        self._node = node
+        self._reserve_bytes = reserve_bytes
+        self._log = log
+
+    async def restore(self, order: Order, progress: Progress) -> str:
+        """`COMPLETED`, or `INCOMPLETE` when damaged files were left out.
+
+        Raises NotFound, Conflict (a database exists, or the lease moved: then the same order goes on elsewhere),
+        Corrupt, InvalidRequest (no room), Unavailable, OutcomeUnknown, OSError. What was registered before stays.
+        """
+        progress.phase = "reading the document"
+        epoch = self._require_lease()
+        key = document.document_key(order.backup_id)
+        found = plan.chosen(document.decode(await self._workers.run(read, self._vault, key), key), order.databases)
+        if not order.with_data:
+            await self._set_rest(found, order, progress)
+            return COMPLETED
+        batches = plan.batches(found)
+        progress.total_files = len(found.files)
+        progress.total_bytes = sum(file.size_bytes for file in found.files)
+        progress.rows = sum(file.rows for file in found.files)
+        ledger = plan.begin(self._catalog(), found, self._clock.wall_us())
+        progress.phase = "looking at the files"
+        await self._require_whole(batches, order, progress)
+        progress.phase = "making room"
+        await self._require_room(progress.total_bytes)
+        ledger = await self._note(ledger)
+        for command in plan.schemas(found):
+            (await self._propose.propose(command)).unwrap()
+        progress.phase = "copying"
+        for number, batch in enumerate(batches):
+            ledger = await self._bring(ledger, number, batch, epoch, order, progress)
+        progress.phase = "setting policies"
+        await self._set_rest(found, order, progress)
+        await self._note(replace(ledger, status=plan.OVER, batches_done=len(batches)))
+        return INCOMPLETE if progress.damaged_files else COMPLETED
+
+    def _require_lease(self) -> int:
+        lease = self._catalog().leases.get(WRITER)
+        if lease is None or lease.holder != self._node:
+            who = "nobody holds it" if lease is None else f"{lease.holder} does"
+            raise Unavailable(f"a restore runs where the writer lease is, and {who}")
+        return lease.epoch
+
+    async def _require_whole(self, batches: Sequence[Sequence[FileEntry]], order: Order, progress: Progress) -> None:
+        """Every file is there with its length, before anything is changed. Raises Corrupt with all that are not."""
+        short: list[str] = []
+        for batch in batches:
+            keys = [document.object_key(file.sha256) for file in batch]
+            sizes = await self._workers.run(self._vault.sizes, keys)
+            short += [file.path for file, size in zip(batch, sizes, strict=True) if size != file.size_bytes]
+        if short and not order.skips_damaged:
+            for path in short:
+                progress.is_damaged(path)
+            raise Corrupt(
+                f"{len(short)} files of the backup are missing or have another length; nothing was changed",
+                path=short[0],
+                offset=0,
+            )
+
+    async def _require_room(self, size_bytes: int) -> None:
+        await self._workers.run(self._clear)
+        free = await self._workers.run(self._disk.free_bytes)
+        if free < size_bytes + self._reserve_bytes:
+            raise InvalidRequest(
+                f"the backup needs {size_bytes} bytes and {self._reserve_bytes} must stay free, but {free} are",
+                code="no_space",
+            )
+
+    async def _note(self, ledger: Ledger) -> Ledger:
+        command = ledger.command(self._clock.wall_us())
+        (await self._propose.propose(command)).unwrap()
+        return ledger.set_as(command)
+
+    async def _bring(
+        self, ledger: Ledger, number: int, batch: Sequence[FileEntry], epoch: int, order: Order, progress: Progress
+    ) -> Ledger:
+        """One batch, unless it has happened already."""
+        size_bytes = sum(file.size_bytes for file in batch)
+        index = self._catalog().index
+        if plan.has_happened(self._catalog(), ledger, number, batch):
+            progress.done(files=len(batch), size_bytes=size_bytes, reused=True)
+            return (
+                ledger if number < ledger.batches_done else await self._note(replace(ledger, batches_done=number + 1))
+            )
+        now_us = self._clock.wall_us()
+        pairs = [(file, plan.placed(file, ledger, node=self._node, epoch=epoch, now_us=now_us)) for file in batch]
+        damaged: list[Corrupt] = []
+        entries = await self._workers.run(self._install, pairs, damaged, order.skips_damaged)
+        for each in damaged:
+            progress.is_damaged(each.path)
+            self._log.error("backup_file_damaged", backup=order.backup_id, path=each.path, reason=each.message)
+        if damaged and not order.skips_damaged:
+            raise damaged[0]
+        for entry in entries:
+            self._files.came(entry.path)
+            if self._shelf is not None:
+                self._shelf.note(entry.path)
+        if entries:
+            command = plan.registration(ledger, number, entries, epoch=epoch, index=index)
+            try:
+                (await self._propose.propose(command)).unwrap()
+            except Conflict as error:
+                if self._catalog().lease_epoch(WRITER) == epoch:
+                    raise
+                raise Unavailable(
+                    f"the writer lease moved: ask for the same restore again, it goes on there ({error.message})"
+                ) from error
+        progress.done(files=len(batch), size_bytes=size_bytes)
+        return await self._note(replace(ledger, batches_done=number + 1))
+
+    async def _set_rest(self, found: Document, order: Order, progress: Progress) -> None:
+        """Last, so that no policy removes rows while others still come."""
+        wanted: list[PutPolicy | CreateToken] = []
+        if order.with_policies:
+            wanted += plan.lacking_policies(self._catalog(), found, self._clock.wall_us())
+            progress.policies_kept = len(found.policies) - len(wanted)
+        if order.with_tokens:
+            tokens = plan.lacking_tokens(self._catalog(), found)
+            progress.tokens_kept = len(found.tokens) - len(tokens)
+            wanted += tokens
+        for command in wanted:
+            try:
+                (await self._propose.propose(command)).unwrap()
+            except Conflict:  # Somebody set it meanwhile: that stands.
+                progress.policies_kept += isinstance(command, PutPolicy)
+                progress.tokens_kept += isinstance(command, CreateToken)
+
+    # ------------------------------------------------------------------------------------------------ all of it blocks
+
+    def _clear(self) -> None:
+        for path in self._disk.walk(DRAFTS):
+            self._disk.remove(path)
+
+    def _install(
+        self, pairs: Sequence[tuple[FileEntry, FileEntry]], damaged: list[Corrupt], skips: bool
+    ) -> list[FileEntry]:
+        """The new entries of those that are on the disk now. Nothing is when one is damaged and none is skipped."""
+        self._disk.make_dirs(DRAFTS)
+        moves: list[tuple[str, str]] = []
+        entries: list[FileEntry] = []
+        try:
+            for number, (file, entry) in enumerate(pairs):
+                draft = f"{DRAFTS}/{number}"
+                try:
+                    self._write(draft, file)
+                except Corrupt as problem:
+                    damaged.append(problem)
+                    self._disk.remove(draft)
+                    continue
+                moves.append((draft, f"{DATA}/{entry.path}"))
+                entries.append(entry)
+            if damaged and not skips:
+                self._clear()
+                return []
+            if self._shelf is not None:
+                for (draft, _), entry in zip(moves, entries, strict=True):
+                    self._shelf.put(entry.path, self._disk.map(draft), entry.sha256)
+            self._disk.install(moves)
+        except BaseException:
+            with suppress(OSError):
+                self._clear()
+            raise
+        return entries
+
+    def _write(self, draft: str, file: FileEntry) -> None:
+        """Raises Corrupt, by the name that the file had when the backup was taken."""
+        self._disk.remove(draft)
+        digest = hashlib.sha256()
+        target = self._disk.open_draft(draft)
+        try:
+            for piece in pieces(self._vault, document.object_key(file.sha256)):
+                digest.update(piece)
+                target.append([piece])
+            size = target.size
+        except NotFound as error:
+            raise Corrupt("it is missing in the backup", path=file.path, offset=0) from error
+        finally:
+            target.close()
+        if size != file.size_bytes:
+            raise Corrupt(f"it has {size} of its {file.size_bytes} bytes in the backup", path=file.path, offset=size)
+        if digest.hexdigest() != file.sha256:
+            raise Corrupt("its bytes in the backup are not those that were put there", path=file.path, offset=0)
