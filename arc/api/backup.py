@@ -7,7 +7,8 @@ and there files may be registered.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from arc.api.bodies import json_object, optional_flag, optional_texts, text
 from arc.api.deps import Deps
@@ -20,7 +21,7 @@ from arc.backup.document import Document, Summary, check_id
 from arc.backup.progress import Progress
 from arc.backup.restoring import Order
 from arc.backup.taking import Wish
-from arc.errors import AlreadyRunning, InvalidRequest
+from arc.errors import AlreadyRunning, Conflict, Corrupt, InvalidRequest
 from arc.telemetry import rfc3339_ms
 
 DATABASES_MAX = 1000
@@ -165,15 +166,18 @@ class Backups:
         return _begun("verify", backup_id)
 
     async def get(self, exchange: Exchange) -> Reply:
-        """Raises InvalidRequest, NotFound, Corrupt, Unavailable."""
-        return json_reply(200, _shown(await self._backups.get(_path_id(exchange))))
+        """Raises InvalidRequest, NotFound, Conflict (the document is damaged), Unavailable."""
+        with _told():
+            found = await self._backups.get(_path_id(exchange))
+        return json_reply(200, _shown(found))
 
     async def delete(self, exchange: Exchange) -> Reply:
-        """Raises InvalidRequest, NotFound, Unavailable."""
+        """Raises InvalidRequest, NotFound, Conflict (the document of another one is damaged), Unavailable."""
         backup_id = _path_id(exchange)
         if (busy := self._busy()) is not None:
             return busy
-        removed = await self._backups.delete(backup_id)
+        with _told():
+            removed = await self._backups.delete(backup_id)
         self._deps.log.info("backup_deleted", backup=backup_id, files=removed, by=exchange.principal.name)
         return json_reply(200, {"message": f"{backup_id} is gone", "files_removed": removed})
 
@@ -192,6 +196,15 @@ class Backups:
             {"success": False, "error": error, "message": error, "code": AlreadyRunning.code, "status": now.status,
              "operation": now.operation},
         )  # fmt: skip
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A damaged backup is no reason to suspect the node: it is told like any other answer."""
+    try:
+        yield
+    except Corrupt as problem:
+        raise Conflict(str(problem), code="corrupt") from problem
 
 
 def _begun(operation: str, backup_id: str) -> Reply:

@@ -1,6 +1,7 @@
 """A restore decided: what is restored, whether that may be, in which steps, and which of them have happened. Pure.
 
-Restored rows come into databases that do not exist; what stands is never mixed with what comes. The cluster remembers a
+Restored rows come into databases that do not exist, or have no measurement; what stands is never mixed with what
+comes. The cluster remembers a
 restore in a policy of its own (the ledger), written before the first change, so that the same restore may go on after a
 crash, and another one is refused.
 
@@ -95,7 +96,7 @@ def chosen(document: Document, databases: Collection[str]) -> Document:
 def begin(catalog: Catalog, document: Document, now_us: int) -> Ledger:
     """The ledger to go on with: of an attempt that did not end, or a new one.
 
-    Raises Conflict when a database of the backup exists that no earlier attempt made.
+    Raises Conflict when a database that the backup has measurements of has some here, which no earlier attempt made.
     """
     names = tuple(name for name, _ in document.databases)
     found = find_ledger(catalog, document.summary.backup_id)
@@ -106,12 +107,14 @@ def begin(catalog: Catalog, document: Document, now_us: int) -> Ledger:
                 "databases, or drop these first",
                 code="restore_under_way",
             )
-        if found.batches_done == 0 or any(name in catalog.databases for name in names):
+        if found.batches_done == 0 or any(_is_used(catalog, name) for name in names):
             return found
         # Everything that the earlier attempt made was dropped since: it is over.
-    if standing := [name for name in names if name in catalog.databases]:
+    filled = {each.database for each in document.measurements}
+    if standing := [name for name in names if name in filled and _is_used(catalog, name)]:
         raise Conflict(
-            f"database {standing[0]!r} exists: rows are restored into databases that do not exist", code="exists"
+            f"database {standing[0]!r} exists and has measurements: rows are restored only into databases that have none",
+            code="exists",
         )
     return Ledger(
         backup_id=document.summary.backup_id,
@@ -230,6 +233,11 @@ def _tag(file: FileEntry, ledger: Ledger) -> str:
 def _tag_of(path: str) -> str:
     """The tag in a path that `placed` gave; something else for any other path."""
     return path.rpartition("/")[2].split("-", 2)[-1][:TAG_CHARS]
+
+
+def _is_used(catalog: Catalog, name: str) -> bool:
+    """Every node makes a database by itself, so one without a measurement is in nobody's way."""
+    return name in catalog.databases and bool(catalog.databases[name].measurements)
 
 
 def _database_of(policy: Policy) -> object:

@@ -12,7 +12,23 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from arc.cli import cluster, demo, doctor, drill, import_files, query, raft, serve, sim, sql, version, wal, write
+from arc.cli import (
+    backup,
+    cluster,
+    demo,
+    doctor,
+    drill,
+    export,
+    import_files,
+    query,
+    raft,
+    serve,
+    sim,
+    sql,
+    version,
+    wal,
+    write,
+)
 from arc.cli.asking_nodes import give_ca_file
 from arc.cli.exits import ERROR, TABLE, explain
 from arc.cli.options import screen_of
@@ -24,6 +40,8 @@ ORDER = (
     "import",
     "query",
     "sql",
+    "export",
+    "backup",
     "doctor",
     "wal",
     "cluster",
@@ -71,6 +89,8 @@ def build_app() -> typer.Typer:
     app.command("query")(query.query)
     app.add_typer(import_files.app, name="import")
     app.command("sql")(sql.sql)
+    app.add_typer(export.app, name="export")
+    app.add_typer(backup.app, name="backup")
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")
     app.add_typer(drill.app, name="drill")
