@@ -61,7 +61,6 @@ def iceberg(
     screen = screen_of(context)
     tables = _library()
     root = to.absolute()
-    root.mkdir(parents=True, exist_ok=True)
     with open_client(endpoint, token) as client:
         found = _fetched(screen, client, root, db or ())
     listed = found["tables"]

@@ -93,6 +93,7 @@ def bring_up_to_date(
     Tables of databases that were asked for (all, if none is named) and are not listed are dropped. Raises Failure.
     """
     logging.getLogger("pyiceberg").setLevel(logging.ERROR)  # It tells of each dictionary and each lacking statistic.
+    root.mkdir(parents=True, exist_ok=True)
     catalog = SqlCatalog("arc", uri=f"sqlite:///{root / CATALOG}", warehouse=f"file://{root / TABLES}")
     told = [_Exported(catalog, root, each, index).bring_up_to_date() for each in listed]
     told += _drop_others(catalog, listed, databases)
