@@ -9,8 +9,10 @@ import pytest
 from arc.backup import document
 from arc.backup.vault import DRAFTS, PIECE_BYTES, Blob, FolderVault, StoreVault, Vault, pieces, read
 from arc.errors import Corrupt, NotFound
+from arc.system_s3 import S3Objects
 from tests.fakes import MemoryDisk
 from tests.storage.memory_objects import MemoryObjects
+from tests.storage.s3 import open_bucket
 
 
 def blob(data: bytes, *, sha256: str = "") -> Blob:
@@ -24,6 +26,14 @@ def vaults() -> list[Vault]:
         FolderVault(MemoryDisk(), "some/where", "n1"),
         StoreVault(MemoryObjects(), "arc-backups"),
     ]
+
+
+def test_a_bucket_that_speaks_s3_is_such_a_place() -> None:
+    with open_bucket() as bucket:
+        test_what_was_put_is_there_until_it_is_removed(StoreVault(S3Objects(bucket.config()), "arc-backups"))
+        test_bytes_that_are_not_what_their_name_says_never_come_in(
+            StoreVault(S3Objects(bucket.config()), "arc-backups")
+        )
 
 
 @pytest.mark.parametrize("vault", vaults(), ids=["disk", "folder", "store"])

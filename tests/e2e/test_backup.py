@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, wait_until
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import TOKEN, run_arc
 
@@ -98,6 +98,25 @@ def test_a_cluster_comes_back_as_one_node(cluster: Cluster, make_server: MakeSer
     assert one.one("SELECT count(*) FROM live", db="plant") == rows
     refused = run("backup", "restore", str(made["backup_id"]), "--endpoint", one.url)
     assert refused.returncode == 2 and "plant" in refused.stderr
+
+
+@pytest.mark.timeout(300)
+def test_one_node_comes_back_as_a_cluster(cluster: Cluster, make_server: MakeServer, vault: Path) -> None:
+    """Asked of a node that does not write. Every node answers with every row, from files of its own."""
+    one = make_server(settings={"backup.folder": str(vault)}).start()
+    one.write("\n".join(f"m,host=h{n % 7} v={n}i {n}000000000000" for n in range(2000)), db="solo")
+    made = arc(one.url, "backup", "create")
+    asked = cluster.nodes[cluster.others(cluster.writer())[0]]
+    restored = arc(asked.url, "backup", "restore", str(made["backup_id"]), "--db", "solo")
+    assert (restored["status"], restored["rows"]) == ("completed", 2000)
+    for name, node in cluster.nodes.items():
+        files = node.data_dir / "data" / "solo"
+
+        def are_here(files: Path = files) -> bool:
+            return len(list(files.rglob("*.parquet"))) == restored["total_files"]
+
+        wait_until(f"files of solo on {name}", are_here)
+        assert node.rows("SELECT count(*), count(DISTINCT v), sum(v) FROM m", db="solo") == [[2000, 2000, 1999000]]
 
 
 @pytest.mark.timeout(300)
