@@ -86,7 +86,7 @@ class Compactor:
         log: Log,
         shelf: Shelf | None = None,
     ) -> None:
-        self._config, self._node, self._epoch, self._ports = config, node, epoch, ports
+        self.config, self._node, self._epoch, self._ports = config, node, epoch, ports
         self._catalog, self._fetch = catalog, fetch
         self._files, self._doubt, self._reserve_bytes = files, doubt, reserve_bytes
         self._log = log.bind(component="compaction")
@@ -118,7 +118,7 @@ class Compactor:
                     await self._do(job)
                     continue
                 self._asked = None
-                with trio.move_on_after(self._config.poll_seconds):
+                with trio.move_on_after(self.config.poll_seconds):
                     await self._woken.wait()
                 self._woken = trio.Event()
         except OSError as error:
@@ -127,7 +127,7 @@ class Compactor:
     async def _next(self) -> Job | None:
         if self._asked is not None:
             tiers, database = self._asked
-        elif self._config.enabled and not self._is_paused:
+        elif self.config.enabled and not self._is_paused:
             tiers, database = TIERS, ""
         else:
             return None
@@ -140,7 +140,7 @@ class Compactor:
 
     async def _plan(self) -> list[Job]:
         return await self._ports.workers.run(
-            plan_catalog, self._catalog(), self._config, self._ports.clock.wall_us(), abandon_on_cancel=True
+            plan_catalog, self._catalog(), self.config, self._ports.clock.wall_us(), abandon_on_cancel=True
         )
 
     # --------------------------------------------------------------------------------------------------------- a job
@@ -221,9 +221,9 @@ class Compactor:
             node=self._node,
             epoch=self._epoch,
             number=now.number,
-            deduplicate=self._config.deduplicate,
-            target_bytes=self._config.target_file_bytes,
-            memory_bytes=self._config.memory_bytes,
+            deduplicate=self.config.deduplicate,
+            target_bytes=self.config.target_file_bytes,
+            memory_bytes=self.config.memory_bytes,
             stop=lambda: now.is_stopped,
             progress=now.progress,
         )
@@ -266,7 +266,7 @@ class Compactor:
             outputs=outputs,
             drafts=tuple(part.draft for part in merged.parts),
             sources=tuple((file.path, file.sha256) for file in job.sources),
-            deduplicate=self._config.deduplicate,
+            deduplicate=self.config.deduplicate,
         )
         await self._yard.install(receipt)
         return outputs
@@ -412,7 +412,7 @@ class Compactor:
         """Numbers for status and metrics."""
         return replace(
             self._tally.statistics(),
-            is_enabled=self._config.enabled,
+            is_enabled=self.config.enabled,
             is_paused=self._is_paused,
             is_running=self._now is not None,
             cycle_running=self._asked is not None,

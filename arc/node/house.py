@@ -33,6 +33,8 @@ from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
 from arc.node.handover import HandOvers
+from arc.node.merging import KIND as COMPACTION
+from arc.node.merging import Merging
 from arc.node.neighbourhood import Neighbourhood
 from arc.node.orders import Convergence, lags
 from arc.node.rows import Rows
@@ -159,7 +161,9 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        calls = consensus.calls
         self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
+        self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -192,6 +196,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                compaction=self.merging,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,
@@ -225,6 +230,7 @@ class House:
             FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
             FAREWELL: lambda peer, question: farewells.answer(question),
             TAKE: lambda peer, question: taker.answer(peer.name, question),
+            COMPACTION: self.merging.answer,
         }
 
     def describe(self) -> PeerFacts:
