@@ -10,6 +10,7 @@ from arc.api.backup import Backups
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
+from arc.api.compaction import Compaction
 from arc.api.databases import Databases
 from arc.api.deps import Deps
 from arc.api.export import Export
@@ -52,6 +53,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
+        *Compaction(deps).routes(),
         *Retention(deps).routes(),
         *Backups(deps).routes(),
         *Export(deps).routes(),

@@ -113,7 +113,7 @@ def begin(catalog: Catalog, document: Document, now_us: int) -> Ledger:
     filled = {each.database for each in document.measurements}
     if standing := [name for name in names if name in filled and _is_used(catalog, name)]:
         raise Conflict(
-            f"database {standing[0]!r} exists and has measurements: rows are restored only into databases that have none",
+            f"database {standing[0]!r} exists and has measurements: a restore fills only databases that have none",
             code="exists",
         )
     return Ledger(

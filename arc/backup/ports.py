@@ -19,7 +19,7 @@ class Propose(Protocol):
 
 
 class Fetch(Protocol):
-    """Brings files of the manifest to this disk."""
+    """Brings files of the manifest to this disk; `replication.awaiting`."""
 
     async def fetch(self, entries: Sequence[FileEntry]) -> None:
         """Return when all of them are here. Raises Unavailable when that cannot be had in reasonable time."""
@@ -37,11 +37,6 @@ class Flush(Protocol):
 class Files(Protocol):
     """This node's files: `storage.keeper.FileKeeper`."""
 
-    @property
-    def changes(self) -> int:
-        """Grows with every file that comes or goes."""
-        ...
-
     def is_here(self, path: str) -> bool:
         """Whether the whole file is on this disk."""
         ...
@@ -56,8 +51,4 @@ class Files(Protocol):
 
     def came(self, path: str) -> None:
         """A file was written whole."""
-        ...
-
-    async def wait_changed(self, seen: int) -> int:
-        """Return ``changes`` once it is another."""
         ...

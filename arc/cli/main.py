@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from arc.cli import (
     backup,
     cluster,
+    compaction,
     demo,
     doctor,
     drill,
@@ -45,6 +46,7 @@ ORDER = (
     "doctor",
     "wal",
     "cluster",
+    "compaction",
     "drill",
     "raft",
     "sim",
@@ -93,6 +95,7 @@ def build_app() -> typer.Typer:
     app.add_typer(backup.app, name="backup")
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")
+    app.add_typer(compaction.app, name="compaction")
     app.add_typer(drill.app, name="drill")
     app.add_typer(raft.app, name="raft")
     app.add_typer(sim.app, name="sim")

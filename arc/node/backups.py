@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from arc.backup.arrival import Arrival
 from arc.backup.ports import Propose
 from arc.backup.restoring import Restorer
 from arc.backup.service import BackupService
@@ -22,7 +21,7 @@ PREFIX = "arc-backups"
 def build_backups(ground: Ground, propose: Propose, rows: Rows) -> BackupService:
     """The service over the vault that the configuration names."""
     ports, log = ground.ports, ground.log.bind(component="backup")
-    vault, fetch = _vault(ground), Arrival(rows.keeper)
+    vault, fetch = _vault(ground), rows.awaiting
     return BackupService(
         vault=vault,
         taker=Taker(

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import trio
 
-from arc.backup.arrival import Arrival
 from arc.backup.progress import Progress
 from arc.backup.restoring import Restorer
 from arc.backup.service import BackupService
@@ -22,6 +21,7 @@ from arc.catalog.results import Result
 from arc.catalog.schemas import ColumnSchema
 from arc.errors import Unavailable
 from arc.ids import NodeId
+from arc.replication.awaiting import Awaiting
 from arc.storage.config import StorageConfig
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA, FileKeeper
@@ -71,7 +71,7 @@ class Node:
             vault=self.vault,
             ports=self.ports,
             files=self.keeper,
-            fetch=Arrival(self.keeper, patience_seconds=1.0),
+            fetch=Awaiting(self.keeper, is_brought=True),
             flush=self,
             catalog=lambda: self.catalog,
             version="1",
@@ -94,7 +94,7 @@ class Node:
             restorer=self.restorer,
             ports=self.ports,
             files=self.keeper,
-            fetch=Arrival(self.keeper, patience_seconds=1.0),
+            fetch=Awaiting(self.keeper, is_brought=True),
             flush=self,
             catalog=lambda: self.catalog,
             log=log,
