@@ -37,12 +37,14 @@ UNDER_WAY, OVER = "under way", "completed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What a cluster remembers of a restore. ``begun_us`` tells one restore of a backup from the next one."""
+    """What a cluster remembers of a restore. ``begun_us`` tells one restore of a backup from the next one;
+    ``databases`` is the hash of their names, which may be thousands.
+    """
 
     backup_id: str
     begun_us: int
     status: str
-    databases: tuple[str, ...]
+    databases: str
     batches_done: int = 0
     updated_us: int = 0
 
@@ -74,7 +76,7 @@ def find_ledger(catalog: Catalog, backup_id: str) -> Ledger | None:
     if kept is None:
         return None
     facts = json.loads(kept.body)
-    return Ledger(**{**facts, "databases": tuple(facts["databases"])}, updated_us=kept.updated_us)
+    return Ledger(**facts, updated_us=kept.updated_us)
 
 
 def chosen(document: Document, databases: Collection[str]) -> Document:
@@ -100,27 +102,23 @@ def begin(catalog: Catalog, document: Document, now_us: int) -> Ledger:
     """
     names = tuple(name for name, _ in document.databases)
     found = find_ledger(catalog, document.summary.backup_id)
-    if found is not None and found.status == UNDER_WAY:
-        if found.databases != names:
-            raise Conflict(
-                f"a restore of {found.backup_id} into {', '.join(found.databases)} did not end: go on with the same "
-                "databases, or drop these first",
-                code="restore_under_way",
-            )
-        if found.batches_done == 0 or any(_is_used(catalog, name) for name in names):
-            return found
-        # Everything that the earlier attempt made was dropped since: it is over.
-    filled = {each.database for each in document.measurements}
-    if standing := [name for name in names if name in filled and _is_used(catalog, name)]:
+    filled = sorted({each.database for each in document.measurements})
+    is_open = found is not None and found.status == UNDER_WAY
+    # Without one of the databases, rows that were brought before would be missing at the end.
+    goes_on = found is not None and (found.batches_done == 0 or all(_is_used(catalog, name) for name in filled))
+    if found is not None and is_open and goes_on and found.databases == _hash_of(names):
+        return found
+    if standing := [name for name in filled if _is_used(catalog, name)]:
         raise Conflict(
-            f"database {standing[0]!r} exists and has measurements: a restore fills only databases that have none",
+            f"database {standing[0]!r} exists and has measurements: a restore fills only databases that have none"
+            + ("; one with other databases did not end: ask for the same ones, and it goes on" if is_open else ""),
             code="exists",
         )
     return Ledger(
         backup_id=document.summary.backup_id,
         begun_us=max(now_us, found.begun_us + 1) if found is not None else now_us,
         status=UNDER_WAY,
-        databases=names,
+        databases=_hash_of(names),
         updated_us=found.updated_us if found is not None else 0,
     )
 
@@ -233,6 +231,10 @@ def _tag(file: FileEntry, ledger: Ledger) -> str:
 def _tag_of(path: str) -> str:
     """The tag in a path that `placed` gave; something else for any other path."""
     return path.rpartition("/")[2].split("-", 2)[-1][:TAG_CHARS]
+
+
+def _hash_of(names: Sequence[str]) -> str:
+    return sha256("\n".join(names).encode()).hexdigest()
 
 
 def _is_used(catalog: Catalog, name: str) -> bool:

@@ -115,11 +115,13 @@ class Restorer:
 
     async def _require_whole(self, batches: Sequence[Sequence[FileEntry]], order: Order, progress: Progress) -> None:
         """Every file is there with its length, before anything is changed. Raises Corrupt with all that are not."""
-        short: list[str] = []
-        for batch in batches:
-            keys = [document.object_key(file.sha256) for file in batch]
-            sizes = await self._workers.run(self._vault.sizes, keys)
-            short += [file.path for file, size in zip(batch, sizes, strict=True) if size != file.size_bytes]
+        there = await self._workers.run(self._vault.sizes, document.OBJECTS)
+        short = [
+            file.path
+            for batch in batches
+            for file in batch
+            if there.get(document.object_key(file.sha256)) != file.size_bytes
+        ]
         if short and not order.skips_damaged:
             for path in short:
                 progress.is_damaged(path)

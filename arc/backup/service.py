@@ -266,9 +266,7 @@ class BackupService:
 
     def _list(self) -> list[Summary | Corrupt]:
         found: list[Summary | Corrupt] = []
-        for key in reversed(self._vault.keys(document.DOCUMENTS)):
-            if document.id_of(key) is None:
-                continue
+        for key in reversed(self._documents()):
             try:
                 found.append(document.read_summary(self._vault.read_at(key, 0, HEADER_BYTES_MAX), key))
             except Corrupt as problem:
@@ -284,18 +282,19 @@ class BackupService:
 
     def _delete(self, backup_id: str) -> int:
         key = document.document_key(backup_id)
-        if self._vault.sizes([key]) == [None]:
+        if key not in self._documents():
             raise NotFound(f"there is no backup {backup_id}")
         # The document first: a backup without files must not look like one.
         self._vault.remove([key])
-        needed = document.hashes(self._get(name) for name in map(document.id_of, self._documents()) if name is not None)
+        needed = document.hashes(self._get(name) for name in map(document.id_of, self._documents()) if name)
         kept = {document.object_key(each) for each in needed}
-        needless = [each for each in self._vault.keys(document.OBJECTS) if each not in kept]
+        needless = [each for each in self._vault.sizes(document.OBJECTS) if each not in kept]
         self._vault.remove(needless)
         return len(needless)
 
     def _documents(self) -> Sequence[str]:
-        return self._vault.keys(document.DOCUMENTS)
+        """Their keys, oldest first."""
+        return [key for key in self._vault.sizes(document.DOCUMENTS) if document.id_of(key) is not None]
 
     def statistics(self) -> BackupStatistics:
         """Numbers for status and metrics."""

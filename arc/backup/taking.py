@@ -8,7 +8,7 @@ already done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arc.backup import document
@@ -91,8 +91,9 @@ class Taker:
             progress.total_bytes = sum(entry.size_bytes for entry in entries)
             progress.rows = sum(entry.rows for entry in entries)
             progress.processed_files = progress.processed_bytes = progress.reused_files = progress.reused_bytes = 0
+            there = await self._workers.run(self._vault.sizes, document.OBJECTS)
             for group in groups(entries):
-                await self._copy(group, wish, progress)
+                await self._copy(group, there, wish, progress)
         finally:
             self._files.unpin(pinned)
         progress.phase = "writing the document"
@@ -108,8 +109,11 @@ class Taker:
         await self._workers.run(self._write, made)
         return made.summary
 
-    async def _copy(self, group: Sequence[FileEntry], wish: Wish, progress: Progress) -> None:
-        lacking = await self._workers.run(self._lacking, group, wish.checks_reused)
+    async def _copy(self, group: Sequence[FileEntry], there: Mapping[str, int], wish: Wish, progress: Progress) -> None:
+        lacking = {entry.sha256 for entry in group if there.get(document.object_key(entry.sha256)) != entry.size_bytes}
+        if wish.checks_reused:
+            known = [entry.sha256 for entry in group if entry.sha256 not in lacking]
+            lacking |= await self._workers.run(self._rotten, known)
         reused = [entry for entry in group if entry.sha256 not in lacking]
         progress.done(files=len(reused), size_bytes=sum(entry.size_bytes for entry in reused), reused=True)
         wanted = [entry for entry in group if entry.sha256 in lacking]
@@ -120,16 +124,8 @@ class Taker:
 
     # ------------------------------------------------------------------------------------------------ all of it blocks
 
-    def _lacking(self, group: Sequence[FileEntry], checks: bool) -> set[str]:
-        sizes = self._vault.sizes([document.object_key(entry.sha256) for entry in group])
-        lacking = {entry.sha256 for entry, size in zip(group, sizes, strict=True) if size != entry.size_bytes}
-        if checks:
-            lacking |= {
-                entry.sha256
-                for entry in group
-                if entry.sha256 not in lacking and not is_proven(self._vault, entry.sha256)
-            }
-        return lacking
+    def _rotten(self, hashes: Sequence[str]) -> set[str]:
+        return {each for each in hashes if not is_proven(self._vault, each)}
 
     def _put(self, entries: Sequence[FileEntry]) -> None:
         blobs: dict[str, Blob] = {}

@@ -41,10 +41,6 @@ class Vault(Protocol):
         """For people."""
         ...
 
-    def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """Lengths; None for what is not there."""
-        ...
-
     def put(self, blobs: Sequence[Blob]) -> None:
         """Store them durably, each whole or not at all. Raises Corrupt for one that is not what its hash says."""
         ...
@@ -53,8 +49,8 @@ class Vault(Protocol):
         """Bytes from an offset on; fewer where it ends. Raises NotFound."""
         ...
 
-    def keys(self, folder: str) -> list[str]:
-        """Everything below a folder, sorted."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Everything below a folder with its length, by key in order. One look at a large vault, not one per file."""
         ...
 
     def remove(self, keys: Sequence[str]) -> None:
@@ -84,10 +80,6 @@ class FolderVault:
         """The folder as the operating system knows it."""
         return self._disk.native_path(self._root.rstrip("/"))
 
-    def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """See `Vault`."""
-        return [self._size(key) for key in keys]
-
     def put(self, blobs: Sequence[Blob]) -> None:
         """One sync of each folder for all of them."""
         self._disk.make_dirs(f"{self._root}{self._drafts}")
@@ -111,9 +103,13 @@ class FolderVault:
         except FileNotFoundError as error:
             raise NotFound(f"{key} is not in {self.name}") from error
 
-    def keys(self, folder: str) -> list[str]:
-        """See `Vault`."""
-        return [path[len(self._root) :] for path in self._disk.walk(f"{self._root}{folder}")]
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Vault`. What goes while it is looked at is not there."""
+        found: dict[str, int] = {}
+        for path in self._disk.walk(f"{self._root}{folder}"):
+            with suppress(FileNotFoundError):
+                found[path[len(self._root) :]] = self._disk.size(path)
+        return found
 
     def remove(self, keys: Sequence[str]) -> None:
         """See `Vault`."""
@@ -122,13 +118,7 @@ class FolderVault:
 
     def clear(self) -> None:
         """See `Vault`."""
-        self.remove(self.keys(self._drafts))
-
-    def _size(self, key: str) -> int | None:
-        try:
-            return self._disk.size(f"{self._root}{key}")
-        except FileNotFoundError:
-            return None
+        self.remove([*self.sizes(self._drafts)])
 
     def _write(self, draft: str, blob: Blob) -> None:
         self._disk.remove(draft)
@@ -161,10 +151,6 @@ class StoreVault:
         """The prefix."""
         return f"{self._objects.name}{self._prefix}/"
 
-    def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """See `Vault`."""
-        return [self._objects.size(f"{self._prefix}/{key}") for key in keys]
-
     def put(self, blobs: Sequence[Blob]) -> None:
         """See `Vault`. The store proves the bytes that it is sent; they are proven here before."""
         for blob in blobs:
@@ -180,12 +166,12 @@ class StoreVault:
         size = min(size, length - offset)
         return self._objects.read_at(f"{self._prefix}/{key}", offset, size) if size > 0 else b""
 
-    def keys(self, folder: str) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
         """See `Vault`."""
-        found: list[str] = []
+        found: dict[str, int] = {}
         after = ""
         while page := self._objects.page(f"{self._prefix}/{folder}", after, PAGE_OBJECTS):
-            found += [each.key[len(self._prefix) + 1 :] for each in page]
+            found |= {each.key[len(self._prefix) + 1 :]: each.size_bytes for each in page}
             after = page[-1].key
         return found
 

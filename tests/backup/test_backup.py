@@ -228,6 +228,59 @@ async def test_a_restore_that_ends_anywhere_goes_on_without_a_row_twice(
         assert other.rows() == wanted, at
 
 
+async def test_a_restore_whose_disk_fails_anywhere_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same life of the process, so under the same epoch and the same paths."""
+    monkeypatch.setattr(plan, "BATCH_FILES_MAX", 2)
+    vault = MemoryDisk()
+    node = plant(vault)
+    await take(node)
+    other = Node(vault)
+    before = other.disk.writes
+    await restore(other)
+    for at in range(other.disk.writes - before):
+        other = Node(vault)
+        other.disk.fail_next_write(after=at)
+        with pytest.raises(OSError, match="injected"):
+            await restore(other)
+        assert other.disk.walk("restore") == []
+        await restore(other)
+        assert other.rows() == node.rows(), at
+
+
+async def test_a_restore_of_other_databases_does_not_take_up_what_another_left() -> None:
+    vault = MemoryDisk()
+    await take(plant(vault))
+    other = Node(vault)
+    other.crash_at = 6
+    with pytest.raises(Crashed):
+        await restore(other)
+    other.start()
+    with pytest.raises(Conflict, match="other databases"):
+        await restore(other, databases=("lab",))
+    other.do(DropDatabase(name="lab"))
+    await restore(other, databases=("lab",))
+    assert [entry.database for entry in other.catalog.all_files()] == ["lab"]
+
+
+async def test_a_restore_does_not_go_on_over_a_database_that_was_dropped_meanwhile() -> None:
+    """Its first batches would be taken for done, and their rows be missing."""
+    vault = MemoryDisk()
+    node = plant(vault)
+    await take(node)
+    other = Node(vault)
+    other.crash_at = 8
+    with pytest.raises(Crashed):
+        await restore(other)
+    assert other.catalog.totals().files == 7
+    other.start()
+    other.do(DropDatabase(name="plant"))
+    with pytest.raises(Conflict, match="lab"):
+        await restore(other)
+    other.do(DropDatabase(name="lab"))
+    await restore(other)
+    assert other.rows() == node.rows()
+
+
 async def test_a_batch_whose_files_were_merged_before_the_restore_goes_on_comes_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
