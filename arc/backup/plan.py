@@ -26,7 +26,7 @@ from arc.ids import NodeId
 from arc.storage.files import FileEntry
 from arc.storage.paths import quote_part
 
-BATCH_FILES_MAX = 200
+BATCH_FILES_MAX = 1000
 BATCH_BYTES_MAX = 256 << 20
 """Files of one entry of the log; it is this much that an attempt may do in vain."""
 

@@ -25,7 +25,7 @@ from arc.telemetry import Log
 VERSIONS_MAX = 3
 """Attempts that files were missing for, each with a newer version."""
 
-GROUP_FILES_MAX = 64
+GROUP_FILES_MAX = 1000
 GROUP_BYTES_MAX = 64 << 20
 """Copied in one go, on one worker: few syncs for small files, and never much that is held up by a cancel."""
 

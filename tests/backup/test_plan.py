@@ -102,7 +102,7 @@ def test_a_new_path_is_taken_for_one_that_is_being_written() -> None:
     assert entry.path.rpartition("/")[0] == one.path.rpartition("/")[0]
 
 
-@given(st.lists(st.integers(1, plan.BATCH_BYTES_MAX * 2), max_size=600))
+@given(st.lists(st.integers(1, plan.BATCH_BYTES_MAX * 2), max_size=1200))
 def test_batches_are_bounded_and_leave_nothing_out(sizes: list[int]) -> None:
     files = tuple(replace(file(f"f{number:04}"), size_bytes=size) for number, size in enumerate(sizes))
     batches = plan.batches(replace(_EMPTY, files=files))
