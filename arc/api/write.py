@@ -87,6 +87,8 @@ class Writes:
                 if not decoded.rows and not decoded.refused:
                     return _nothing_in_it(empty_is_fine)
                 database = wishes.database or (check_database_name(named) if named else DEFAULT_DATABASE)
+                measurements = (batch.measurement for batch in decoded.batches)
+                exchange.principal.require_on_all(Permission.WRITE, database, measurements)
                 return await self._store(database, decoded, wishes, counts)
         except Exception:
             counts.errors += 1
