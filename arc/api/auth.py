@@ -91,12 +91,7 @@ class Gate:
                 # Clients give up at 401 and drop what they have; here nobody knows whether the token is wrong.
                 raise Unavailable(f"this node may not know your token yet: {reason}") from error
             raise self._failure(head, token) from error
-        return Principal(
-            token_id=record.id,
-            name=record.name,
-            permissions=frozenset(record.permissions),
-            grants=catalog.teams.grants(record.id),
-        )
+        return Principal.of(record, catalog)
 
     def _failure(self, head: Head, token: FoundToken) -> Unauthenticated | TooManyRequests:
         self.failed += 1

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from arc.catalog.access import TokenRecord
 from arc.catalog.facts import Catalog
 from arc.catalog.teams import Role
 from arc.catalog.visible import visible
-from arc.errors import Forbidden
+from arc.errors import Forbidden, Unauthenticated
 from arc.security.rights import Allowed, Denied, allowed, allowed_somewhere, allowed_within
 from arc.security.tokens import PERMISSIONS
 
@@ -27,7 +28,7 @@ class Permission(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """A caller, as the catalog knew him when the request came.
+    """A caller, as one version of the catalog knows him.
 
     ``token_id`` is None when authentication is off or the route is public. ``grants`` is what his teams allow, None
     when he is in none (`arc.security.rights`).
@@ -37,6 +38,28 @@ class Principal:
     name: str
     permissions: frozenset[str]
     grants: tuple[Role, ...] | None = None
+
+    @classmethod
+    def of(cls, token: TokenRecord, catalog: Catalog) -> Principal:
+        """The holder of a token, as this version of the catalog knows him."""
+        return cls(
+            token_id=token.id,
+            name=token.name,
+            permissions=frozenset(token.permissions),
+            grants=catalog.teams.grants(token.id),
+        )
+
+    def as_of(self, catalog: Catalog) -> Principal:
+        """The same caller in a later version: what he may do with rows is read from the version they are read from.
+
+        Raises Unauthenticated when his token is gone or revoked by then.
+        """
+        if self.token_id is None:
+            return self
+        token = catalog.tokens.get(self.token_id)
+        if token is None or not token.enabled:
+            raise Unauthenticated("Invalid or expired token")
+        return Principal.of(token, catalog)
 
     @property
     def is_limited(self) -> bool:
@@ -61,7 +84,8 @@ class Principal:
             raise Forbidden(decision.reason)
 
     def require_on_all(self, permission: Permission, database: str, measurements: Iterable[str]) -> None:
-        """`require_on` for each."""
+        """`require`, and `require_on` for each."""
+        self.require(permission)
         if self.is_limited:
             for measurement in measurements:
                 self.require_on(permission, database, measurement)

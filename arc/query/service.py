@@ -48,6 +48,10 @@ class Caller(Eyes, Protocol):
         """The token's name."""
         ...
 
+    def as_of(self, catalog: Catalog) -> Caller:
+        """The same caller with the rights of that version. Raises Unauthenticated when his token is not valid in it."""
+        ...
+
     def seen(self, catalog: Catalog) -> Catalog:
         """The catalog without what this caller may not read (`arc.catalog.visible`)."""
         ...
@@ -210,6 +214,7 @@ class QueryService:
             token = f"arc_{query_id}"
             catalog = self._take_snapshot(()).catalog
             if principal is not None:
+                principal = principal.as_of(catalog)
                 catalog = principal.seen(catalog)
             with _telling_nothing(principal):
                 planned = await steps.run(lambda: self._plan(sql, database, catalog, token))
@@ -225,6 +230,11 @@ class QueryService:
             # One synchronous step: catalog, files and buffered rows belong to the same moment.
             snapshot = self._take_snapshot(planned.ranges)
             try:
+                if principal is not None:
+                    # A right that was taken away between the two must not show rows that came after that.
+                    reader = principal.as_of(snapshot.catalog)
+                    for use in planned.uses:
+                        reader.require_seen(*use.table)
                 async with self._answer(
                     self._rows(planned, snapshot, token, counting), query_id, steps, started
                 ) as answer:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from arc.api.routes import Route
-from arc.catalog.commands import CreateDatabase, DeclareColumns, DropAccess, JoinTeam, UpdateOrganization, UpdateTeam
+from arc.catalog.commands import (
+    CreateDatabase,
+    DeclareColumns,
+    DropAccess,
+    JoinTeam,
+    RevokeToken,
+    UpdateOrganization,
+    UpdateTeam,
+)
 from arc.catalog.schemas import ColumnSchema
 from tests.api.fakes import ADMIN, NOBODY, READER, START_US, WRITER, World
 
@@ -300,3 +309,21 @@ def test_every_route_below_rbac_is_for_administrators() -> None:
     rows: list[Route] = [route for route in World().api.routes if route.path.startswith(RBAC)]
     assert len(rows) == 18
     assert {route.permission.value for route in rows} == {"admin"}
+
+
+@pytest.mark.parametrize(
+    ("taken", "status"), [(RevokeToken(id=WRITER_ID), 401), (JoinTeam(token=WRITER_ID, team=2, at_us=1), 403)]
+)
+async def test_a_right_that_is_taken_away_while_the_body_comes_stores_nothing(taken: Any, status: int) -> None:
+    world = with_databases()
+    async with world.client() as admin, world.client(WRITER) as client:
+        await team_of(admin, ("lab", ["write"], {}))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"cpu v=1\n"
+            world.apply(taken)
+            yield b"cpu v=2\n"
+
+        answer = await client.post("/write?db=plant", content=body())
+        assert answer.status_code == status, answer.text
+        assert world.ingest.requests == []

@@ -6,9 +6,21 @@ import pyarrow as pa
 import pytest
 
 from arc.api.principal import EVERYBODY, Principal
-from arc.catalog.commands import Command, DeclareColumns
+from arc.catalog.commands import (
+    Command,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
+    CreateToken,
+    DeclareColumns,
+    DropAccess,
+    JoinTeam,
+    LeaveTeam,
+    RevokeToken,
+    UpdateToken,
+)
 from arc.catalog.fsm import ClusterFSM
-from arc.catalog.teams import MeasurementRule, Role
 from arc.catalog.values import ColumnSchema
 from arc.errors import Forbidden, InvalidRequest
 from arc.query.engine import Engine
@@ -17,24 +29,47 @@ from arc.query.snapshot import SnapshotTaker
 from tests.query.conftest import Store, make_service
 
 TABLES = (("plant", "cpu"), ("plant", "secret"), ("lab", "cpu"), ("vault", "keys"))
-RULES = (MeasurementRule(id=2, measurement_pattern="cpu", permissions=("read",), created_us=1),)
-GRANTS = (
-    Role(id=1, database_pattern="plant", permissions=("read", "write"), created_us=1, rules=RULES),
-    Role(id=3, database_pattern="lab*", permissions=("read",), created_us=1),
-    Role(id=4, database_pattern="vault", permissions=("write",), created_us=1),
+AGENT, LEFT, OWN = 1, 2, 3
+FACTS: tuple[Command, ...] = (
+    *(
+        DeclareColumns(database=database, measurement=name, columns=(ColumnSchema("n", "integer"),), created_us=0)
+        for database, name in TABLES
+    ),
+    CreateToken(name="agent", hash="h1", created_us=0),
+    CreateToken(name="left", hash="h2", created_us=0),
+    CreateToken(name="own", hash="h3", permissions=("read",), created_us=0),
+    CreateOrganization(name="acme", created_us=0),
+    CreateTeam(organization=1, name="ops", created_us=0),
+    CreateTeam(organization=1, name="none", created_us=0),
+    CreateRole(team=2, database_pattern="plant", permissions=("read", "write"), created_us=0),
+    CreateRule(role=4, measurement_pattern="cpu", permissions=("read",), created_us=0),
+    CreateRole(team=2, database_pattern="lab*", permissions=("read",), created_us=0),
+    CreateRole(team=2, database_pattern="vault", permissions=("write",), created_us=0),
+    JoinTeam(token=AGENT, team=2, at_us=0),
+    JoinTeam(token=LEFT, team=3, at_us=0),
 )
-LIMITED = Principal(token_id=1, name="agent", permissions=frozenset({"read", "write"}), grants=GRANTS)
-NOTHING = Principal(token_id=2, name="left", permissions=frozenset({"read"}), grants=())
+
+
+def knowing(*facts: Command) -> ClusterFSM:
+    fsm = ClusterFSM()
+    for fact in facts:
+        fsm.apply(fsm.catalog.index + 1, fact).result.unwrap()
+    return fsm
+
+
+def caller(number: int) -> Principal:
+    catalog = knowing(*FACTS).catalog
+    return Principal.of(catalog.tokens[number], catalog)
+
+
+LIMITED, NOTHING = caller(AGENT), caller(LEFT)
 
 
 @pytest.fixture
 def guarded(store: Store, engine: Engine) -> QueryService:
-    fsm = ClusterFSM()
+    fsm = knowing(*FACTS)
     found = {}
     for number, (database, measurement) in enumerate(TABLES):
-        column = ColumnSchema("n", "integer")
-        command: Command = DeclareColumns(database=database, measurement=measurement, columns=(column,), created_us=0)
-        fsm.apply(fsm.catalog.index + 1, command).result.unwrap()
         store.measurement(database, measurement, n="integer")
         found[database, measurement] = store.batch(database, measurement, [number], n=[number])
 
@@ -124,7 +159,32 @@ async def test_a_member_whose_teams_grant_nothing_reads_nothing(guarded: QuerySe
 
 
 async def test_who_is_in_no_team_is_answered_as_ever(guarded: QueryService) -> None:
-    for caller in (None, EVERYBODY, Principal(token_id=3, name="own", permissions=frozenset({"read"}))):
-        assert await asked(guarded, "SELECT n FROM vault.keys", caller) == [(3,)]
+    for who in (None, EVERYBODY, caller(OWN)):
+        assert await asked(guarded, "SELECT n FROM vault.keys", who) == [(3,)]
         with pytest.raises(InvalidRequest, match="there is no database 'nowhere'"):
-            await asked(guarded, "SELECT n FROM nowhere.cpu", caller)
+            await asked(guarded, "SELECT n FROM nowhere.cpu", who)
+
+
+@pytest.mark.parametrize(
+    "taken", [RevokeToken(id=AGENT), LeaveTeam(token=AGENT, team=2), DropAccess(kind="role", id=4)]
+)
+async def test_a_right_that_is_taken_away_while_a_query_is_planned_shows_nothing(
+    store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch, taken: Command
+) -> None:
+    """The rows come from a later version of the catalog than the names; the rights must be those of the rows."""
+    fsm = knowing(*FACTS, UpdateToken(id=AGENT, permissions=()))
+    store.measurement("plant", "cpu", n="integer")
+    batch = store.batch("plant", "cpu", [0], n=[1])
+    store.take = SnapshotTaker(lambda: fsm.catalog, lambda *_: (batch,), store.pins)  # type: ignore[method-assign]
+    service = make_service(store, engine)
+    assert await asked(service, "SELECT n FROM cpu", LIMITED) == [(1,)]
+    parse = engine.parse
+
+    def slow_parse(sql: str) -> object:
+        fsm.apply(fsm.catalog.index + 1, taken).result.unwrap()
+        return parse(sql)
+
+    monkeypatch.setattr(engine, "parse", slow_parse)
+    with pytest.raises(Forbidden):
+        await asked(service, "SELECT n FROM cpu", LIMITED)
+    assert store.pins.held == {}
