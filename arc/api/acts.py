@@ -86,7 +86,8 @@ TOLD_ITEMS_MAX = 20
 
 def event_type(route: Route) -> str | None:
     """What an act of this route is called; None where a request is none."""
-    if route.permission is not Permission.ADMIN or route.method in ("GET", "HEAD") or route.name in NO_ACTS:
+    needs_more = route.permission in (Permission.ADMIN, Permission.DELETE)
+    if not needs_more or route.method in ("GET", "HEAD") or route.name in NO_ACTS:
         return None
     return EVENT_TYPES.get(route.name) or f"{route.tag}.{route.name.removeprefix(route.tag + '_')}"
 

@@ -201,3 +201,11 @@ def test_a_declared_schema_keeps_its_order_through_a_snapshot() -> None:
     restored = snapshot.decode(list(snapshot.encode(machine.catalog))).schema("metrics", "cpu")
     assert restored is not None
     assert list(restored.columns) == ["v", "z", "a"]
+
+
+def test_a_snapshot_of_a_version_that_knew_no_teams_is_read() -> None:
+    machine = ready()
+    head, *rest = snapshot.encode(machine.catalog)
+    form, [[index, next_token, _]] = cbor2.loads(head)
+    earlier = cbor2.dumps([form, [[index, next_token]]])
+    assert snapshot.decode([earlier, *rest]) == machine.catalog
