@@ -10,6 +10,7 @@ from arc.api.auth import Gate
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
+from arc.api.compaction import Compaction
 from arc.api.databases import Databases
 from arc.api.deps import Deps
 from arc.api.health import Health
@@ -54,6 +55,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
+        *Compaction(deps).routes(),
         *Retention(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Memberships(deps, gate).routes(),

@@ -212,6 +212,7 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (RegisterFiles, "flushed"): _tuple_of(_mark),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
+    (ReplaceFiles, "holders"): _tuple_of(_as_is),
     (HoldFiles, "holds"): _tuple_of(tuple),
     (HoldFiles, "lost"): _tuple_of(tuple),
     (CreateToken, "permissions"): _tuple_of(_as_is),

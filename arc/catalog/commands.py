@@ -88,13 +88,15 @@ class RegisterFiles:
 class ReplaceFiles:
     """Swap files for others in one step (DURABILITY 8).
 
-    ``remove`` has (path, sha256) pairs, all of which must be there.
+    ``remove`` has (path, sha256) pairs, all of which must be there. ``holders`` are nodes that have all files of
+    ``add`` on their disks already, besides the one that wrote each.
     """
 
     remove: tuple[tuple[str, str], ...]
     add: tuple[FileEntry, ...] = ()
     lease: str
     epoch: int
+    holders: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,7 +194,7 @@ class _Files:
 
     def all(self, nodes: Nodes) -> list[FileEntry]:
         for at in self._untold:
-            self._found[at] = manifest.held_by_origin(self._found[at], lambda name: not nodes or name in nodes)
+            self._found[at] = manifest.held_at_first(self._found[at], lambda name: not nodes or name in nodes)
         return self._found
 
 

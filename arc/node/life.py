@@ -187,7 +187,10 @@ async def _live(
         await nursery.start(_pull, house)
     if house.rows.announcer is not None:
         nursery.start_soon(_announce_files, house.rows.announcer, house)  # Not before the disk was looked at.
+    if house.rows.taker is not None:
+        await nursery.start(house.rows.taker.run)
     recovered = await nursery.start(house.rows.writer.run, on_progress)
+    nursery.start_soon(house.compaction.run)
     state.starting = None
     if not house.is_alone:
         nursery.start_soon(_stay_announced, house)
@@ -309,6 +312,7 @@ def _first_words(house: House, first_token: list[str]) -> list[Command]:
         # Taken anew at every start, so that nothing of an earlier run can still be in flight. A first holder, and one
         # in another's place, is chosen by the cluster.
         takes_writer=house.is_alone or (lease is not None and lease.holder == house.node),
+        takes_compactor=house.is_alone,
     )
     if house.is_alone:
         return words

@@ -57,7 +57,10 @@ GOLDEN: list[tuple[Command, str]] = [
         "8601036161616d8182617665666c6f617401",
     ),
     (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
-    (ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2), "86010681826170617380" + "6677726974657202"),
+    (
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2, holders=(NodeId("n1"),)),
+        "87010681826170617380" + "6677726974657202" + "81626e31",
+    ),
     (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
     (UpdateToken(id=1), "89010901f6f6f6f6f4f6"),
@@ -102,6 +105,10 @@ GOLDEN: list[tuple[Command, str]] = [
 ]
 
 EARLIER: list[tuple[str, Command]] = [
+    (
+        "86010681826170617380" + "6677726974657202",
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
+    ),
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
     ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
