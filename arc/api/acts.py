@@ -118,7 +118,7 @@ class Acts:
         if kind is None:
             yield Act(self._proposer, {}, is_told=True)
             return
-        words = _described(kind, head, principal, path, body, self._clock.wall_us())
+        words = _described(kind, route, head, principal, path, body, self._clock.wall_us())
         act = Act(self._proposer, words | {"status": min(route.answers, default=200)})
         started = self._clock.now()
         if route.name in TOLD_BEFORE:
@@ -205,14 +205,14 @@ def _may_have_happened(error: ArcError, route: Route) -> bool:
 
 
 def _described(
-    kind: str, head: Head, principal: Principal, path: Mapping[str, str], body: bytes, at_us: int
+    kind: str, route: Route, head: Head, principal: Principal, path: Mapping[str, str], body: bytes, at_us: int
 ) -> dict[str, object]:
     """The fields of an `Audited` that are known before."""
     given = {**head.query(), **_object(body)}
     database = given.get("database") or given.get("db") or head.header(b"x-arc-database")
-    if kind.startswith("database."):
+    if route.tag == "databases":
         database = path.get("name") or given.get("name")
-    measurement = given.get("measurement")
+    measurement = path.get("measurement") or given.get("measurement")
     return {
         "at_us": at_us,
         "event_type": kind,

@@ -227,6 +227,17 @@ async def test_lists_show_what_may_be_read_and_no_name_besides() -> None:
         assert (await admin.get("/api/v1/retention")).json()["count"] == 1
 
 
+@pytest.mark.parametrize(("pattern", "seen"), [("db", 1), ("lab", 0)])
+async def test_what_compaction_tells_names_only_what_may_be_read(pattern: str, seen: int) -> None:
+    world = World()
+    async with world.client() as admin, world.client(READER) as client:
+        await team_of(admin, (pattern, ["read"], {}))
+        world.apply(JoinTeam(token=READER_ID, team=2, at_us=1))
+        told = {name: (await client.get(f"/api/v1/compaction/{name}")).json() for name in ("jobs", "history", "stats")}
+        assert [told["jobs"]["active_jobs"], told["history"]["total_jobs"]] == [seen, seen]
+        assert len(told["stats"]["recent_jobs"]) == seen
+
+
 async def test_making_a_database_in_influxql_needs_the_right_to_write_into_it() -> None:
     world = with_databases()
     async with world.client() as admin, world.client(WRITER) as client:
