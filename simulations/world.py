@@ -26,6 +26,7 @@ from pathlib import Path
 import trio
 
 from arc.catalog.facts import Catalog
+from arc.catalog.values import WRITER
 from arc.config import load
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
@@ -249,9 +250,13 @@ class World:
         return max(leading, key=lambda machine: self.ghost.terms[machine.name], default=None)
 
     def writer(self) -> Machine | None:
-        """Who holds the writer lease in the newest catalog that anybody has applied."""
+        """Who holds the writer lease."""
+        return self.holder(WRITER)
+
+    def holder(self, name: str) -> Machine | None:
+        """Who holds a lease in the newest catalog that anybody has applied."""
         newest = self.newest()
-        lease = newest.leases.get("writer") if newest is not None else None
+        lease = newest.leases.get(name) if newest is not None else None
         return next((machine for machine in self.machines if lease and machine.name == lease.holder), None)
 
     def server(self, client: str) -> str:

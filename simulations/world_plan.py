@@ -221,7 +221,9 @@ def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault
     kind = chance.choice(kinds)
     low, high = FAULTS[kind] if kind in FAULTS else FAULTS_OF_SEVERAL[kind]
     who = (
-        f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.5 else chance.choice(("leader", "writer"))
+        f"n{chance.randrange(size) + 1}"
+        if size == 1 or chance.random() < 0.5
+        else chance.choice(("leader", "writer", "compactor"))
     )
     return Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3))
 

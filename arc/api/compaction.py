@@ -174,7 +174,8 @@ class Compaction:
                 "schedulers": schedulers,
                 "holder": told["holder"],
                 "is_paused": found["is_paused"],
-                "last_error": found["last_error"],
+                # It names files, and so measurements.
+                "last_error": "" if call.principal.is_limited else found["last_error"],
                 "waiting_partitions": found["waiting_partitions"],
             },
         )
@@ -197,24 +198,28 @@ class Compaction:
                 "total_rows_deduplicated": found["rows_deduplicated_total"],
                 "cycle_running": found["cycle_running"],
                 "current_cycle_id": found["cycle_id"],
-                "recent_jobs": [_ended(job) for job in _list(told, "history")[:RECENT]],
+                "recent_jobs": [_ended(job) for job in _seen(call, _list(told, "history"))[:RECENT]],
                 "tiers": [_tier(tier, settings) for tier in tiers],
             },
         )
 
     async def candidates(self, call: Call) -> Reply:
         """Raises as `status`."""
-        return json_reply(200, await self._deps.compaction.candidates())
+        told = await self._deps.compaction.candidates()
+        found = _seen(call, _list(told, "candidates"))
+        return json_reply(
+            200, {**told, "candidates": found, "count": len(found)} if call.principal.is_limited else told
+        )
 
     async def jobs(self, call: Call) -> Reply:
         """Raises as `status`."""
-        running = _list(await self._deps.compaction.look(), "running")
+        running = _seen(call, _list(await self._deps.compaction.look(), "running"))
         return json_reply(200, {"active_jobs": len(running), "jobs": [_running(job) for job in running]})
 
     async def history(self, call: Call) -> Reply:
         """Raises as `status`, and InvalidRequest."""
         limit = whole_number(call.head.query(), "limit", default=RECENT, low=1, high=HISTORY_MAX)
-        history = _list(await self._deps.compaction.look(), "history")
+        history = _seen(call, _list(await self._deps.compaction.look(), "history"))
         return json_reply(200, {"total_jobs": len(history), "recent_jobs": [_ended(job) for job in history[:limit]]})
 
     async def trigger(self, call: Call) -> Reply:
@@ -255,6 +260,11 @@ class Compaction:
 
 def _list(told: Mapping[str, object], key: str) -> list[Mapping[str, Any]]:
     return cast("list[Mapping[str, Any]]", told[key])
+
+
+def _seen(call: Call, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those about measurements that the caller may read."""
+    return [row for row in rows if call.principal.reads(str(row["database"]), str(row["measurement"]))]
 
 
 def _running(job: Mapping[str, Any]) -> dict[str, object]:

@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arc.catalog.access_commands import (
+    AccessAction,
+    Audited,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
+    DropAccess,
+    JoinTeam,
+    LeaveTeam,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
+)
 from arc.catalog.values import COMPACTOR, LEASES, WRITER, ColumnSchema, FlushMark
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
@@ -264,6 +278,8 @@ Action = (
     | PutPolicy
     | DropPolicy
     | HoldFiles
+    | AccessAction
+    | Audited
 )
 """What a command can do."""
 
@@ -293,19 +309,27 @@ __all__ = [
     "WRITER",
     "Action",
     "AssignLease",
+    "Audited",
     "ColumnSchema",
     "Command",
     "CreateDatabase",
+    "CreateOrganization",
+    "CreateRole",
+    "CreateRule",
+    "CreateTeam",
     "CreateToken",
     "DeclareColumns",
     "DeleteToken",
     "DescribeNode",
+    "DropAccess",
     "DropDatabase",
     "DropPolicy",
     "FlushMark",
     "ForgetNode",
     "FoundCluster",
     "HoldFiles",
+    "JoinTeam",
+    "LeaveTeam",
     "Once",
     "PutPolicy",
     "RegisterFiles",
@@ -314,6 +338,9 @@ __all__ = [
     "RotateToken",
     "SetInSync",
     "SetNodeState",
+    "UpdateOrganization",
+    "UpdateRole",
+    "UpdateTeam",
     "UpdateToken",
     "WidenColumn",
 ]

@@ -238,7 +238,8 @@ async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]
     """Compare manifest and disk, report, and go on looking after the files for ever."""
     rows, ground = house.rows, house.ground
     with ground.feed.subscribe() as changes:  # What leaves the manifest from here on is heard of.
-        found = await rows.keeper.look(ground.fsm.catalog.all_files())
+        reigns = {lease.epoch for lease in ground.fsm.catalog.leases.values()}
+        found = await rows.keeper.look(ground.fsm.catalog.all_files(), reigns)
         async with trio.open_nursery() as nursery:
             await nursery.start(rows.sweeper.run, changes)
             nursery.start_soon(rows.antientropy.run)

@@ -166,7 +166,7 @@ class Rows:
             me=node,
             config=config.replication,
             catalog=lambda: ground.fsm.catalog,
-            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
+            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values()],
             can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
             files=self.keeper,
             disk=ports.disk,

@@ -260,7 +260,6 @@ class RealDecoders:
         return arrow.decode(body, measurement=measurement, tags=tags, now_us=now_us)
 
 
-@dataclass
 class FakeCompaction:
     """A compactor that has done one job and does another."""
 
@@ -320,6 +319,7 @@ class FakeCompaction:
             raise self.failure
 
 
+@dataclass
 class FakeNode:
     """Says what it is told to say."""
 

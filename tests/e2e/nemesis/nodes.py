@@ -270,6 +270,10 @@ class Nodes:
             if TRACE in (text := path.read_text(errors="replace"))
         ]
 
+    def logged(self, message: str) -> int:
+        """How often nodes said this."""
+        return sum(path.read_text(errors="replace").count(message) for path in self.folder.glob("*/std*.txt"))
+
     def _is_ready(self, name: str) -> bool:
         try:
             return self.servers[name].http.get("/ready", timeout=LOOK_SECONDS).status_code == 200
