@@ -68,6 +68,7 @@ RAFT_ORDER = (
 """Inside ``arc.raft``: a file imports only from steps before its own."""
 
 PURE = (
+    "arc.backup.access",
     "arc.backup.config",
     "arc.backup.document",
     "arc.backup.plan",

@@ -17,6 +17,8 @@ from typing import cast
 
 import orjson
 
+from arc.backup import access
+from arc.backup.access import KeptOrganization
 from arc.catalog.access import TokenRecord
 from arc.catalog.facts import Catalog
 from arc.catalog.policies import Policy
@@ -78,6 +80,7 @@ class Document:
     databases: tuple[tuple[str, int], ...]
     measurements: tuple[Measurement, ...]
     policies: tuple[Policy, ...]
+    organizations: tuple[KeptOrganization, ...]
     tokens: tuple[TokenRecord, ...]
     files: tuple[FileEntry, ...]
 
@@ -148,6 +151,7 @@ def compose(
         policies=tuple(policy for (kind, _), policy in sorted(catalog.policies.items()) if kind != LEDGER)
         if with_policies
         else (),
+        organizations=access.keep(catalog),
         tokens=tuple(token for _, token in sorted(catalog.tokens.items())) if with_tokens else (),
         files=files,
     )
@@ -166,6 +170,7 @@ def encode(document: Document) -> bytes:
                 for each in document.measurements
             ],
             "policies": [[policy.kind, policy.name, policy.body, policy.updated_us] for policy in document.policies],
+            "organizations": access.packed(document.organizations),
             "tokens": [asdict(token) for token in document.tokens],
             "file_fields": list(_FILE),
             "files": [[getattr(file, name) for name in _FILE] for file in document.files],
@@ -209,6 +214,7 @@ def decode(data: bytes, key: str) -> Document:
                 for database, name, columns in found["measurements"]
             ),
             policies=tuple(Policy(*each) for each in found["policies"]),
+            organizations=access.unpacked(found.get("organizations", ())),
             tokens=tuple(
                 TokenRecord(**{**each, "permissions": tuple(each["permissions"])}) for each in found["tokens"]
             ),

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 
 from arc.backup.document import LEDGER, Document
-from arc.catalog.commands import CreateDatabase, CreateToken, DeclareColumns, Once, PutPolicy, RegisterFiles
+from arc.catalog.commands import CreateDatabase, DeclareColumns, Once, PutPolicy, RegisterFiles
 from arc.catalog.facts import Catalog
 from arc.catalog.policies import Policy
 from arc.errors import Conflict, NotFound
@@ -201,22 +201,6 @@ def lacking_policies(catalog: Catalog, document: Document, now_us: int) -> list[
         PutPolicy(kind=each.kind, name=each.name, body=each.body, at_us=now_us, expect_us=0)
         for each in document.policies
         if (each.kind, each.name) not in catalog.policies
-    ]
-
-
-def lacking_tokens(catalog: Catalog, document: Document) -> list[CreateToken]:
-    """Those that are good for something and whose name and hash the cluster does not have."""
-    return [
-        CreateToken(
-            name=each.name,
-            hash=each.hash,
-            description=each.description,
-            permissions=each.permissions,
-            created_us=each.created_us,
-            expires_us=each.expires_us,
-        )
-        for each in document.tokens
-        if each.enabled and catalog.token_by_name(each.name) is None and catalog.token_by_hash(each.hash) is None
     ]
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from arc.backup import document, plan
+from arc.backup import access, document, plan
 from arc.backup.document import Document
 from arc.backup.plan import Ledger
 from arc.backup.ports import Files, Propose
 from arc.backup.progress import COMPLETED, INCOMPLETE, Progress
 from arc.backup.vault import Vault, pieces, read
-from arc.catalog.commands import WRITER, CreateToken, PutPolicy
+from arc.catalog.commands import WRITER
 from arc.catalog.facts import Catalog
 from arc.errors import Conflict, Corrupt, InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
@@ -30,6 +30,9 @@ from arc.telemetry import Log
 
 DRAFTS = "restore"
 """Folder of what is being written, below the node's data directory; empty but for the time of a restore."""
+
+ACCESS_STEPS_MAX = 1_000_000
+"""More than a catalog has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ class Restorer:
         key = document.document_key(order.backup_id)
         found = plan.chosen(document.decode(await self._workers.run(read, self._vault, key), key), order.databases)
         if not order.with_data:
-            await self._set_rest(found, order, progress)
+            await self._set_rest(found, order, progress, self._clock.wall_us())
             return COMPLETED
         batches = plan.batches(found)
         progress.total_files = len(found.files)
@@ -102,7 +105,7 @@ class Restorer:
         for number, batch in enumerate(batches):
             ledger = await self._bring(ledger, number, batch, epoch, order, progress)
         progress.phase = "setting policies"
-        await self._set_rest(found, order, progress)
+        await self._set_rest(found, order, progress, ledger.begun_us)
         await self._note(replace(ledger, status=plan.OVER, batches_done=len(batches)))
         return INCOMPLETE if progress.damaged_files else COMPLETED
 
@@ -182,22 +185,24 @@ class Restorer:
         progress.done(files=len(batch), size_bytes=size_bytes)
         return await self._note(replace(ledger, batches_done=number + 1))
 
-    async def _set_rest(self, found: Document, order: Order, progress: Progress) -> None:
+    async def _set_rest(self, found: Document, order: Order, progress: Progress, mark_us: int) -> None:
         """Last, so that no policy removes rows while others still come."""
-        wanted: list[PutPolicy | CreateToken] = []
-        if order.with_policies:
-            wanted += plan.lacking_policies(self._catalog(), found, self._clock.wall_us())
-            progress.policies_kept = len(found.policies) - len(wanted)
-        if order.with_tokens:
-            tokens = plan.lacking_tokens(self._catalog(), found)
-            progress.tokens_kept = len(found.tokens) - len(tokens)
-            wanted += tokens
+        wanted = plan.lacking_policies(self._catalog(), found, self._clock.wall_us()) if order.with_policies else []
+        progress.policies_kept = len(found.policies) - len(wanted) if order.with_policies else 0
         for command in wanted:
             try:
                 (await self._propose.propose(command)).unwrap()
             except Conflict:  # Somebody set it meanwhile: that stands.
-                progress.policies_kept += isinstance(command, PutPolicy)
-                progress.tokens_kept += isinstance(command, CreateToken)
+                progress.policies_kept += 1
+        tokens = found.tokens if order.with_tokens else ()
+        for _ in range(ACCESS_STEPS_MAX):
+            step = access.next_step(
+                self._catalog(), found.organizations, tokens, makes_teams=order.with_policies, mark_us=mark_us
+            )
+            if step is None:
+                break
+            (await self._propose.propose(step)).unwrap()
+        progress.tokens_kept = sum(not access.is_restored(self._catalog(), each, mark_us=mark_us) for each in tokens)
 
     # ------------------------------------------------------------------------------------------------ all of it blocks
 

@@ -142,7 +142,7 @@ def restore(
         list[str] | None, typer.Option("--db", "-d", help="Only this database. Repeatable.", metavar="NAME")
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also the tokens that the backup has.")] = False,
-    policies: Annotated[bool, typer.Option(help="Also the policies that are not set here.")] = True,
+    policies: Annotated[bool, typer.Option(help="Also policies, teams and roles that are not there.")] = True,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave out files that are damaged, and name them.")
     ] = False,

@@ -417,6 +417,7 @@ async def test_policies_and_tokens_that_stand_are_kept() -> None:
     assert other.catalog.policies["retention", "7"].body == '{"new": 1}'
     assert other.catalog.policies["retention", "8"].body == '{"old": 1}'
     assert {token.name: token.hash[0] for token in other.catalog.tokens.values()} == {"t": "7", "u": "6"}
+    assert other.catalog.token_by_name("u").permissions == ("read",)  # type: ignore[union-attr]
     third = Node(vault)
     await restore(third, with_data=False)
     assert not third.catalog.databases and len(third.catalog.policies) == 2 and not third.catalog.tokens
