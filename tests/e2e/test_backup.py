@@ -142,10 +142,13 @@ def test_a_damaged_backup_is_told_by_the_exit_code_and_named(
 
 
 @pytest.mark.timeout(300)
-def test_another_engine_reads_what_a_cluster_exports(cluster: Cluster, tmp_path: Path) -> None:
+def test_another_engine_reads_what_a_cluster_exports(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worked example of docs/backup.md, with bulk import beside live ingest."""
     writer = cluster.writer()
     asked = cluster.nodes[cluster.others(writer)[0]]
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     table = pa.table({"time": [1_767_225_600_000_000 + n * 1_000_000 for n in range(5000)], "v": [1.0] * 5000})
     pq.write_table(table, tmp_path / "bulk.parquet")
     with Load(cluster, "beside"):
