@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+import trio
+
 from arc.backup import access, document, plan
 from arc.backup.document import Document
+from arc.backup.parallel import AT_ONCE, for_each
 from arc.backup.plan import Ledger
 from arc.backup.ports import Files, Propose
 from arc.backup.progress import COMPLETED, INCOMPLETE, Progress
@@ -48,6 +51,15 @@ class Order:
     with_policies: bool = True
     with_tokens: bool = False
     skips_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """A file of the backup, where it is written, and what it becomes."""
+
+    draft: str
+    file: FileEntry
+    entry: FileEntry
 
 
 class Restorer:
@@ -160,9 +172,15 @@ class Restorer:
                 ledger if number < ledger.batches_done else await self._note(replace(ledger, batches_done=number + 1))
             )
         now_us = self._clock.wall_us()
-        pairs = [(file, plan.placed(file, ledger, node=self._node, epoch=epoch, now_us=now_us)) for file in batch]
-        damaged: list[Corrupt] = []
-        entries = await self._workers.run(self._install, pairs, damaged, order.skips_damaged)
+        drafts = [
+            _Draft(
+                draft=f"{DRAFTS}/{nth}",
+                file=file,
+                entry=plan.placed(file, ledger, node=self._node, epoch=epoch, now_us=now_us),
+            )
+            for nth, file in enumerate(batch)
+        ]
+        entries, damaged = await self._install(drafts, order)
         for each in damaged:
             progress.is_damaged(each.path)
             self._log.error("backup_file_damaged", backup=order.backup_id, path=each.path, reason=each.message)
@@ -204,42 +222,49 @@ class Restorer:
             (await self._propose.propose(step)).unwrap()
         progress.tokens_kept = sum(not access.is_restored(self._catalog(), each, mark_us=mark_us) for each in tokens)
 
+    async def _install(self, drafts: Sequence[_Draft], order: Order) -> tuple[list[FileEntry], list[Corrupt]]:
+        """The entries of those that are on the disk now, and what is damaged: then there are none, unless it is skipped."""
+        damaged: list[Corrupt] = []
+
+        async def write(part: Sequence[_Draft]) -> None:
+            await self._workers.run(self._write_all, part, damaged)
+
+        async def place(part: Sequence[_Draft]) -> None:
+            await self._workers.run(self._place, part)
+
+        await self._workers.run(self._disk.make_dirs, DRAFTS)
+        try:
+            await for_each(_parts(drafts), write)
+            damaged.sort(key=lambda problem: problem.path)
+            bad = {problem.path for problem in damaged}
+            good = [each for each in drafts if each.file.path not in bad] if not damaged or order.skips_damaged else []
+            await for_each(_parts(good), place)
+        finally:
+            with trio.CancelScope(shield=True), suppress(OSError):
+                await self._workers.run(self._clear)
+        return [each.entry for each in good], damaged
+
     # ------------------------------------------------------------------------------------------------ all of it blocks
 
     def _clear(self) -> None:
         for path in self._disk.walk(DRAFTS):
             self._disk.remove(path)
 
-    def _install(
-        self, pairs: Sequence[tuple[FileEntry, FileEntry]], damaged: list[Corrupt], skips: bool
-    ) -> list[FileEntry]:
-        """The new entries of those that are on the disk now. Nothing is when one is damaged and none is skipped."""
-        self._disk.make_dirs(DRAFTS)
-        moves: list[tuple[str, str]] = []
-        entries: list[FileEntry] = []
-        try:
-            for number, (file, entry) in enumerate(pairs):
-                draft = f"{DRAFTS}/{number}"
-                try:
-                    self._write(draft, file)
-                except Corrupt as problem:
-                    damaged.append(problem)
-                    self._disk.remove(draft)
-                    continue
-                moves.append((draft, f"{DATA}/{entry.path}"))
-                entries.append(entry)
-            if damaged and not skips:
-                self._clear()
-                return []
-            if self._shelf is not None:
-                for (draft, _), entry in zip(moves, entries, strict=True):
-                    self._shelf.put(entry.path, self._disk.map(draft), entry.sha256)
-            self._disk.install(moves)
-        except BaseException:
-            with suppress(OSError):
-                self._clear()
-            raise
-        return entries
+    def _write_all(self, drafts: Sequence[_Draft], damaged: list[Corrupt]) -> None:
+        """Each from the vault. Those that are damaged are not there afterwards."""
+        for each in drafts:
+            try:
+                self._write(each.draft, each.file)
+            except Corrupt as problem:
+                damaged.append(problem)
+                self._disk.remove(each.draft)
+
+    def _place(self, drafts: Sequence[_Draft]) -> None:
+        """To the store, where there is one, and then to their places."""
+        if self._shelf is not None:
+            for each in drafts:
+                self._shelf.put(each.entry.path, self._disk.map(each.draft), each.entry.sha256)
+        self._disk.install([(each.draft, f"{DATA}/{each.entry.path}") for each in drafts])
 
     def _write(self, draft: str, file: FileEntry) -> None:
         """Raises Corrupt, by the name that the file had when the backup was taken."""
@@ -259,3 +284,8 @@ class Restorer:
             raise Corrupt(f"it has {size} of its {file.size_bytes} bytes in the backup", path=file.path, offset=size)
         if digest.hexdigest() != file.sha256:
             raise Corrupt("its bytes in the backup are not those that were put there", path=file.path, offset=0)
+
+
+def _parts(drafts: Sequence[_Draft]) -> list[Sequence[_Draft]]:
+    """For as many workers as there are at once."""
+    return [part for nth in range(AT_ONCE) if (part := drafts[nth::AT_ONCE])]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arc.backup import document
+from arc.backup.parallel import for_each
 from arc.backup.ports import Fetch, Files, Flush
 from arc.backup.progress import Progress
 from arc.backup.vault import Blob, Vault, pieces
@@ -25,9 +26,9 @@ from arc.telemetry import Log
 VERSIONS_MAX = 3
 """Attempts that files were missing for, each with a newer version."""
 
-GROUP_FILES_MAX = 1000
+GROUP_FILES_MAX = 256
 GROUP_BYTES_MAX = 64 << 20
-"""Copied in one go, on one worker: few syncs for small files, and never much that is held up by a cancel."""
+"""Copied in one go, on one worker, beside others: few syncs for small files, and never much that holds up a cancel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +93,11 @@ class Taker:
             progress.rows = sum(entry.rows for entry in entries)
             progress.processed_files = progress.processed_bytes = progress.reused_files = progress.reused_bytes = 0
             there = await self._workers.run(self._vault.sizes, document.OBJECTS)
-            for group in groups(entries):
+
+            async def copy(group: Sequence[FileEntry]) -> None:
                 await self._copy(group, there, wish, progress)
+
+            await for_each(groups(entries), copy)
         finally:
             self._files.unpin(pinned)
         progress.phase = "writing the document"

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 from arc.errors import Corrupt, NotFound
@@ -71,6 +72,7 @@ class FolderVault:
         self._disk = disk
         self._root = f"{root}/" if root else ""
         self._drafts = f"{DRAFTS}/{quote_part(owner)}"
+        self._numbers = count()
 
     def __repr__(self) -> str:
         return f"<FolderVault {self.name}>"
@@ -85,8 +87,8 @@ class FolderVault:
         self._disk.make_dirs(f"{self._root}{self._drafts}")
         moves: list[tuple[str, str]] = []
         try:
-            for number, blob in enumerate(blobs):
-                draft = f"{self._root}{self._drafts}/{number}"
+            for blob in blobs:
+                draft = f"{self._root}{self._drafts}/{next(self._numbers)}"  # Several workers put at once.
                 moves.append((draft, f"{self._root}{blob.key}"))
                 self._write(draft, blob)
             self._disk.install(moves)
