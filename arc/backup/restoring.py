@@ -223,7 +223,7 @@ class Restorer:
         progress.tokens_kept = sum(not access.is_restored(self._catalog(), each, mark_us=mark_us) for each in tokens)
 
     async def _install(self, drafts: Sequence[_Draft], order: Order) -> tuple[list[FileEntry], list[Corrupt]]:
-        """The entries of those that are on the disk now: none, if any is damaged and not skipped; and what is damaged."""
+        """The entries of those that are on the disk now: none if any is damaged and not skipped; and the damage."""
         damaged: list[Corrupt] = []
 
         async def write(part: Sequence[_Draft]) -> None:
