@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check fix bench bench-cluster crash nemesis fuzz sim-long docs clean
+.PHONY: help serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and lo
 
 nemesis: $(VENV)/.dev ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
 	$(BIN)/python -m tests.e2e.nemesis $(NEMESIS_ARGS)
+
+day: $(VENV)/.dev ## Write a day of metrics, merged live on three nodes that are asked and killed (DAY_ARGS="--hosts 100")
+	$(BIN)/python -m tests.e2e.day $(DAY_ARGS)
 
 fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "" -k fuzz --timeout=1800 $(PYTEST_ARGS)

@@ -41,23 +41,21 @@ COMPACTION: tuple[Mutant, ...] = (
             "            except Unavailable as problem:\n                self._tally",
         ),
     ),
-    by_story(
+    by_tests(
         "R-64",
-        "node",
+        "storage",
         "a node that took a file sets it aside at its next start, before the swap that counts on it",
-        "world_compaction",
+        ("tests/storage/test_keeper.py",),
         Edit(
-            "arc/node/life.py", "look(ground.fsm.catalog.all_files(), reigns)", "look(ground.fsm.catalog.all_files())"
+            KEEPER, "tuple(path for path in difference.unknown if epoch_of(path) not in reigns)", "difference.unknown"
         ),
     ),
-    by_story(
+    by_tests(
         "R-65",
         "storage",
         "files that left the manifest are unlinked although a query reads them",
-        "world_compaction",
-        Edit(KEEPER, "elif since <= limit and path not in self._pins:", "elif True:"),
-        Edit(KEEPER, "assert path not in self._here and path not in self._pins, path", "pass"),
-        more={"query_share": 0.6, "work_seconds": 0.02},
+        ("tests/storage/test_keeper.py",),
+        Edit(KEEPER, "elif since <= limit and path not in self._pins:", "elif since <= limit:"),
     ),
     by_tests(
         "R-66",

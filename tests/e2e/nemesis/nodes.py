@@ -70,7 +70,7 @@ class Nodes:
         for name in names:
             settings: dict[str, object] = {
                 "node.id": name,
-                "node.role": "writer",
+                "node.role": "standalone",
                 "cluster.enabled": "true",
                 "cluster.name": "nemesis",
                 "cluster.shared_secret": SECRET,
