@@ -23,6 +23,7 @@ from arc.catalog.commands import (
     DeleteToken,
     DescribeNode,
     DropDatabase,
+    DropMeasurement,
     DropPolicy,
     ForgetNode,
     FoundCluster,
@@ -65,6 +66,7 @@ TAGS: dict[int, type[Action]] = {
     18: PutPolicy,
     19: DropPolicy,
     20: HoldFiles,
+    30: DropMeasurement,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.

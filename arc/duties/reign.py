@@ -104,7 +104,7 @@ async def recover(
     tell: Log,
 ) -> tuple[WalLog, History, Progress]:
     """Open the log and fill buffer, keys and history from it. Raises Corrupt."""
-    first = 1 + max((mark.sequence for mark in catalog.marks()), default=0)
+    first = 1 + catalog.last_marked()
     wal = await ports.workers.run(
         lambda: WalLog.open(ports.disk, ports.workers, ports.clock, config, first_sequence=first)
     )
@@ -356,7 +356,7 @@ def require_log(wal: WalLog, catalog: Catalog) -> int | None:
     Every flush mark lies below the end of the log of whoever was in sync. Raises Corrupt where it does not, unless
     an operator accepted that: then no number below a mark may be given again.
     """
-    marked = max((mark.sequence for mark in catalog.marks()), default=0)
+    marked = catalog.last_marked()
     if wal.next_sequence > marked:
         return None
     epoch = catalog.lease_epoch(WRITER)
