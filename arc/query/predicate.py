@@ -57,7 +57,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """A condition on the rows of one measurement. ``columns`` are those it reads, ``time`` among them; ``low_us`` and
-    ``high_us`` bound the time of rows that can match (closed, None is open).
+    ``high_us`` bound the time of rows that can match (closed, None is open). ``sql`` is what runs.
     """
 
     sql: str
@@ -65,10 +65,28 @@ class Condition:
     low_us: int | None
     high_us: int | None
     schema: MeasurementSchema
+    engine: Engine
+
+    def matches(self, rows: pa.Table) -> np.ndarray:
+        """For each row whether the condition is TRUE. Columns that ``rows`` lacks are NULL in all of them.
+
+        Raises InvalidRequest (a value cannot be cast, …), Overloaded.
+        """
+        columns = {name: _fitted(self.schema, rows, name) for name in self.columns}
+        table = pa.table({**columns, _NUMBER: pa.array(np.arange(rows.num_rows))})
+        try:
+            with self.engine.cursor() as cursor:
+                cursor.register(_ROWS, table)
+                found = cursor.execute(self.sql).fetchnumpy()
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise self.engine.translate(error, _ROWS) from error
+        mask = np.zeros(rows.num_rows, np.bool_)
+        mask[found[_NUMBER]] = True
+        return mask
 
 
 class Conditions:
-    """Parses and asks. Everything blocks and belongs on a worker; ``engine`` is that of the node's queries."""
+    """Parses them. Everything blocks and belongs on a worker; ``engine`` is that of the node's queries."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,27 +111,11 @@ class Conditions:
             low_us=low,
             high_us=high,
             schema=schema,
+            engine=self._engine,
         )
         # Names and types are wrong before anything is read, if they are.
-        self.matches(condition, pa.table({"time": pa.array([], TIME_TYPE)}))
+        condition.matches(pa.table({"time": pa.array([], TIME_TYPE)}))
         return condition
-
-    def matches(self, condition: Condition, rows: pa.Table) -> np.ndarray:
-        """For each row whether the condition is TRUE. Columns that ``rows`` lacks are NULL in all of them.
-
-        Raises InvalidRequest (a value cannot be cast, …), Overloaded.
-        """
-        columns = {name: _fitted(condition.schema, rows, name) for name in condition.columns}
-        table = pa.table({**columns, _NUMBER: pa.array(np.arange(rows.num_rows))})
-        try:
-            with self._engine.cursor() as cursor:
-                cursor.register(_ROWS, table)
-                found = cursor.execute(condition.sql).fetchnumpy()
-        except (duckdb.Error, pa.ArrowException) as error:
-            raise self._engine.translate(error, _ROWS) from error
-        mask = np.zeros(rows.num_rows, np.bool_)
-        mask[found[_NUMBER]] = True
-        return mask
 
 
 def _is_bare(node: Tree) -> bool:

@@ -50,7 +50,7 @@ def conditions(tmp_path: Path) -> Iterator[Conditions]:
 
 def rows_of(conditions: Conditions, where: str) -> list[int]:
     condition = conditions.parse(where, "cpu", SCHEMA, NOW_US)
-    return [n for n, hit in enumerate(conditions.matches(condition, ROWS)) if hit]
+    return [n for n, hit in enumerate(condition.matches(ROWS)) if hit]
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_only_the_columns_that_are_named_are_read(conditions: Conditions) -> Non
 def test_a_column_that_was_widened_since_is_compared_as_what_it_is_now(conditions: Conditions) -> None:
     condition = conditions.parse("usage > 1.5", "cpu", SCHEMA, NOW_US)
     narrow = pa.table({"time": ROWS["time"], "usage": pa.array([1, 2, 3, None, 1])})
-    assert conditions.matches(condition, narrow).tolist() == [False, True, True, False, False]
+    assert condition.matches(narrow).tolist() == [False, True, True, False, False]
 
 
 def test_a_value_that_cannot_be_cast_is_the_callers_mistake(conditions: Conditions) -> None:
     condition = conditions.parse("CAST(note AS INTEGER) = 1", "cpu", SCHEMA, NOW_US)
     with pytest.raises(InvalidRequest):
-        conditions.matches(condition, ROWS)
+        condition.matches(ROWS)
 
 
 def test_every_function_of_the_engine_that_is_not_repeatable_is_known() -> None:
