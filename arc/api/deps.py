@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from arc.catalog.results import Result
     from arc.cluster.outlook import Outlook
     from arc.compaction.retention_runner import Outcome
+    from arc.deletion.config import DeleteConfig
+    from arc.deletion.orders import Order
+    from arc.deletion.orders import Outcome as Deleted
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -244,6 +247,21 @@ class RetentionOrders(Protocol):
         ...
 
 
+class DeletionOrders(Protocol):
+    """Removes rows, measurements and databases: `arc.deletion.service.Deletions`."""
+
+    @property
+    def config(self) -> DeleteConfig:
+        """Of this node."""
+        ...
+
+    async def execute(self, order: Order) -> Deleted:
+        """Carry an order out, wherever the lease is. Raises Forbidden (not enabled), NotFound, InvalidRequest,
+        Unavailable, OutcomeUnknown.
+        """
+        ...
+
+
 class NodeState(Protocol):
     """What this node may do now."""
 
@@ -316,6 +334,7 @@ class Deps:
     proposer: Proposer
     node: NodeState
     retention: RetentionOrders
+    deletions: DeletionOrders
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str

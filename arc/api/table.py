@@ -10,6 +10,7 @@ from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
 from arc.api.databases import Databases
+from arc.api.delete import Deletes
 from arc.api.deps import Deps
 from arc.api.health import Health
 from arc.api.imports import Imports
@@ -51,6 +52,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
         *Retention(deps).routes(),
+        *Deletes(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
         *Cluster(deps).routes(),

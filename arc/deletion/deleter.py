@@ -5,9 +5,9 @@ first, so each is in a file, and a flush mark stands behind them: no buffer and 
 later may be deleted too, if a merge puts them into a file with older ones meanwhile.
 
 *How.* A file whose rows all match leaves the manifest; another is written again under a new path without those that
-match, brought to the other nodes, and put in the place of the old one, some files in one entry of the log. What somebody
-else replaced meanwhile (a merge) refuses that entry, and is looked at again under its new name, until no file is left
-that has such rows.
+match, brought to the other nodes, and put in the place of the old one, some files in one entry of the log. What
+somebody else replaced meanwhile (a merge) refuses that entry, and is looked at again under its new name, until no file
+is left that has such rows.
 
 *What if it ends in the middle.* Each entry is whole or not at all, under the epoch of the lease: after a failover the
 rest of this order is void. What is deleted stays deleted, the answer tells how much is left, and the same order again
@@ -89,8 +89,8 @@ class _Job:
 
 
 class Deleter:
-    """One order at a time. ``reserve_bytes`` of the disk are left to others; ``shelf`` is the store that all nodes share,
-    None without.
+    """One order at a time. ``reserve_bytes`` of the disk are left to others; ``shelf`` is the store that all nodes
+    share, None without.
     """
 
     def __init__(
@@ -184,9 +184,7 @@ class Deleter:
             except NotFound:
                 continue  # Somebody replaced it a moment ago.
             except Corrupt as error:
-                raise Unavailable(
-                    f"a file cannot be read on this node: {error.message}", code="file_unreadable"
-                ) from error
+                raise _unreadable(error) from error
             finally:
                 self._files.unpin(paths)
         raise Unavailable(
@@ -317,7 +315,7 @@ class Deleter:
                     if self._shelf is not None:
                         self._shelf.note(output.path)
         except Corrupt as error:
-            raise Unavailable(f"a file cannot be read on this node: {error.message}", code="file_unreadable") from error
+            raise _unreadable(error) from error
         except OSError as error:
             if is_full(error):
                 raise Unavailable(f"the disk is full: {error}", code="disk_full") from error
@@ -424,3 +422,7 @@ class Deleter:
             files_removed_total=self._removed,
             files_rewritten_total=self._rewritten,
         )
+
+
+def _unreadable(error: Corrupt) -> Unavailable:
+    return Unavailable(f"a file cannot be read on this node: {error.message}", code="file_unreadable")

@@ -24,7 +24,9 @@ from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
+from arc.deletion.service import KIND as DELETE
 from arc.node.copies import Copies
+from arc.node.deleting import OnlyHere, build_deletions
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
@@ -153,6 +155,8 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        spreading = OnlyHere(lambda: ground.fsm.catalog, self.rows.shelf)
+        self.deletions = build_deletions(ground, consensus, self.rows, spreading)
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -185,6 +189,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                deletions=self.deletions,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,
@@ -213,6 +218,7 @@ class House:
             **admission.answerers,
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
+            DELETE: self.deletions.answer,
             FETCH: lambda peer, question: self.rows.file_server.answer(question),
             FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
             FAREWELL: lambda peer, question: farewells.answer(question),

@@ -220,6 +220,7 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     await nursery.start(house.coordinator.run)
     await nursery.start(house.hand_overs.run)
     nursery.start_soon(house.retention.run)
+    await nursery.start(house.deletions.run)
     if house.near.heartbeats is not None and house.near.joiner is not None:
         await nursery.start(house.near.heartbeats.run)
         nursery.start_soon(house.near.joiner.run)

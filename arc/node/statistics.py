@@ -22,6 +22,7 @@ from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.compaction.retention_runner import RetentionStatistics
+from arc.deletion.service import DeletionStatistics
 from arc.duties import ReplicationStatistics
 from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
@@ -92,6 +93,7 @@ class NodeStatistics:
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    deletion: DeletionStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -136,6 +138,7 @@ def collect(house: House) -> NodeStatistics:
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        deletion=house.deletions.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(
