@@ -93,6 +93,8 @@ class Conditions:
 
     def parse(self, where: str, measurement: str, schema: MeasurementSchema, now_us: int) -> Condition:
         """Raises InvalidRequest, code ``bad_query``, ``forbidden`` or ``forbidden_function``."""
+        if not where.strip():
+            raise InvalidRequest("'where' must be a condition; 1=1 means all rows", code="bad_query")
         # On a line of its own, so that a comment at the end cannot take the parenthesis along.
         parsed = self._engine.parse(f"SELECT 1 FROM {_ROWS} WHERE ({where}\n)")
         node = parsed.tree.get("node")
