@@ -270,7 +270,6 @@ class Deleter:
             matches = await self._write(job, files, outputs)
             if outputs:
                 await self._copies.spread(outputs)
-            self._require_lease(job)
         except NotFound:
             self._discard(outputs)
             return False

@@ -118,6 +118,24 @@ async def test_an_answer_that_was_lost_is_asked_for_under_the_same_number_and_ro
         assert drops(world)[-1].sequence == asked[0].sequence + 1
 
 
+async def test_once_nobody_knows_a_refusal_to_be_asked_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first copy may still be on its way: rows that were let in before it arrives would be gone half."""
+    monkeypatch.setattr(dropper, "AGAIN_SECONDS", 0.001)
+    async with open_world(tmp_path) as world:
+        await world.write((0, "a", 1.0))
+        answers: list[Exception] = [OutcomeUnknown("lost"), Unavailable("nobody leads"), OutcomeUnknown("lost again")]
+
+        def before(command: Command) -> None:
+            if isinstance(command, Once) and answers:
+                raise answers.pop(0)
+
+        world.path.proposer.before = before
+        await world.dropper.drop(DATABASE)
+        assert answers == [] and world.rows() == []
+
+
 async def test_a_drop_that_did_not_happen_changes_nothing_and_rows_come_in_again(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await world.write((0, "a", 1.0))

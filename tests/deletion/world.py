@@ -108,12 +108,12 @@ class World:
         batches = self.path.buffer.snapshot(database, measurement, mark)
         tables = [self.table(entry) for entry in catalog.files(database, measurement)]
         for table in (*tables, *map(pa.Table.from_batches, ([batch] for batch in batches))):
-            columns = [
-                table.column("time").cast(pa.int64()),
-                table.column("host").cast(pa.utf8()),
-                table.column("value"),
-            ]
-            found += zip(*(column.to_pylist() for column in columns), strict=True)
+            times = table.column("time").cast(pa.int64()).to_pylist()
+            hosts, values = (
+                table.column(name).to_pylist() if name in table.column_names else [None] * len(times)
+                for name in ("host", "value")
+            )
+            found += zip(times, hosts, values, strict=True)
         return sorted(found, key=str)
 
     async def delete(self, where: str, *, is_dry: bool = False, is_confirmed: bool = True) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from arc.catalog.commands import Command, DeclareColumns, DropDatabase, DropMeasurement
 from arc.errors import Unavailable
@@ -108,3 +110,58 @@ async def test_the_end_of_the_lease_ends_all_holds(tmp_path: Path) -> None:
             await trio.testing.wait_all_tasks_blocked()
             path.intake._end()
         assert "writer lease" in failed[0].message
+
+
+@pytest.mark.parametrize("is_logged", [False, True])
+async def test_a_hold_waits_for_what_was_let_in_before_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_logged: bool
+) -> None:
+    """Whether it waits for the log or for its acknowledgement: its record is among those that are void then."""
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(1)))
+        go_on = trio.Event()
+        append, wait_durable = path.wal.append, path.intake._durability.wait_durable
+
+        async def slow_append(records: Sequence[bytes]) -> None:
+            if not is_logged:
+                await go_on.wait()
+            await append(records)
+
+        async def slow_wait(sequence: int) -> int:
+            if is_logged:
+                await go_on.wait()
+            return await wait_durable(sequence)
+
+        monkeypatch.setattr(path.wal, "append", slow_append)
+        monkeypatch.setattr(path.intake._durability, "wait_durable", slow_wait)
+        held: list[int] = []
+
+        async def hold() -> None:
+            held.append((await path.intake.hold("db", "cpu")).through)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(path.intake.write, write(values(3)))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.start_soon(hold)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert held == []
+            go_on.set()
+        assert held == [path.wal.next_sequence - 1] == [2]
+
+
+async def test_a_hold_waits_for_records_that_another_holder_has_logged(tmp_path: Path) -> None:
+    """They are in the log of the new holder, nobody's entries, and visible only once they are durable everywhere."""
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(1)))
+        path.intake._visibility.take_back(0)
+        held: list[int] = []
+
+        async def hold() -> None:
+            held.append((await path.intake.hold("db", "cpu")).through)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert held == []
+            path.intake._visibility.show(1)
+        assert held == [1]
