@@ -55,7 +55,9 @@ class Dropper:
         self._writer = writer
         self._clock = clock
         self._log = log.bind(component="drop")
-        self._client = f"drop/{node}/{rng.bytes(8).hex()}"
+        self._node = node
+        self._rng = rng
+        self._client = ""
         self._sequence = 0
         self._turn = trio.StrictFIFOLock()
         self._drops = self._unknown = 0
@@ -102,6 +104,8 @@ class Dropper:
             action = DropDatabase(name=order.database, up_to=hold.through, epoch=epoch)
         else:
             action = DropMeasurement(database=order.database, name=order.measurement, up_to=hold.through, epoch=epoch)
+        # Two runs of one node never share a name.
+        self._client = self._client or f"drop/{self._node}/{self._rng.bytes(8).hex()}"
         self._sequence += 1
         try:
             catalog = self._catalog()
