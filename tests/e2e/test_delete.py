@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.e2e.cluster import Cluster, wait_until
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import Server
 
+HOUR_US = 3_600_000_000
 START_US = 1_767_225_600_000_000
 SETTINGS = {"delete.enabled": "true", "delete.max_rows_per_delete": 0}
 HOURS = 24
@@ -19,9 +22,7 @@ PER_HOUR = 40
 
 def write(server: Server, hours: range) -> None:
     """Rows of four hosts in every hour."""
-    lines = [
-        f"cpu,host=h{n % 4} v={n} {START_US + hour * 3_600_000_000 + n}000" for hour in hours for n in range(PER_HOUR)
-    ]
+    lines = [f"cpu,host=h{n % 4} v={n} {START_US + hour * HOUR_US + n}000" for hour in hours for n in range(PER_HOUR)]
     assert server.http.post("/write?db=plant", content="\n".join(lines)).status_code == 204
 
 
@@ -79,3 +80,37 @@ def test_nothing_of_a_dropped_database_or_measurement_comes_back(make_server: Ma
         server.kill9()
         server.start()
         assert sum(counts(server).values()) == PER_HOUR
+
+
+def test_the_writer_is_killed_during_a_delete_and_the_same_order_ends_it_with_its_successor(tmp_path: Path) -> None:
+    """Each hour is one host's, so files go as a whole. Every node is asked, and what is left is left once."""
+    lines = [f"cpu,host=h{hour % 4} v={n} {START_US + hour * HOUR_US + n}000" for hour in range(96) for n in range(5)]
+    left = {"h0": 120, "h2": 120, "h3": 120}
+    with Cluster(tmp_path, settings=SETTINGS) as cluster:
+        cluster.start()
+        writer = cluster.writer()
+        asked = cluster.others(writer)[0]
+        other = cluster.nodes[asked]
+        assert other.http.post("/write?db=plant", content="\n".join(lines)).status_code == 204
+        killer = threading.Timer(0.2, cluster.nodes[writer].kill9)
+        killer.start()
+        with contextlib.suppress(httpx.HTTPError):
+            delete(other, "host = 'h1'")
+        killer.join()
+        cluster.writer(but=writer, asked=asked)
+        wait_until("the same order ends it", lambda: delete(other, "host = 'h1'").status_code == 200)
+        wait_until("what is left is seen", lambda: seen(other) == left, lambda: str(seen(other)))
+        cluster.nodes[writer].start()
+        cluster.wait_whole()
+        for node in cluster.nodes.values():
+            wait_until("what is left is seen", lambda node=node: seen(node) == left, lambda node=node: str(seen(node)))
+        assert other.http.delete("/api/v1/databases/plant?confirm=true").status_code == 200
+        assert other.http.get("/api/v1/databases/plant").status_code == 404
+
+
+def seen(server: Server) -> dict[str, int]:
+    """`counts`, or nothing while nobody answers."""
+    try:
+        return counts(server)
+    except (AssertionError, httpx.HTTPError):
+        return {}
