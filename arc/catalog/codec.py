@@ -16,18 +16,26 @@ import cbor2
 from arc.catalog.commands import (
     Action,
     AssignLease,
+    Audited,
     Command,
     CreateDatabase,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
     CreateToken,
     DeclareColumns,
     DeleteToken,
     DescribeNode,
+    DropAccess,
     DropDatabase,
     DropMeasurement,
     DropPolicy,
     ForgetNode,
     FoundCluster,
     HoldFiles,
+    JoinTeam,
+    LeaveTeam,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -36,6 +44,9 @@ from arc.catalog.commands import (
     RotateToken,
     SetInSync,
     SetNodeState,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
     UpdateToken,
     WidenColumn,
 )
@@ -67,6 +78,17 @@ TAGS: dict[int, type[Action]] = {
     19: DropPolicy,
     20: HoldFiles,
     30: DropMeasurement,
+    40: CreateOrganization,
+    41: UpdateOrganization,
+    42: CreateTeam,
+    43: UpdateTeam,
+    44: CreateRole,
+    45: UpdateRole,
+    46: CreateRule,
+    47: DropAccess,
+    48: JoinTeam,
+    49: LeaveTeam,
+    50: Audited,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.
@@ -144,6 +166,8 @@ def _plain(value: object) -> object:
             return [value.database, value.measurement, value.sequence]
         case tuple():
             return [_plain(item) for item in value]
+        case _ if type(value) in _TAG_OF:
+            return _pack(cast("Action", value))
     return value
 
 
@@ -171,6 +195,15 @@ def _column(row: Sequence[str]) -> ColumnSchema:
     return ColumnSchema(*row)
 
 
+def _inner(items: object) -> Action | None:
+    """An action within another one, which itself has none: bytes decide no depth here."""
+    if items is None:
+        return None
+    if cast("list[object]", items)[0] == _TAG_OF[Audited]:
+        raise ValueError("an act within an act")
+    return _unpack(cast("list[object]", items))
+
+
 def _mark(row: tuple[str, str, int]) -> FlushMark:
     return FlushMark(*row)
 
@@ -181,11 +214,16 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (RegisterFiles, "flushed"): _tuple_of(_mark),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
+    (ReplaceFiles, "holders"): _tuple_of(_as_is),
     (HoldFiles, "holds"): _tuple_of(tuple),
     (HoldFiles, "lost"): _tuple_of(tuple),
     (CreateToken, "permissions"): _tuple_of(_as_is),
     (UpdateToken, "permissions"): _tuple_of(_as_is),
     (SetInSync, "expect_members"): _tuple_of(_as_is),
     (SetInSync, "members"): _tuple_of(_as_is),
+    (CreateRole, "permissions"): _tuple_of(_as_is),
+    (UpdateRole, "permissions"): _tuple_of(_as_is),
+    (CreateRule, "permissions"): _tuple_of(_as_is),
+    (Audited, "action"): _inner,
 }
 """Fields that are not plain CBOR values."""

@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arc.catalog.access_commands import (
+    AccessAction,
+    Audited,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
+    DropAccess,
+    JoinTeam,
+    LeaveTeam,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
+)
 from arc.catalog.values import COMPACTOR, LEASES, WRITER, ColumnSchema, FlushMark
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
@@ -89,13 +103,15 @@ class RegisterFiles:
 class ReplaceFiles:
     """Swap files for others in one step (DURABILITY 8).
 
-    ``remove`` has (path, sha256) pairs, all of which must be there.
+    ``remove`` has (path, sha256) pairs, all of which must be there. ``holders`` are nodes that have all files of
+    ``add`` on their disks already, besides the one that wrote each.
     """
 
     remove: tuple[tuple[str, str], ...]
     add: tuple[FileEntry, ...] = ()
     lease: str
     epoch: int
+    holders: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +294,8 @@ Action = (
     | PutPolicy
     | DropPolicy
     | HoldFiles
+    | AccessAction
+    | Audited
 )
 """What a command can do."""
 
@@ -307,13 +325,19 @@ __all__ = [
     "WRITER",
     "Action",
     "AssignLease",
+    "Audited",
     "ColumnSchema",
     "Command",
     "CreateDatabase",
+    "CreateOrganization",
+    "CreateRole",
+    "CreateRule",
+    "CreateTeam",
     "CreateToken",
     "DeclareColumns",
     "DeleteToken",
     "DescribeNode",
+    "DropAccess",
     "DropDatabase",
     "DropMeasurement",
     "DropPolicy",
@@ -321,6 +345,8 @@ __all__ = [
     "ForgetNode",
     "FoundCluster",
     "HoldFiles",
+    "JoinTeam",
+    "LeaveTeam",
     "Once",
     "PutPolicy",
     "RegisterFiles",
@@ -329,6 +355,9 @@ __all__ = [
     "RotateToken",
     "SetInSync",
     "SetNodeState",
+    "UpdateOrganization",
+    "UpdateRole",
+    "UpdateTeam",
     "UpdateToken",
     "WidenColumn",
 ]

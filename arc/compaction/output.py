@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from arc.compaction.shape import tags_of
-from arc.compaction.windows import Key, Window
+from arc.compaction.windows import Key, Window, key_of
 from arc.ports import Disk
 from arc.storage.drafting import DraftFile, HashedSink, Part, one_chunk, trimmed
 
@@ -78,7 +78,7 @@ class Output:
         batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         if self._file is not None and self._file.sink.size >= self._target_bytes:
             assert self._file.last is not None
-            same = Window(batch, self._tags).up_to(self._file.last)
+            _, same = Window(batch, self._tags).around(self._file.last)
             if same:
                 self._file.write(batch.slice(0, same))
             if same == batch.num_rows:
@@ -107,4 +107,4 @@ class _File(DraftFile):
     def write(self, batch: pa.RecordBatch) -> None:
         """One row group."""
         super().write(batch)
-        self.last = Window(batch, self._tags).last
+        self.last = key_of(batch, self._tags, batch.num_rows - 1)

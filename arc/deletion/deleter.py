@@ -17,7 +17,7 @@ goes on: deleting twice is deleting once. Files that were written and not regist
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -265,11 +265,12 @@ class Deleter:
         """Put files without the rows in the place of these; False when one of them was replaced meanwhile."""
         paths = [file.path for file in files]
         outputs: list[FileEntry] = []
+        holders: Sequence[NodeId] = ()
         self._files.pin(paths)
         try:
             matches = await self._write(job, files, outputs)
             if outputs:
-                await self._copies.spread(outputs)
+                holders = await self._copies.spread(outputs)
         except NotFound:
             self._discard(outputs)
             return False
@@ -279,7 +280,7 @@ class Deleter:
         finally:
             self._files.unpin(paths)
         remove = tuple((file.path, file.sha256) for file in files)
-        command = ReplaceFiles(remove=remove, add=tuple(outputs), lease=WRITER, epoch=job.epoch)
+        command = ReplaceFiles(remove=remove, add=tuple(outputs), lease=WRITER, epoch=job.epoch, holders=tuple(holders))
         try:
             await self._ask_until_told(command)
         except Conflict:
@@ -378,8 +379,18 @@ class Deleter:
                 if unknown is not None and self._stands(command):
                     return  # An attempt whose answer was lost.
                 raise
+            command = await self._spread_again(command)
         assert unknown is not None
         raise unknown
+
+    async def _spread_again(self, command: ReplaceFiles) -> ReplaceFiles:
+        """Nodes do not keep for ever what the manifest does not have."""
+        if not command.add:
+            return command
+        try:
+            return replace(command, holders=tuple(await self._copies.spread(command.add)))
+        except Unavailable:
+            return command  # Who has the files now may know better than who cannot be asked.
 
     def _stands(self, command: ReplaceFiles) -> bool:
         catalog = self._catalog()

@@ -11,6 +11,7 @@ import pyarrow as pa
 from arc.catalog.commands import Command
 from arc.catalog.results import Result
 from arc.catalog.schemas import MeasurementSchema
+from arc.ids import NodeId
 from arc.storage.files import FileEntry
 
 
@@ -96,9 +97,9 @@ class Conditions(Protocol):
 class Copies(Protocol):
     """Sees to copies of files that the manifest does not have yet; shaped like `compaction.ports.Copies`."""
 
-    async def spread(self, entries: Sequence[FileEntry]) -> None:
-        """Return when every node that answers queries, and at least as many as the replication factor, have them.
-        Raises Unavailable."""
+    async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+        """Return who has all of them, when every node has that answers queries and can be reached, and at least as many
+        as the replication factor. Raises Unavailable."""
         ...
 
 

@@ -158,10 +158,11 @@ async def open_world(
         made: list[World] = []
 
         class Others:
-            async def spread(self, entries: Sequence[FileEntry]) -> None:
-                made[0].given += entries
+            async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+                made[0].given += [entry for entry in entries if entry not in made[0].given]
                 if made[0].spread is not None:
                     await made[0].spread(entries)
+                return (NodeId("n1"), NodeId("n2"))
 
         class Writer:
             def require_reign(self) -> World:

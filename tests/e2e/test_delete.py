@@ -82,10 +82,19 @@ def test_nothing_of_a_dropped_database_or_measurement_comes_back(make_server: Ma
         assert sum(counts(server).values()) == PER_HOUR
 
 
-def test_the_writer_is_killed_during_a_delete_and_the_same_order_ends_it_with_its_successor(tmp_path: Path) -> None:
-    """Each hour is one host's, so files go as a whole. Every node is asked, and what is left is left once."""
-    lines = [f"cpu,host=h{hour % 4} v={n} {START_US + hour * HOUR_US + n}000" for hour in range(96) for n in range(5)]
-    left = {"h0": 120, "h2": 120, "h3": 120}
+@pytest.mark.parametrize("hosts", [1, 4])
+def test_the_writer_is_killed_during_a_delete_and_the_same_order_ends_it_with_its_successor(
+    tmp_path: Path, hosts: int
+) -> None:
+    """With one host in each hour files go as a whole, with four they are written again. Every node is asked, and what
+    is left is left once.
+    """
+    lines = [
+        f"cpu,host=h{(hour + n % hosts) % 4} v={n} {START_US + hour * HOUR_US + n}000"
+        for hour in range(96)
+        for n in range(8)
+    ]
+    left = {"h0": 192, "h2": 192, "h3": 192}
     with Cluster(tmp_path, settings=SETTINGS) as cluster:
         cluster.start()
         writer = cluster.writer()
