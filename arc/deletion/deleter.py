@@ -124,7 +124,8 @@ class Deleter:
         """Carry out an order, or count what it would delete.
 
         Raises NotFound, InvalidRequest (the condition; over a limit, or not confirmed), Unavailable, Overloaded,
-        OutcomeUnknown; DiskFailed, after which the node must stop.
+        OutcomeUnknown (some rows are deleted, or may be; `delete_incomplete` where it is known how many); DiskFailed,
+        after which the node must stop.
         """
         async with self._turn:
             began = self._ports.clock.now()
@@ -409,6 +410,8 @@ class Deleter:
         done = f"{job.rows} rows of {job.removed + job.rewritten} files were deleted"
         text = f"{error.message}; {done}, {left} files are left: the same order again goes on"
         if isinstance(error, Unavailable):
+            if job.rows:  # Unavailable says that nothing happened.
+                return OutcomeUnknown(text, code="delete_incomplete")
             return type(error)(text, code=error.code, retry_after_seconds=error.retry_after_seconds)
         return OutcomeUnknown(text, code=error.code)
 
