@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from arc.api.app import Api
 from arc.api.deps import Deps
 from arc.api.forward import Forwarder
+from arc.backup.service import BackupService
 from arc.catalog.values import COMPACTOR, WRITER
 from arc.cluster.bridge import CompactionBridge
 from arc.cluster.consensus import Consensus
@@ -29,6 +30,7 @@ from arc.compaction.runner import Compactor
 from arc.deletion.service import KIND as DELETE
 from arc.duties import CompactorDuty
 from arc.ids import Epoch
+from arc.node.backups import build_backups
 from arc.node.copies import Copies
 from arc.node.deleting import build_deletions
 from arc.node.farewell import KIND as FAREWELL
@@ -163,6 +165,7 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        self.backups: BackupService = build_backups(ground, consensus.proposals, self.rows)
         calls = consensus.calls
         self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
         self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
@@ -199,6 +202,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                backups=self.backups,
                 compaction=self.merging,
                 deletions=self.deletions,
                 catalog=lambda: ground.fsm.catalog,

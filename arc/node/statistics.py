@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arc.api.forward import ForwardStatistics
+from arc.backup.service import BackupStatistics
 from arc.catalog.cells import FileStats
 from arc.cluster.admission import AdmissionStatistics
 from arc.cluster.autopilot import AutopilotStatistics
@@ -97,6 +98,7 @@ class NodeStatistics:
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
     deletion: DeletionStatistics
+    backup: BackupStatistics
     compaction: CompactionStatistics | None
     query: QueryStatistics
     catalog: ProposalsStatistics
@@ -145,6 +147,7 @@ def collect(house: House) -> NodeStatistics:
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
         deletion=house.deletions.statistics(),
+        backup=house.backups.statistics(),
         compaction=compactor.statistics() if compactor is not None else None,
         query=rows.queries.statistics(),
         catalog=proposals,

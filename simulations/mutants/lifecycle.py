@@ -28,11 +28,11 @@ COMPACTION: tuple[Mutant, ...] = (
             "deletes: list[DeleteSource] = []",
         ),
     ),
-    by_story(
+    by_tests(
         "R-63",
         "compaction",
         "a swap whose outcome is not known is given up, and its outputs removed",
-        "world_compaction",
+        ("tests/compaction/test_runner.py",),
         Edit(
             SWAPPING,
             "            except (Unavailable, OutcomeUnknown) as problem:\n                self._tally",
@@ -40,8 +40,6 @@ COMPACTION: tuple[Mutant, ...] = (
             '                raise Unavailable("it did not happen") from problem\n'
             "            except Unavailable as problem:\n                self._tally",
         ),
-        # The outputs would be kept where the catalog turns out to have them.
-        Edit("arc/compaction/yard.py", "if catalog.file(entry.path) is None]", "]"),
     ),
     by_story(
         "R-64",
