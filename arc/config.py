@@ -23,6 +23,7 @@ from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
 from arc.compaction.config import CompactionConfig, RetentionConfig
+from arc.deletion.config import DeleteConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
@@ -63,6 +64,7 @@ class Config:
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    delete: DeleteConfig = field(default_factory=DeleteConfig)
     backup: BackupConfig = field(default_factory=BackupConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -26,6 +26,7 @@ FLOORS: Mapping[str, int] = {
     "arc.ingest": 3,
     "arc.query": 3,
     "arc.compaction": 3,
+    "arc.deletion": 3,
     "arc.backup": 3,
     "arc.replication": 3,
     "arc.cluster": 3,
@@ -86,6 +87,10 @@ PURE = (
     "arc.compaction.tally",
     "arc.compaction.tiers",
     "arc.config",
+    "arc.deletion.config",
+    "arc.deletion.names",
+    "arc.deletion.orders",
+    "arc.deletion.plan",
     "arc.errors",
     "arc.ids",
     "arc.ingest.*",
@@ -131,6 +136,7 @@ PURE = (
 )
 IMPURE = (
     "arc.ingest.flush",
+    "arc.ingest.holds",
     "arc.ingest.intake",
     "arc.ingest.mirror",
     "arc.ingest.replay",

@@ -55,6 +55,8 @@ EVENT_TYPES: Mapping[str, str] = {
     "delete_measurement_permission": "rbac.measurement_permission.deleted",
     "create_database": "database.created",
     "delete_database": "database.deleted",
+    "delete_measurement": "measurement.deleted",
+    "delete_rows": "data.delete",
     "create_retention": "retention.created",
     "update_retention": "retention.updated",
     "delete_retention": "retention.deleted",

@@ -11,15 +11,21 @@ from arc.api.schemas import DATABASE_NAME, INTEGER, STRING, TIMESTAMP, array, js
 from arc.catalog.commands import CreateDatabase
 from arc.catalog.names import check_database_name
 from arc.catalog.schemas import DatabaseFacts
-from arc.errors import Forbidden, NotFound
+from arc.deletion.orders import DropOrder
+from arc.errors import Forbidden, InvalidRequest, NotFound
 from arc.telemetry import rfc3339_ms
 
 _DATABASE = obj({"name": STRING, "measurement_count": INTEGER}, {"created_at": TIMESTAMP})
 _NAME = Parameter(name="name", place="path", about="Database.", schema=DATABASE_NAME, required=True)
 
+_CONFIRM = Parameter(
+    name="confirm", place="query", about="Must be true.", schema={"type": "string", "enum": ["true"]}, required=True
+)
+_DROPPED = obj({"message": STRING, "files_deleted": INTEGER, "rows_deleted": INTEGER})
+
 
 class Databases:
-    """List, look, make."""
+    """List, look, make, drop."""
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
@@ -49,8 +55,19 @@ class Databases:
             ),
             Route(
                 method="DELETE", path="/api/v1/databases/{name}", name="delete_database", tag="databases",
-                permission=Permission.ADMIN, summary="Not enabled in this version", view=self.delete,
-                parameters=(_NAME,), answers={},
+                permission=Permission.ADMIN, summary="Drop a database with everything in it", view=self.delete,
+                parameters=(_NAME, _CONFIRM), answers={200: json_answer("Gone.", _DROPPED)},
+            ),
+            Route(
+                method="DELETE", path="/api/v1/databases/{name}/measurements/{measurement}", name="delete_measurement",
+                tag="databases", permission=Permission.ADMIN, summary="Drop a measurement with all its rows",
+                view=self.delete_measurement,
+                parameters=(
+                    _NAME,
+                    Parameter(name="measurement", place="path", about="Measurement.", schema=STRING, required=True),
+                    _CONFIRM,
+                ),
+                answers={200: json_answer("Gone.", _DROPPED)},
             ),
             Route(
                 method="GET", path="/api/v1/databases/{name}/measurements", name="list_database_measurements",
@@ -79,8 +96,27 @@ class Databases:
         return json_reply(200, _shown(self._find(call)))
 
     async def delete(self, call: Call) -> Reply:
-        """Deleting is a later version's; the answer is the one clients know for "switched off"."""
-        raise Forbidden("delete is not enabled", code="delete_disabled")
+        """Raises Forbidden, InvalidRequest (not confirmed), NotFound, Unavailable, OutcomeUnknown."""
+        return await self._drop(call, DropOrder(database=call.path["name"]), f"database {call.path['name']!r}")
+
+    async def delete_measurement(self, call: Call) -> Reply:
+        """Raises as `delete`."""
+        name, measurement = call.path["name"], call.path["measurement"]
+        order = DropOrder(database=name, measurement=measurement)
+        return await self._drop(call, order, f"measurement {name}.{measurement}")
+
+    async def _drop(self, call: Call, order: DropOrder, what: str) -> Reply:
+        if not self._deps.deletions.config.enabled:
+            raise Forbidden("delete is not enabled", code="delete_disabled")
+        self._find(call)
+        if call.head.query().get("confirm") != "true":
+            question = f"{what} and all its rows will be gone for good: add confirm=true"
+            raise InvalidRequest(question, code="not_confirmed")
+        outcome = await self._deps.deletions.execute(order)
+        self._deps.log.info("drop_ordered", what=what, rows=outcome.rows, by=call.principal.name)
+        return json_reply(
+            200, {"message": f"{what} deleted", "files_deleted": outcome.files, "rows_deleted": outcome.rows}
+        )
 
     async def measurements(self, call: Call) -> Reply:
         """Raises NotFound."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from arc.catalog.results import Result
     from arc.cluster.outlook import Outlook
     from arc.compaction.retention_runner import Outcome
+    from arc.deletion.config import DeleteConfig
+    from arc.deletion.orders import Order
+    from arc.deletion.orders import Outcome as Deleted
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -245,6 +248,21 @@ class RetentionOrders(Protocol):
         ...
 
 
+class DeletionOrders(Protocol):
+    """Removes rows, measurements and databases: `arc.deletion.service.Deletions`."""
+
+    @property
+    def config(self) -> DeleteConfig:
+        """Of this node."""
+        ...
+
+    async def execute(self, order: Order) -> Deleted:
+        """Carry an order out, wherever the lease is. Raises Forbidden (not enabled), NotFound, InvalidRequest,
+        Unavailable, OutcomeUnknown.
+        """
+        ...
+
+
 class CompactionOrders(Protocol):
     """Whoever compacts, wherever it is: `arc.node.merging.Merging`. All raise Unavailable and OutcomeUnknown."""
 
@@ -347,6 +365,7 @@ class Deps:
     proposer: Proposer
     node: NodeState
     retention: RetentionOrders
+    deletions: DeletionOrders
     backups: BackupService
     compaction: CompactionOrders
     catalog: Callable[[], Catalog]

@@ -13,6 +13,7 @@ from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
 from arc.api.compaction import Compaction
 from arc.api.databases import Databases
+from arc.api.delete import Deletes
 from arc.api.deps import Deps
 from arc.api.export import Export
 from arc.api.health import Health
@@ -59,6 +60,7 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Measurements(deps).routes(),
         *Compaction(deps).routes(),
         *Retention(deps).routes(),
+        *Deletes(deps).routes(),
         *Backups(deps).routes(),
         *Export(deps).routes(),
         *Tokens(deps, gate).routes(),

@@ -41,11 +41,26 @@ class DropDatabase:
     """Forget a database with all its schemas and files.
 
     ``up_to`` is the last WAL sequence given out when the drop was asked for: rows up to it are gone even if the
-    database is made again, because every flush mark of this name starts there.
+    database is made again, because every flush mark of this name starts there. ``epoch`` is that of the writer lease
+    whose holder says so, and has to be the current one: of rows that came in under a later one it cannot know. 0 is not
+    looked at: so it was in earlier logs.
     """
 
     name: str
     up_to: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropMeasurement:
+    """Forget a measurement with its schema and its files. ``up_to`` and ``epoch`` are as in `DropDatabase`; its flush
+    mark stays, no lower than ``up_to``.
+    """
+
+    database: str
+    name: str
+    up_to: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +275,7 @@ class ForgetNode:
 Action = (
     CreateDatabase
     | DropDatabase
+    | DropMeasurement
     | DeclareColumns
     | WidenColumn
     | RegisterFiles
@@ -323,6 +339,7 @@ __all__ = [
     "DescribeNode",
     "DropAccess",
     "DropDatabase",
+    "DropMeasurement",
     "DropPolicy",
     "FlushMark",
     "ForgetNode",

@@ -21,6 +21,7 @@ from arc.catalog.events import (
     LeaseAssigned,
     LeaseVacated,
     MarksMoved,
+    MeasurementDropped,
     NodeDescribed,
     NodeForgotten,
     PoliciesChanged,
@@ -55,6 +56,8 @@ def _schemas(before: Catalog, after: Catalog) -> Iterator[Event]:
         if known is None or not _same_database(known, new):
             yield DatabaseCreated(name)
             known = None
+        for measurement in sorted({*known.measurements} - {*new.measurements} if known is not None else ()):
+            yield MeasurementDropped(name, measurement)
         for measurement, schema in sorted(new.measurements.items()):
             older = known.measurements.get(measurement) if known is not None else None
             if older is None or older.version != schema.version:

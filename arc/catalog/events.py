@@ -28,6 +28,14 @@ class DatabaseDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasurementDropped:
+    """A measurement is gone from a database that stays. The files it had follow as `FilesRemoved`."""
+
+    database: str
+    measurement: str
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaChanged:
     """A measurement is new, has new columns or a wider one."""
 
@@ -136,6 +144,7 @@ class PoliciesChanged:
 Event = (
     DatabaseCreated
     | DatabaseDropped
+    | MeasurementDropped
     | SchemaChanged
     | FilesAdded
     | FilesRemoved

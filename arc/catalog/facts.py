@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from arc.catalog import access, leases, manifest, schemas, teams
+from arc.catalog import access, leases, manifest, policies, schemas, teams
 from arc.catalog.access import Access, TokenRecord
 from arc.catalog.audit import Audit
 from arc.catalog.cells import FileStats
@@ -93,6 +93,16 @@ class Catalog:
             for measurement, record in sorted(old.measurements.items()):
                 if record.mark > 0:
                     yield FlushMark(database, measurement, record.mark)
+
+    def last_marked(self) -> int:
+        """The highest WAL record that is known to be in files, or void; none up to it is ever given out again."""
+        return max(*(mark.sequence for mark in self.marks()), *self.floors().values(), 0, 0)
+
+    def deleted_through(self, database: str) -> int:
+        """Rows of this database up to this WAL record that are in files may have been deleted from these: a buffer
+        that still has them must not show them. 0 if nothing was ever deleted.
+        """
+        return policies.deleted_through(self.policies, database)
 
     def floors(self) -> dict[str, int]:
         """Per database name that was dropped: the sequence up to which its WAL records are void."""

@@ -47,6 +47,7 @@ from arc.catalog.commands import (
     DescribeNode,
     DropAccess,
     DropDatabase,
+    DropMeasurement,
     DropPolicy,
     ForgetNode,
     FoundCluster,
@@ -157,8 +158,16 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
             declared = schemas.apply(catalog.databases, index, command)
             return replace(catalog, databases=declared.state), declared.value, declared.events
         case DropDatabase():
+            if command.epoch:
+                leases.require_epoch(catalog.leases, WRITER, command.epoch)
             dropped = schemas.apply(catalog.databases, index, command)
             emptied = manifest.drop_database(catalog.manifest, command.name, command.up_to)
+            after = replace(catalog, databases=dropped.state, manifest=emptied.state)
+            return after, dropped.value, dropped.events + emptied.events
+        case DropMeasurement():
+            leases.require_epoch(catalog.leases, WRITER, command.epoch)
+            dropped = schemas.apply(catalog.databases, index, command)
+            emptied = manifest.drop_measurement(catalog.manifest, command.database, command.name, command.up_to)
             after = replace(catalog, databases=dropped.state, manifest=emptied.state)
             return after, dropped.value, dropped.events + emptied.events
         case RegisterFiles():

@@ -118,6 +118,23 @@ def drop_database(state: Manifest, name: str, up_to: int) -> Step[Manifest]:
     return Step(state=after, events=_told(remove=gone))
 
 
+def drop_measurement(state: Manifest, database: str, measurement: str, up_to: int) -> Step[Manifest]:
+    """Forget the files of a measurement. Its mark lives on, so that its WAL records never come back to life."""
+    old = files_of(state, database, measurement)
+    gone, mark = tuple(old.all()), max(old.mark, up_to)
+    if not gone and mark == old.mark:
+        return Step(state=state)
+    held = state.get(database, NO_FILES)
+    record = MeasurementFiles(mark=mark)
+    records = (
+        with_item(held.measurements, measurement, record) if mark else without_item(held.measurements, measurement)
+    )
+    left = DatabaseFiles(records, held.floor)
+    after = with_item(state, database, left) if left != NO_FILES else without_item(state, database)
+    moved = (FlushMark(database, measurement, mark),) if mark > old.mark else ()
+    return Step(state=after, events=_told(remove=gone, marks=moved))
+
+
 def build(
     files: Iterable[FileEntry], marks: Iterable[FlushMark] = (), floors: Mapping[str, int] | None = None
 ) -> Manifest:

@@ -29,8 +29,19 @@ class Policy:
     updated_us: int
 
 
+DELETED_THROUGH = "deleted_through"
+"""The kind of the policy that says, by the name of a database, up to which WAL record its buffered rows are no answer
+any more once they are in files. Set before anything is deleted from these, by whoever deletes.
+"""
+
 Policies = Mapping[tuple[str, str], Policy]
 """By kind and name."""
+
+
+def deleted_through(state: Policies, database: str) -> int:
+    """What the policy of this database says, 0 if there is none."""
+    kept = state.get((DELETED_THROUGH, database))
+    return int(kept.body) if kept is not None else 0
 
 
 def apply(state: Policies, command: PutPolicy | DropPolicy) -> Step[Policies]:

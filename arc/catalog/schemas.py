@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from arc.catalog.commands import CreateDatabase, DeclareColumns, DropDatabase, WidenColumn
-from arc.catalog.events import DatabaseCreated, DatabaseDropped, SchemaChanged
+from arc.catalog.commands import CreateDatabase, DeclareColumns, DropDatabase, DropMeasurement, WidenColumn
+from arc.catalog.events import DatabaseCreated, DatabaseDropped, MeasurementDropped, SchemaChanged
 from arc.catalog.names import check_column_name, check_database_name, check_measurement_name
 from arc.catalog.persistent import with_item, without_item
 from arc.catalog.results import Refusal, Step
@@ -80,7 +80,7 @@ class DatabaseFacts:
 
 Databases = Mapping[str, DatabaseFacts]
 
-SchemaCommand = CreateDatabase | DropDatabase | DeclareColumns | WidenColumn
+SchemaCommand = CreateDatabase | DropDatabase | DropMeasurement | DeclareColumns | WidenColumn
 
 
 def apply(state: Databases, index: int, command: SchemaCommand) -> Step[Databases]:
@@ -90,6 +90,8 @@ def apply(state: Databases, index: int, command: SchemaCommand) -> Step[Database
             return _create_database(state, index, command)
         case DropDatabase():
             return _drop_database(state, command)
+        case DropMeasurement():
+            return _drop_measurement(state, command)
         case DeclareColumns():
             return _declare_columns(state, index, command)
         case WidenColumn():
@@ -112,6 +114,15 @@ def _drop_database(state: Databases, command: DropDatabase) -> Step[Databases]:
     if command.name not in state:
         raise Refusal("not_found", f"database {command.name!r} does not exist")
     return Step(state=without_item(state, command.name), events=(DatabaseDropped(command.name),))
+
+
+def _drop_measurement(state: Databases, command: DropMeasurement) -> Step[Databases]:
+    if find(state, command.database, command.name) is None:
+        raise Refusal("not_found", f"measurement {command.name!r} does not exist in database {command.database!r}")
+    facts = state[command.database]
+    facts = replace(facts, measurements=without_item(facts.measurements, command.name))
+    dropped = MeasurementDropped(command.database, command.name)
+    return Step(state=with_item(state, command.database, facts), events=(dropped,))
 
 
 def _declare_columns(state: Databases, index: int, command: DeclareColumns) -> Step[Databases]:

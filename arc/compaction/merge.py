@@ -22,11 +22,12 @@ import numpy as np
 import pyarrow as pa
 
 from arc.catalog.schemas import MeasurementSchema
-from arc.compaction.output import HashedSink, Output, Part, one_chunk
+from arc.compaction.output import Output
 from arc.compaction.shape import is_in_order, output_metadata, output_schema, tags_of
 from arc.compaction.tiers import Job
 from arc.compaction.windows import NotSorted, Run, Source, Stop, Stopped
 from arc.ports import Disk
+from arc.storage.drafting import HashedSink, Part, one_chunk
 from arc.storage.parquet import ROW_GROUP_ROWS, number_series
 
 WINDOW_ROWS_MIN = 1_024

@@ -8,68 +8,14 @@ no key and their order does not matter to anybody.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from arc.compaction.shape import tags_of
-from arc.compaction.windows import Key, Window, key_of, trimmed
-from arc.ports import Disk, Draft
-
-ZSTD_LEVEL = 1
-"""Higher ones cost more time than they save bytes on sorted columns."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One output as a closed draft. Times are inclusive bounds in microseconds since 1970 UTC."""
-
-    draft: str
-    sha256: str
-    size_bytes: int
-    rows: int
-    min_time_us: int
-    max_time_us: int
-
-
-class HashedSink:
-    """A draft as the file object that Arrow writes to."""
-
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._hash = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        """All of it. Raises OSError. What a writer that was given up says when it is collected goes nowhere."""
-        if self.closed:
-            return len(data)
-        self._draft.append([data])
-        self._hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Bytes so far."""
-        return self.size
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-    def close(self) -> None:
-        """Close the draft; again is fine."""
-        if not self.closed:
-            self.closed = True
-            self._draft.close()
-
-    @property
-    def sha256(self) -> str:
-        """Of all bytes so far."""
-        return self._hash.hexdigest()
+from arc.compaction.windows import Key, Window, key_of
+from arc.ports import Disk
+from arc.storage.drafting import DraftFile, HashedSink, Part, one_chunk, trimmed
 
 
 class Output:
@@ -150,51 +96,15 @@ class Output:
             self._file = None
 
 
-class _File:
+class _File(DraftFile):
+    """Knows the key of its last row."""
+
     def __init__(self, path: str, sink: HashedSink, schema: pa.Schema, tags: tuple[str, ...]) -> None:
-        self.sink = sink
+        super().__init__(path, sink, schema, tags)
         self.last: Key | None = None
-        self._path = path
         self._tags = tags
-        self._rows = 0
-        self._low = self._high = 0
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        integers = [field.name for field in schema if pa.types.is_integer(field.type)]
-        order = [(name, "ascending") for name in (*tags, "time")]
-        self._writer = pq.ParquetWriter(
-            pa.PythonFile(sink, mode="w"),
-            schema,
-            compression="zstd",
-            compression_level=ZSTD_LEVEL,
-            use_dictionary=[*tags, *texts] or False,
-            column_encoding=dict.fromkeys(["time", *integers], "DELTA_BINARY_PACKED"),
-            write_statistics=["time", *tags],
-            sorting_columns=pq.SortingColumn.from_ordering(schema, order, null_placement="at_start"),
-        )
 
     def write(self, batch: pa.RecordBatch) -> None:
         """One row group."""
-        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=batch.num_rows)
-        times = batch.column("time").cast(pa.int64()).to_numpy()
-        low, high = int(times.min()), int(times.max())
-        self._low, self._high = (min(low, self._low), max(high, self._high)) if self._rows else (low, high)
-        self._rows += batch.num_rows
+        super().write(batch)
         self.last = key_of(batch, self._tags, batch.num_rows - 1)
-
-    def finish(self) -> Part:
-        """Write the footer and close."""
-        self._writer.close()
-        self.sink.close()
-        return Part(
-            draft=self._path,
-            sha256=self.sink.sha256,
-            size_bytes=self.sink.size,
-            rows=self._rows,
-            min_time_us=self._low,
-            max_time_us=self._high,
-        )
-
-
-def one_chunk(tables: list[pa.Table]) -> pa.Table:
-    """All rows, each column in one piece and with one dictionary."""
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from arc.errors import Corrupt, NotFound, Unavailable
 from arc.ports import Disk
+from arc.storage.drafting import trimmed
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
 
@@ -177,20 +178,6 @@ class Run:
             raise NotSorted(self.number)
         self._seen = self.window.last
         self._next = next(self._batches, None)
-
-
-def trimmed(tag: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The column without values that no row has: a slice drags the dictionary of its whole row group along."""
-    count = len(tag.dictionary)
-    indices = pc.fill_null(tag.indices, count).to_numpy()
-    used = np.zeros(count + 1, np.bool_)
-    used[indices] = True
-    if used[:count].all():
-        return tag
-    places = np.cumsum(used[:count], dtype=np.int32) - 1
-    is_null = indices == count
-    renamed = pa.array(np.append(places, np.int32(0))[indices], pa.int32(), mask=is_null if is_null.any() else None)
-    return pa.DictionaryArray.from_arrays(renamed, tag.dictionary.take(pa.array(np.flatnonzero(used[:count]))))
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

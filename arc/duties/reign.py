@@ -20,6 +20,7 @@ from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.config import IngestConfig
 from arc.ingest.flush import Flusher, FlushStatistics, release_log
+from arc.ingest.holds import Hold
 from arc.ingest.intake import Intake, IntakeStatistics
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
@@ -104,7 +105,7 @@ async def recover(
     tell: Log,
 ) -> tuple[WalLog, History, Progress]:
     """Open the log and fill buffer, keys and history from it. Raises Corrupt."""
-    first = 1 + max((mark.sequence for mark in catalog.marks()), default=0)
+    first = 1 + catalog.last_marked()
     wal = await ports.workers.run(
         lambda: WalLog.open(ports.disk, ports.workers, ports.clock, config, first_sequence=first)
     )
@@ -269,6 +270,34 @@ class Reign:
                 raise Unavailable("the writer lease went elsewhere meanwhile")
             await log.pulse.wait()
 
+    async def flush_rows(self, database: str, measurement: str) -> int:
+        """A record: all that anybody was told to be stored lies below or at it, and what of it is of this measurement
+        is in files on return. Raises Unavailable.
+        """
+        through = self._house.visibility.through
+        await self.flusher.flush_all(lambda key: key == Key(database, measurement))
+        return through
+
+    async def hold_rows(self, database: str, measurement: str | None) -> Hold:
+        """Keep rows of a database, or of one measurement, out until the hold is released; all that were let in before
+        are in files. Writers wait meanwhile. Raises Unavailable, and then nothing is held.
+        """
+
+        def wanted(key: Key) -> bool:
+            return key.database == database and measurement in (None, key.measurement)
+
+        await self.flusher.flush_all(wanted)  # Most of it before anybody has to wait.
+        limit = self._house.ingest.write_timeout_seconds
+        with trio.move_on_after(limit):
+            hold = await self.intake.hold(database, measurement)
+            try:
+                await self.flusher.flush_all(wanted)
+            except BaseException:
+                hold.release()
+                raise
+            return hold
+        raise Unavailable(f"the rows that were on their way did not come to rest within {limit:g} s")
+
     def _min_insync(self) -> int:
         configured = self._house.wal_config.min_insync
         if configured:
@@ -356,7 +385,7 @@ def require_log(wal: WalLog, catalog: Catalog) -> int | None:
     Every flush mark lies below the end of the log of whoever was in sync. Raises Corrupt where it does not, unless
     an operator accepted that: then no number below a mark may be given again.
     """
-    marked = max((mark.sequence for mark in catalog.marks()), default=0)
+    marked = catalog.last_marked()
     if wal.next_sequence > marked:
         return None
     epoch = catalog.lease_epoch(WRITER)

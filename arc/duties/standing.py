@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from arc.catalog.events import DatabaseDropped, Event, FilesAdded, FilesRemoved, MarksMoved
+from arc.catalog.events import DatabaseDropped, Event, FilesAdded, FilesRemoved, MarksMoved, MeasurementDropped
 from arc.catalog.fsm import Catalog
 from arc.catalog.roles import NodeRole, NodeState
 from arc.catalog.values import WRITER
@@ -127,6 +127,8 @@ def touched(events: Sequence[Event], buffered: Sequence[Key]) -> list[Key]:
                 found.update((Key(file.database, file.measurement), None) for file in files)
             case DatabaseDropped(database):
                 found.update((key, None) for key in buffered if key.database == database)
+            case MeasurementDropped(database, measurement):
+                found[Key(database, measurement)] = None
     return list(found)
 
 

@@ -378,9 +378,13 @@ class WriterDuty:
 
     async def flush_all(self) -> None:
         """`Flusher.flush_all`. Raises Unavailable."""
+        await self.require_reign().flusher.flush_all()
+
+    def require_reign(self) -> Reign:
+        """What this node does while it holds the lease. Raises Unavailable."""
         if self._reign is None:
-            raise Unavailable(f"nothing can be flushed now: {self.closed_because}")
-        await self._reign.flusher.flush_all()
+            raise Unavailable(f"this node does not write now: {self.closed_because}")
+        return self._reign
 
     async def hand_over(self, target: NodeId) -> None:
         """Take no more writes, and return when ``target`` has every record: then the lease may be given to it.

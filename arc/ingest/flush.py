@@ -182,12 +182,14 @@ class Flusher:
         self._asked.difference_update(asked)
         return list(dict.fromkeys((*asked, *ready)))
 
-    async def flush_all(self) -> None:
-        """Return when every row that is buffered now is in files. Raises Unavailable when a part of it could not be.
+    async def flush_all(self, wanted: Callable[[Key], bool] = lambda _: True) -> None:
+        """Return when every row of the measurements that are ``wanted`` and is buffered now is in files. Raises
+        Unavailable when a part of it could not be.
 
         The work is done by `run`, not by the caller: one who hangs up must not leave a registration half awaited.
         """
-        targets = self._buffer.last_sequences(self._admitted())
+        last_ones = self._buffer.last_sequences(self._admitted())
+        targets = {key: last for key, last in last_ones.items() if wanted(key)}
         failures = self._failures
         while left := {key for key, last in targets.items() if self._buffer.holds(key, last)}:
             if self._failures > failures:

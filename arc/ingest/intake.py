@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyarrow as pa
 import trio
@@ -30,6 +29,8 @@ from arc.ids import Epoch, Position
 from arc.ingest.buffer import Buffer, Key
 from arc.ingest.columns import Refused
 from arc.ingest.config import IngestConfig
+from arc.ingest.durable import AppendRecords, WaitDurable
+from arc.ingest.holds import Hold, Holds
 from arc.ingest.keys import IdempotencyKeys, Remembered
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.requests import WriteRequest, Written
@@ -42,45 +43,8 @@ INLINE_CELLS_MAX = 1 << 17
 """Larger batches are serialised on a worker: above it the event loop would notice (about 0.3 ms a MiB)."""
 
 
-class AppendRecords(Protocol):
-    """The log of this node; `storage.wal.log.WalLog`."""
-
-    @property
-    def next_sequence(self) -> int:
-        """Sequence of the next record."""
-        ...
-
-    async def append(self, records: Sequence[bytes]) -> None:
-        """Store as one group, durable on return. Raises Overloaded (nothing stored), DiskFailed."""
-        ...
-
-
-class WaitDurable(Protocol):
-    """Says when a record is durable wherever the write level asks for."""
-
-    def require_able(self) -> None:
-        """Raise Unavailable when nothing could become durable now, so that nothing is begun in vain."""
-        ...
-
-    async def wait_durable(self, sequence: int) -> int:
-        """Return how far records may be acknowledged once that is at least ``sequence``. Raises OutcomeUnknown when
-        the reign ended.
-        """
-        ...
-
-
-class LocalDurability:
-    """Durability on this node alone: what the WAL has synced is durable."""
-
-    def __init__(self, log: AppendRecords) -> None:
-        self._log = log
-
-    def require_able(self) -> None:
-        """Always able."""
-
-    async def wait_durable(self, sequence: int) -> int:
-        """At once: the intake only asks for records that its own log has."""
-        return max(sequence, self._log.next_sequence - 1)
+SETTLED_MAX = 8
+"""Drops of what it writes to may come between the settling of a write and its entry this often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +124,7 @@ class Intake:
         self._logged_came = trio.Event()
         self._closed_because: str | None = "the node is starting"
         self._visibility = visibility
+        self._holds = Holds(epoch)
         self._answered_through = visibility.through
         self._writes = self._rows = self._refused = self._retries = self._failed = self._groups = 0
 
@@ -208,6 +173,23 @@ class Intake:
         while inside := (*self._logged, *self._appending, *self._waiting):
             await inside[-1].done.wait()
 
+    async def hold(self, database: str, measurement: str | None) -> Hold:
+        """Keep rows of a database, or of one measurement of it, out until `Hold.release`, and return once all that were
+        let in before are visible. Others are not held up. The caller sets the time limit.
+        """
+        hold = self._holds.begin(database, measurement)
+        try:
+            for entry in (*self._logged, *self._appending, *self._waiting):
+                if hold.covers(entry.database, [part.key.measurement for part in entry.parts]):
+                    await entry.done.wait()
+            # Also what another holder has logged, and this one made its own.
+            hold.through = self._log.next_sequence - 1
+            await self.wait_admitted(hold.through)
+        except BaseException:
+            hold.release()
+            raise
+        return hold
+
     async def write(self, request: WriteRequest) -> Written:
         """Store a request durably and make it visible.
 
@@ -222,12 +204,17 @@ class Intake:
         if key and (known := await self._find_retry(request.database, key)) is not None:
             self._retries += 1
             return Written(position=known.position, rows=known.rows)
-        agreed = await self._settlement.settle(request)
-        self._refused += len(agreed.refused)
-        if not agreed.batches:
-            return Written(position=Position(self._epoch, self.admitted_sequence), rows=0, refused=agreed.refused)
-        entry = await self._enter(request.database, key, agreed)
-        return await self._answer(entry, agreed.refused)
+        for _ in range(SETTLED_MAX):
+            ended = self._holds.ended
+            agreed = await self._settlement.settle(request)
+            if not agreed.batches:
+                self._refused += len(agreed.refused)
+                return Written(position=Position(self._epoch, self.admitted_sequence), rows=0, refused=agreed.refused)
+            entry = await self._enter(request.database, key, agreed, ended)
+            if entry is not None:
+                self._refused += len(agreed.refused)
+                return await self._answer(entry, agreed.refused)
+        raise Unavailable(f"{request.database} is being dropped again and again; nothing was stored")
 
     async def _find_retry(self, database: str, key: str) -> Remembered | None:
         now_us = self._clock.wall_us()
@@ -252,7 +239,10 @@ class Intake:
                 return
             raise self._too_late()
 
-    async def _enter(self, database: str, key: str, agreed: Agreed) -> _Entry:
+    async def _enter(self, database: str, key: str, agreed: Agreed, ended: int) -> _Entry | None:
+        """None when it has to be settled anew: a hold that it may have met is over. ``ended`` is how many were over
+        when it was settled.
+        """
         parts = []
         for measurement, settled in agreed.batches:
             batch = settled.batch
@@ -283,12 +273,23 @@ class Intake:
         if self._closed_because is not None:
             # Closed while this one was settled: whoever closed it may be waiting for the last one inside.
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")
+        if (hold := self._holds.find(database, [part.key.measurement for part in parts])) is not None:
+            await self._until_over(hold)
+            return None
+        if self._holds.ended != ended:
+            return None
         self._memory.take(size_bytes)
         if key:
             self._in_flight[database, key] = entry
         self._waiting.append(entry)
         self._waiting_came.set()
         return entry
+
+    async def _until_over(self, hold: Hold) -> None:
+        with trio.move_on_after(self._config.write_timeout_seconds):
+            await hold.wait_over()
+            return
+        raise Unavailable(f"{hold.database}.{hold.measurement or '*'} is being dropped; nothing was stored")
 
     async def _answer(self, entry: _Entry, refused: tuple[Refused, ...]) -> Written:
         with trio.move_on_after(self._config.write_timeout_seconds):
@@ -399,6 +400,7 @@ class Intake:
         """The lease is gone, or the node stops: say so to everybody inside."""
         if self._closed_because is None:
             self.close("this node does not hold the writer lease any more")
+        self._holds.end_all()
         for entry in self._logged:
             self._failed += 1
             entry.error = OutcomeUnknown(

@@ -27,10 +27,12 @@ from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.runner import Compactor
+from arc.deletion.service import KIND as DELETE
 from arc.duties import CompactorDuty
 from arc.ids import Epoch
 from arc.node.backups import build_backups
 from arc.node.copies import Copies
+from arc.node.deleting import build_deletions
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
@@ -167,6 +169,7 @@ class House:
         calls = consensus.calls
         self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
         self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
+        self.deletions = build_deletions(ground, consensus, self.rows)
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -201,6 +204,7 @@ class House:
                 retention=self.retention,
                 backups=self.backups,
                 compaction=self.merging,
+                deletions=self.deletions,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,
@@ -230,6 +234,7 @@ class House:
             **admission.answerers,
             **assembly.answerers,
             HAND_OVER: self.hand_overs.answer,
+            DELETE: self.deletions.answer,
             FETCH: lambda peer, question: self.rows.file_server.answer(question),
             FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
             FAREWELL: lambda peer, question: farewells.answer(question),

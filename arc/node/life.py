@@ -226,6 +226,7 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     await nursery.start(house.coordinator.run)
     await nursery.start(house.hand_overs.run)
     nursery.start_soon(house.retention.run)
+    await nursery.start(house.deletions.run)
     nursery.start_soon(house.backups.run)
     if house.near.heartbeats is not None and house.near.joiner is not None:
         await nursery.start(house.near.heartbeats.run)

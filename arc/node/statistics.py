@@ -24,6 +24,7 @@ from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.compaction.reports import CompactionStatistics
 from arc.compaction.retention_runner import RetentionStatistics
+from arc.deletion.service import DeletionStatistics
 from arc.duties import ReplicationStatistics
 from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
@@ -96,6 +97,7 @@ class NodeStatistics:
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    deletion: DeletionStatistics
     backup: BackupStatistics
     compaction: CompactionStatistics | None
     query: QueryStatistics
@@ -144,6 +146,7 @@ def collect(house: House) -> NodeStatistics:
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        deletion=house.deletions.statistics(),
         backup=house.backups.statistics(),
         compaction=compactor.statistics() if compactor is not None else None,
         query=rows.queries.statistics(),

@@ -88,6 +88,13 @@ class Engine:
             (document,) = _one_row(cursor.execute("SELECT json_serialize_sql(?)", [sql]))
         return _only_statement(document)
 
+    def unparse(self, tree: Tree) -> str:
+        """The text of a tree."""
+        document = orjson.dumps({"error": False, "statements": [tree]}).decode()
+        with self._parser.cursor() as cursor:
+            (sql,) = _one_row(cursor.execute("SELECT json_deserialize_sql(?)", [document]))
+        return sql
+
     def run(self, statement: Statement, snapshot: Snapshot, *, token: str, counting: bool = False) -> Run:
         """Prepare to run a statement over a snapshot; nothing happens yet. ``token`` is the one `analyse` was given.
 
@@ -97,9 +104,7 @@ class Engine:
 
     def bind(self, statement: Statement, snapshot: Snapshot, *, token: str) -> Bound:
         """Put files and rows in the place of the internal relations. Raises InvalidRequest for a table that is gone."""
-        document = orjson.dumps({"error": False, "statements": [statement.tree]}).decode()
-        with self._parser.cursor() as cursor:
-            (sql,) = _one_row(cursor.execute("SELECT json_deserialize_sql(?)", [document]))
+        sql = self.unparse(statement.tree)
         tables: dict[str, pa.Table] = {}
         names: dict[TableName, str] = {}
         expressions: dict[str, str] = {}

@@ -173,7 +173,8 @@ class SnapshotTaker:
         mark = catalog.mark(database, measurement)
         if self._coverage is None or self._is_readable is None:
             return mark
-        floor = self._coverage.floor(database, measurement)
+        # What was deleted from files is in no buffer that answers for them, though it still has the rows.
+        floor = max(self._coverage.floor(database, measurement), catalog.deleted_through(database))
         files = catalog.files(database, measurement) if floor < mark else ()
         border = split(files, mark=mark, floor=floor, is_readable=self._is_readable)
         if border < mark and (border < floor or self._coverage.visible < mark):

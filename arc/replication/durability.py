@@ -30,7 +30,7 @@ class Written(Protocol):
 
 
 class Durability:
-    """`ingest.intake.WaitDurable` for one reign, which begins where ``log`` ends now."""
+    """`ingest.durable.WaitDurable` for one reign, which begins where ``log`` ends now."""
 
     def __init__(
         self,

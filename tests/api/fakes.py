@@ -25,6 +25,8 @@ from arc.compaction.config import CompactionConfig, RetentionConfig
 from arc.compaction.reports import FinishedJob, RunningJob
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.tally import Tally
+from arc.deletion.config import DeleteConfig
+from arc.deletion.orders import Order, Outcome
 from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
 from arc.ids import NodeId, Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
@@ -349,6 +351,23 @@ class FakeNode:
         self.flushes += 1
 
 
+@dataclass
+class FakeDeletions:
+    """Notes every order; `outcome` or `error` is what the next ones come to."""
+
+    config: DeleteConfig = field(default_factory=DeleteConfig)
+    outcome: Outcome = field(default_factory=Outcome)
+    error: Exception | None = None
+    orders: list[Order] = field(default_factory=list)
+
+    async def execute(self, order: Order) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        self.orders.append(order)
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+
 @dataclass(frozen=True)
 class NodeNumbers:
     """A node's statistics tree."""
@@ -395,6 +414,7 @@ class World:
         self.proposer = FakeProposer(self.fsm)
         self.ingest = FakeIngest()
         self.node = FakeNode()
+        self.deletions = FakeDeletions()
         self.compaction = FakeCompaction()
         for name, token, permissions in (
             ("admin", ADMIN, ("admin",)),
@@ -416,6 +436,7 @@ class World:
             queries=FakeAnswers(),
             proposer=self.proposer,
             node=self.node,
+            deletions=self.deletions,
             compaction=self.compaction,
             retention=RetentionRunner(
                 RetentionConfig(),

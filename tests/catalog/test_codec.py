@@ -26,6 +26,7 @@ from arc.catalog.commands import (
     DescribeNode,
     DropAccess,
     DropDatabase,
+    DropMeasurement,
     DropPolicy,
     ForgetNode,
     FoundCluster,
@@ -51,7 +52,8 @@ from tests.catalog.test_fsm import commands
 
 GOLDEN: list[tuple[Command, str]] = [
     (CreateDatabase(name="a", created_us=1, if_missing=True), "8501016161" + "01f5"),
-    (DropDatabase(name="a", up_to=5), "840102616105"),
+    (DropDatabase(name="a", up_to=5, epoch=7), "85010261610507"),
+    (DropMeasurement(database="a", name="m", up_to=5, epoch=7), "8601181e6161616d0507"),
     (
         DeclareColumns(database="a", measurement="m", columns=(column("v"),), created_us=1),
         "8601036161616d8182617665666c6f617401",
@@ -110,6 +112,7 @@ EARLIER: list[tuple[str, Command]] = [
         ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
     ),
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
+    ("840102616105", DropDatabase(name="a", up_to=5)),
     ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]
@@ -135,7 +138,7 @@ def test_every_command_comes_back(command: Command) -> None:
 
 
 def test_every_command_has_a_tag() -> None:
-    assert len(set(TAGS.values())) == len(TAGS) == 31
+    assert len(set(TAGS.values())) == len(TAGS) == 32
 
 
 def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:
@@ -147,7 +150,7 @@ def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> Non
     [
         [2, 1, "a", 1, True],
         [1, 99],
-        [1, 2, "a", 5, "a field of the future"],
+        [1, 2, "a", 5, 7, "a field of the future"],
         [1, 1],
         [1],
         [],

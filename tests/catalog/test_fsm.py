@@ -28,6 +28,7 @@ from arc.catalog.commands import (
     DescribeNode,
     DropAccess,
     DropDatabase,
+    DropMeasurement,
     DropPolicy,
     FlushMark,
     ForgetNode,
@@ -100,7 +101,8 @@ marks = st.builds(FlushMark, databases, measurements, sequences)
 
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(CreateDatabase, name=databases, created_us=st.integers(0, 9), if_missing=st.booleans()),
-    st.builds(DropDatabase, name=databases, up_to=sequences),
+    st.builds(DropDatabase, name=databases, up_to=sequences, epoch=epochs),
+    st.builds(DropMeasurement, database=databases, name=measurements, up_to=sequences, epoch=epochs),
     st.builds(
         DeclareColumns,
         database=databases,
@@ -361,7 +363,7 @@ LIFE: tuple[Command, ...] = (
     CreateToken(name="t1", hash="h1", permissions=("read",), created_us=1),
     CreateToken(name="t2", hash="h2", permissions=(), created_us=1, expires_us=9),
     DeleteToken(id=2),
-    DropDatabase(name="b", up_to=9),
+    DropDatabase(name="b", up_to=9, epoch=1),
     CreateDatabase(name="b", created_us=3),
     AssignLease(lease=WRITER, node=NodeId("n2"), expect_epoch=1, at_us=7, reason="fire", accepts_data_loss=True),
     Once(client="c", sequence=1, action=CreateToken(name="t3", hash="h3", created_us=1)),
@@ -382,6 +384,7 @@ LIFE: tuple[Command, ...] = (
     PutPolicy(kind="retention", name="b", body="{}", at_us=5),
     DropPolicy(kind="retention", name="a"),
     SetInSync(epoch=31, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
+    DropMeasurement(database="a", name="disk io", up_to=9, epoch=31),
     ForgetNode(name=NodeId("n2"), incarnation=1),
     CreateOrganization(name="acme", created_us=5),
     UpdateOrganization(id=1, description="all of it", at_us=6),

@@ -14,14 +14,16 @@ from arc.catalog.commands import (
     COMPACTOR,
     WRITER,
     AssignLease,
+    Command,
     CreateDatabase,
     DescribeNode,
     DropDatabase,
+    DropMeasurement,
     FlushMark,
     RegisterFiles,
     ReplaceFiles,
 )
-from arc.catalog.events import FilesAdded, FilesRemoved, MarksMoved
+from arc.catalog.events import FilesAdded, FilesRemoved, MarksMoved, MeasurementDropped
 from arc.catalog.fsm import ClusterFSM
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
@@ -237,6 +239,49 @@ def test_a_dropped_database_takes_its_files_along_and_its_records_never_come_bac
     assert refused(machine, register(mark=15)).code == "already_flushed"
     do(machine, register(mark=16))
     assert machine.catalog.mark("metrics", "cpu") == 16
+
+
+def test_a_dropped_measurement_takes_its_files_along_and_leaves_its_neighbours_alone() -> None:
+    machine = ready()
+    do(machine, declare(measurement="disk"))
+    a, b = file("a", first=1, last=10), file("b", measurement="disk", first=5, last=7)
+    do(machine, register(a, mark=10))
+    do(machine, RegisterFiles(files=(b,), flushed=(FlushMark("metrics", "disk", 7),), epoch=1))
+    applied = machine.apply(20, DropMeasurement(database="metrics", name="cpu", up_to=15, epoch=1))
+    assert applied.events == (
+        MeasurementDropped("metrics", "cpu"),
+        FilesRemoved((a,)),
+        MarksMoved((FlushMark("metrics", "cpu", 15),)),
+    )
+    assert paths(machine.catalog) == [b.path]
+    assert machine.catalog.schema("metrics", "cpu") is None
+    assert refused(machine, register(mark=16)).code == "not_found"
+    do(machine, declare())
+    assert (machine.catalog.mark("metrics", "cpu"), machine.catalog.mark("metrics", "disk")) == (15, 7)
+    assert refused(machine, register(file("c", first=12, last=14), mark=14)).code == "backward_mark"
+    do(machine, register(file("c", first=16, last=16), mark=16))
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        DropMeasurement(database="metrics", name="cpu", up_to=15, epoch=2),
+        DropDatabase(name="metrics", up_to=15, epoch=2),
+    ],
+)
+def test_only_the_holder_of_the_writer_lease_drops(drop: Command) -> None:
+    """He alone knows the last record that was given out: one of a later reign would come back half."""
+    machine = ready()
+    assert refused(machine, drop).code == "stale_epoch"
+
+
+def test_what_was_dropped_counts_when_a_log_begins_anew() -> None:
+    """A node that has lost its log must not give numbers again that lie below a floor: such rows count as void."""
+    machine = ready()
+    do(machine, register(file("a", first=1, last=10), mark=10))
+    assert machine.catalog.last_marked() == 10
+    do(machine, DropDatabase(name="metrics", up_to=15))
+    assert machine.catalog.last_marked() == 15
 
 
 def test_a_floor_stays_also_when_the_database_never_had_files() -> None:

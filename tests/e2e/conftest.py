@@ -14,8 +14,8 @@ MakeServer = Callable[..., Server]
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A node with default settings; a test uses databases of its own in it."""
-    with Server(tmp_path_factory.mktemp("node")) as server:
+    """A node with default settings, but that rows can be deleted; a test uses databases of its own in it."""
+    with Server(tmp_path_factory.mktemp("node"), settings={"delete.enabled": "true"}) as server:
         yield server
         server.terminate()
 

@@ -32,7 +32,7 @@ CLIENT_SECONDS = 100
 @pytest.fixture(scope="module")
 def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A node of a cluster that another one writes for."""
-    with Cluster(tmp_path_factory.mktemp("standby")) as cluster:
+    with Cluster(tmp_path_factory.mktemp("standby"), settings={"delete.enabled": "true"}) as cluster:
         cluster.start()
         yield cluster.nodes[cluster.others(cluster.writer())[0]]
 
@@ -92,7 +92,7 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     calls = python("arc_sdk.py", any_node, "sdk")
 
     wrong = ("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
-    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone")
+    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone", "delete_all_unconfirmed", "delete_wrong")
     assert calls.value("health") == "ok"
     assert calls.value("ready") is True
     assert calls.value("query_columns") == ["time", "host", "usage"]
@@ -123,6 +123,12 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     assert calls.value("retention_executions") == ["completed"]
     assert "confirm" in calls.error("retention_unconfirmed")
     assert calls.error("retention_gone").startswith("ArcNotFoundError")
+    assert calls.value("delete_config") is True
+    assert calls.value("delete_dry_run") == [True, True, 2, 1, 1]
+    assert calls.value("delete") == [True, False, 2, 1, 1]
+    assert calls.value("delete_left") == [[3.0]]
+    assert "confirm" in calls.error("delete_all_unconfirmed")
+    assert "nothing" in calls.error("delete_wrong")
 
 
 def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
@@ -133,6 +139,7 @@ def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
     assert calls.value("query") == [[f"h{number}", float(number)] for number in range(8)]
     assert calls.value("query_arrow") == {"s": [28.0]}
     assert calls.value("buffered") == [[7]]
+    assert calls.value("delete") == [8, [[0]], "rewrite-based"]
 
 
 def test_influxdb_client_writes(any_node: Server) -> None:

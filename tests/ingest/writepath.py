@@ -18,8 +18,9 @@ from arc.ids import Epoch, NodeId
 from arc.ingest.buffer import EVERYTHING, Buffer, Key
 from arc.ingest.columns import Column, Decoded, Kind, Refused, Request
 from arc.ingest.config import IngestConfig
+from arc.ingest.durable import LocalDurability
 from arc.ingest.flush import Flusher
-from arc.ingest.intake import Intake, LocalDurability
+from arc.ingest.intake import Intake
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.replay import replay

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from arc.catalog.fsm import Catalog
+from arc.catalog.commands import PutPolicy
+from arc.catalog.fsm import Catalog, ClusterFSM
+from arc.catalog.policies import DELETED_THROUGH
 from arc.errors import Unavailable
 from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker, TableRange, merge_ranges
@@ -200,5 +202,36 @@ def test_a_query_is_refused_where_neither_files_nor_buffer_have_its_range_and_on
         with pytest.raises(Unavailable) as caught:
             node.take([asked])
         assert (caught.value.code, caught.value.status) == ("files_missing", 503)
+    else:
+        node.take([asked])
+
+
+@pytest.mark.parametrize(
+    ("through", "here", "is_refused"),
+    [
+        (0, {MEM}, False),
+        (3, {MEM}, True),
+        (5, {MEM}, False),
+        (5, {OLD, MEM}, False),
+        (7, {OLD, MEM}, True),
+        (10, {MEM}, True),
+        (10, {OLD, NEW, MEM}, False),
+        (99, {OLD, NEW, MEM}, False),
+    ],
+)
+def test_a_buffer_does_not_answer_for_files_that_rows_were_deleted_from(
+    through: int, here: set[str], is_refused: bool
+) -> None:
+    """The buffer still has the rows of a file that another one has replaced, if that one did not come yet: records up
+    to ``through`` are answered from files or not at all. Above it nothing changes.
+    """
+    machine = ClusterFSM(two_measurements())
+    do(machine, PutPolicy(kind=DELETED_THROUGH, name="metrics", body=str(through), at_us=1))
+    do(machine, PutPolicy(kind=DELETED_THROUGH, name="other", body="99", at_us=1))
+    node = Here(machine.catalog, floor=0, here=here)
+    asked = TableRange("metrics", "cpu", 9 * HOUR, None) if through == 5 and here == {MEM} else ALL
+    if is_refused:
+        with pytest.raises(Unavailable):
+            node.take([asked])
     else:
         node.take([asked])

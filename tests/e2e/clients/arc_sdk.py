@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 from arc_client import ArcClient
+from arc_client.models.delete import DeleteResponse
 from recorder import Recorder, target
 
 START_US = 1_767_225_600_000_000
+
+
+def _told(answer: DeleteResponse) -> list[object]:
+    return [answer.success, answer.dry_run, answer.deleted_count, answer.affected_files, len(answer.files_processed)]
 
 
 def main() -> None:
@@ -94,6 +99,18 @@ def main() -> None:
         call("retention_executions", lambda: [each.status for each in keep.get_executions(number)])
         call("retention_delete", lambda: keep.delete(number))
         call("retention_gone", lambda: keep.get(number))
+
+        # Hours are files: the rows of one go with their file, in whichever cluster.
+        hosts = (("a", 1, 0), ("a", 2, 1), ("b", 3, 3600))
+        gone = "\n".join(f"gone,host={host} v={v} {START_US + second * 1_000_000}000" for host, v, second in hosts)
+        call("delete_rows", lambda: write.write_line_protocol(gone))
+        call("delete_config", lambda: client.delete.get_config().enabled)
+        where = (to.database, "gone", "host = 'a'")
+        call("delete_dry_run", lambda: _told(client.delete.delete(*where)))
+        call("delete_all_unconfirmed", lambda: client.delete.delete(to.database, "gone", "1=1", dry_run=False))
+        call("delete_wrong", lambda: client.delete.delete(to.database, "gone", "nothing = 1", dry_run=False))
+        call("delete", lambda: _told(client.delete.delete(*where, dry_run=False, confirm=True)))
+        call("delete_left", lambda: query.query("SELECT v FROM gone").data)
     with ArcClient(host=to.host, port=to.port, token="wrong" * 8, database=to.database) as stranger:
         call("query_unauthorised", lambda: stranger.query.query("SELECT 1"))
     record.print()

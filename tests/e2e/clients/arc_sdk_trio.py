@@ -48,6 +48,13 @@ async def main() -> None:
         await record.call_async("buffered", buffered)
         await record.call_async("list_tokens", tokens)
         await record.call_async("list_databases", client.query.list_databases)
+
+        async def delete() -> object:
+            answer = await client.delete.delete(to.database, "acpu", "1=1", dry_run=False, confirm=True)
+            left = (await client.query.query("SELECT count(*) FROM acpu")).data
+            return [answer.deleted_count, left, (await client.delete.get_config()).implementation]
+
+        await record.call_async("delete", delete)
     record.print()
 
 
