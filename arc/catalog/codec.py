@@ -140,6 +140,8 @@ def _plain(value: object) -> object:
             return [value.name, value.kind]
         case FlushMark():
             return [value.database, value.measurement, value.sequence]
+        case PutPolicy():
+            return [getattr(value, name) for name in _NAMES[PutPolicy]]
         case tuple():
             return [_plain(item) for item in value]
     return value
@@ -173,12 +175,21 @@ def _mark(row: tuple[str, str, int]) -> FlushMark:
     return FlushMark(*row)
 
 
+def _policy(row: Sequence[object]) -> PutPolicy:
+    names = _NAMES[PutPolicy]
+    if len(row) > len(names):
+        raise ValueError(f"PutPolicy has {len(names)} fields here, not {len(row)}: written by a newer version")
+    return PutPolicy(**dict(zip(names, row, strict=False)))  # type: ignore[arg-type]
+
+
 _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (DeclareColumns, "columns"): _tuple_of(_column),
     (RegisterFiles, "files"): _tuple_of(row_to_file),
     (RegisterFiles, "flushed"): _tuple_of(_mark),
+    (RegisterFiles, "policies"): _tuple_of(_policy),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
+    (ReplaceFiles, "policies"): _tuple_of(_policy),
     (HoldFiles, "holds"): _tuple_of(tuple),
     (HoldFiles, "lost"): _tuple_of(tuple),
     (CreateToken, "permissions"): _tuple_of(_as_is),

@@ -62,25 +62,28 @@ class RegisterFiles:
 
     ``epoch`` is that of the writer lease. A file that came from the WAL (``last_sequence`` > 0) must lie between the
     old and the new mark of its measurement, else its rows would be seen twice. Files from elsewhere (an import) have
-    both sequences 0.
+    both sequences 0. ``policies`` are set in the same step, and any that is refused refuses the whole: so what is known
+    of the files (a continuous query's progress) never contradicts them.
     """
 
     files: tuple[FileEntry, ...]
     flushed: tuple[FlushMark, ...] = ()
     epoch: int
+    policies: tuple[PutPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceFiles:
     """Swap files for others in one step (DURABILITY 8).
 
-    ``remove`` has (path, sha256) pairs, all of which must be there.
+    ``remove`` has (path, sha256) pairs, all of which must be there. ``policies`` as in `RegisterFiles`.
     """
 
     remove: tuple[tuple[str, str], ...]
     add: tuple[FileEntry, ...] = ()
     lease: str
     epoch: int
+    policies: tuple[PutPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from arc.catalog.commands import (
     HoldFiles,
     Once,
     PutPolicy,
+    RegisterFiles,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
@@ -46,7 +47,14 @@ GOLDEN: list[tuple[Command, str]] = [
         "8601036161616d8182617665666c6f617401",
     ),
     (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
-    (ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2), "86010681826170617380" + "6677726974657202"),
+    (
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
+        "87010681826170617380" + "6677726974657202" + "80",
+    ),
+    (
+        RegisterFiles(files=(), epoch=2, policies=(PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0),)),
+        "86010580800281" + "85616b616e627b7d0100",
+    ),
     (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
     (UpdateToken(id=1), "89010901f6f6f6f6f4f6"),
@@ -78,6 +86,11 @@ GOLDEN: list[tuple[Command, str]] = [
 EARLIER: list[tuple[str, Command]] = [
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
     ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
+    (
+        "86010681826170617380" + "6677726974657202",
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
+    ),
+    ("850105808002", RegisterFiles(files=(), epoch=2)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]
 """What earlier versions wrote for the same."""
