@@ -22,6 +22,7 @@ from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
 from arc.compaction.config import RetentionConfig
+from arc.continuous.config import ContinuousConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
 from arc.license import LicenseConfig
@@ -61,6 +62,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    continuous: ContinuousConfig = field(default_factory=ContinuousConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from arc.catalog.results import Result
     from arc.cluster.outlook import Outlook
     from arc.compaction.retention_runner import Outcome
+    from arc.continuous.runner import Executed
     from arc.ids import Position
     from arc.ingest.columns import Request
     from arc.ingest.requests import WriteRequest, Written
@@ -235,12 +236,43 @@ class ClusterView(Protocol):
 class RetentionOrders(Protocol):
     """Carries out policies: `arc.compaction.retention_runner.RetentionRunner`."""
 
+    @property
+    def every_seconds(self) -> float:
+        """So long after its last execution a policy is due again; 0: never."""
+        ...
+
     def preview(self, policy_id: int) -> Outcome:
         """What an execution would remove now. Raises NotFound."""
         ...
 
     async def execute(self, policy_id: int) -> Outcome:
         """Remove what is too old now. Raises NotFound, Conflict, Unavailable, OutcomeUnknown."""
+        ...
+
+
+class ContinuousOrders(Protocol):
+    """Carries out continuous queries: `arc.continuous.runner.ContinuousRunner`."""
+
+    @property
+    def holds_writer(self) -> bool:
+        """Whether this node holds the writer lease."""
+        ...
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether this node carries the schedules out now."""
+        ...
+
+    def wake(self) -> int:
+        """Look at once what is due; how many queries are active."""
+        ...
+
+    async def execute(self, query_id: int, start_us: int | None, end_us: int | None) -> Executed:
+        """Execute windows now. Raises NotFound, InvalidRequest, Conflict, TooLarge, Unavailable, OutcomeUnknown."""
+        ...
+
+    async def preview(self, query_id: int, start_us: int | None, end_us: int | None) -> Executed:
+        """What that would write. Raises the same."""
         ...
 
 
@@ -316,6 +348,7 @@ class Deps:
     proposer: Proposer
     node: NodeState
     retention: RetentionOrders
+    continuous: ContinuousOrders
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str

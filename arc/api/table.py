@@ -9,6 +9,7 @@ from arc.api.auth import Gate
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
+from arc.api.continuous import ContinuousQueries
 from arc.api.databases import Databases
 from arc.api.deps import Deps
 from arc.api.health import Health
@@ -23,6 +24,7 @@ from arc.api.query import Queries
 from arc.api.raft import Raft
 from arc.api.retention import Retention
 from arc.api.routes import Route
+from arc.api.schedulers import Schedulers
 from arc.api.tokens import Tokens
 from arc.api.write import Writes
 
@@ -51,6 +53,8 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
         *Retention(deps).routes(),
+        *ContinuousQueries(deps).routes(),
+        *Schedulers(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Influx(deps).routes(),
         *Cluster(deps).routes(),

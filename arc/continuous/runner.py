@@ -141,10 +141,15 @@ class ContinuousRunner:
                 self._woken = trio.Event()
 
     @property
+    def holds_writer(self) -> bool:
+        """Whether this node holds the writer lease."""
+        lease = self._catalog().leases.get(WRITER)
+        return lease is not None and lease.holder == self._node
+
+    @property
     def is_holder(self) -> bool:
         """Whether this node carries the schedules out now."""
-        lease = self._catalog().leases.get(WRITER)
-        return self._config.enabled and lease is not None and lease.holder == self._node
+        return self._config.enabled and self.holds_writer
 
     def wake(self) -> int:
         """Look at once what is due, also at what waits after a failure; how many queries are active."""

@@ -24,6 +24,7 @@ from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
+from arc.continuous.runner import ContinuousRunner
 from arc.node.copies import Copies
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
@@ -31,6 +32,7 @@ from arc.node.handover import KIND as HAND_OVER
 from arc.node.handover import HandOvers
 from arc.node.neighbourhood import Neighbourhood
 from arc.node.orders import Convergence, lags
+from arc.node.results import ResultRows
 from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
@@ -153,6 +155,24 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        self.continuous = ContinuousRunner(
+            config.continuous,
+            propose=consensus.proposals,
+            catalog=lambda: ground.fsm.catalog,
+            queries=self.rows.queries,
+            results=ResultRows(
+                lambda: ground.fsm.catalog,
+                consensus.proposals,
+                node=self.node,
+                ports=ports,
+                shelf=self.rows.shelf,
+            ),
+            files=self.rows.keeper,
+            node=self.node,
+            clock=ports.clock,
+            rng=ports.rng,
+            log=log,
+        )
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -185,6 +205,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                continuous=self.continuous,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,

@@ -189,6 +189,7 @@ async def _live(
         nursery.start_soon(_announce_files, house.rows.announcer, house)  # Not before the disk was looked at.
     recovered = await nursery.start(house.rows.writer.run, on_progress)
     state.starting = None
+    schedules = await nursery.start(_carry_out_schedules, house)  # Not before all rows that were logged can be seen.
     if not house.is_alone:
         nursery.start_soon(_stay_announced, house)
     epoch = ground.fsm.catalog.lease_epoch(WRITER)
@@ -205,6 +206,7 @@ async def _live(
     )
     await stop.wait()
     log.info("node_stopping")
+    schedules.cancel()
     if house.near.leaving is not None:
         await house.near.leaving.stand_down()
     state.stopping = True
@@ -225,6 +227,12 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
         nursery.start_soon(house.near.joiner.run)
     if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
+
+
+async def _carry_out_schedules(house: House, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await house.continuous.run()
 
 
 async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]) -> None:

@@ -22,6 +22,7 @@ from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.compaction.retention_runner import RetentionStatistics
+from arc.continuous.runner import ContinuousStatistics
 from arc.duties import ReplicationStatistics
 from arc.ingest.buffer import BufferStatistics
 from arc.ingest.flush import FlushStatistics
@@ -92,6 +93,7 @@ class NodeStatistics:
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    continuous: ContinuousStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -136,6 +138,7 @@ def collect(house: House) -> NodeStatistics:
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        continuous=house.continuous.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(
