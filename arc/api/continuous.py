@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from arc.api.bodies import json_object, optional_flag, optional_text, optional_texts, path_number, text, whole_number
 from arc.api.continuous_retention import beside, forget
-from arc.api.continuous_shapes import EXECUTED, ID, QUERY, RUN, WISHES, executed, run_shown, shown
+from arc.api.continuous_shapes import EXECUTED, ID, ONE, QUERY, RUN, WISHES, executed, one, run_shown, shown
 from arc.api.deps import Deps
 from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
@@ -51,18 +51,18 @@ class ContinuousQueries:
                     "type": "object", "properties": WISHES,
                     "required": ["name", "database", "source_measurement", "destination_measurement", "query",
                                  "interval"]}}),
-                answers={201: json_answer("Made.", QUERY)},
+                answers={201: json_answer("Made.", ONE)},
             ),
             Route(
                 method="GET", path=f"{base}/{{id}}", name="get_continuous_query", tag=tag, permission=read,
                 summary="One continuous query", view=self.get, parameters=(ID,),
-                answers={200: json_answer("Found.", QUERY)},
+                answers={200: json_answer("Found.", ONE)},
             ),
             Route(
                 method="PUT", path=f"{base}/{{id}}", name="update_continuous_query", tag=tag, permission=admin,
                 summary="Change what is given", view=self.update, parameters=(ID,),
                 body=RequestBody(content={"application/json": {"type": "object", "properties": WISHES}}),
-                answers={200: json_answer("Changed.", QUERY)},
+                answers={200: json_answer("Changed.", ONE)},
             ),
             Route(
                 method="DELETE", path=f"{base}/{{id}}", name="delete_continuous_query", tag=tag, permission=admin,
@@ -95,7 +95,7 @@ class ContinuousQueries:
         if wanted not in ("", "true", "false"):
             raise InvalidRequest("'is_active' must be true or false")
         found = [
-            self._shown(query)
+            shown(query, progress_of(self._deps.catalog(), query))
             for query in definition.definitions(self._deps.catalog())
             if database in (None, "", query.database) and wanted in ("", str(query.is_active).lower())
         ]
@@ -204,7 +204,7 @@ class ContinuousQueries:
         return definition.require(self._deps.catalog(), path_number(call.path["id"], "the id of a continuous query"))
 
     def _shown(self, query: ContinuousQuery) -> dict[str, object]:
-        return shown(query, progress_of(self._deps.catalog(), query))
+        return one(query, progress_of(self._deps.catalog(), query))
 
 
 def _require_same_place(query: ContinuousQuery, wanted: ContinuousQuery) -> None:

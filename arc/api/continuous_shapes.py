@@ -24,6 +24,7 @@ QUERY = obj(
         "updated_at": TIMESTAMP,
     }
 )  # fmt: skip
+ONE = obj({"success": BOOLEAN, "id": INTEGER, "name": STRING, "query": QUERY})
 EXECUTED = obj(
     {
         "query_id": INTEGER, "query_name": STRING, "execution_id": STRING, "status": STRING, "start_time": TIMESTAMP,
@@ -77,6 +78,14 @@ def shown(query: ContinuousQuery, progress: Progress) -> dict[str, object]:
         "created_at": rfc3339_ms(query.created_us),
         "updated_at": rfc3339_ms(query.updated_us),
     }
+
+
+def one(query: ContinuousQuery, progress: Progress) -> dict[str, object]:
+    """One query as an answer of its own. The Python client reads it below ``query``, others read the keys themselves,
+    and both get them; only the text of the query is where the former looks for it.
+    """
+    document = shown(query, progress)
+    return {"success": True, **document, "query": document}
 
 
 def executed(query: ContinuousQuery, done: Executed, *, at_us: int, is_dry: bool) -> dict[str, object]:

@@ -92,7 +92,7 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     calls = python("arc_sdk.py", any_node, "sdk")
 
     wrong = ("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
-    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone")
+    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone", "cq_wrong", "cq_gone")
     assert calls.value("health") == "ok"
     assert calls.value("ready") is True
     assert calls.value("query_columns") == ["time", "host", "usage"]
@@ -123,6 +123,13 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     assert calls.value("retention_executions") == ["completed"]
     assert "confirm" in calls.error("retention_unconfirmed")
     assert calls.error("retention_gone").startswith("ArcNotFoundError")
+    assert calls.value("cq_list") == ["cq-sdk"]
+    assert calls.value("cq_get") == "cpu_1h"
+    assert calls.value("cq_update") == "changed"
+    assert calls.value("cq_dry_run") == calls.value("cq_execute") == calls.value("cq_execute_again") == 2
+    assert calls.value("cq_executions") == ["completed"]
+    assert "start_time" in calls.error("cq_wrong")
+    assert calls.error("cq_gone").startswith("ArcNotFoundError")
 
 
 def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
@@ -132,6 +139,7 @@ def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
     calls.all_worked()
     assert calls.value("query") == [[f"h{number}", float(number)] for number in range(8)]
     assert calls.value("query_arrow") == {"s": [28.0]}
+    assert calls.value("continuous") == ["completed", 1, "cq-trio"]
     assert calls.value("buffered") == [[7]]
 
 
