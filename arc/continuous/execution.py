@@ -42,7 +42,9 @@ CHANGES_MAX = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One window to execute. ``rows`` is what the source was counted to have, None when it was not."""
+    """One window to execute. ``execution_id`` is random hexadecimal digits; ``rows`` is what the source was counted to
+    have, None when it was not.
+    """
 
     query_id: int
     window: Span
@@ -159,13 +161,13 @@ class Executor:
         epoch = catalog.lease_epoch(WRITER)
         if not epoch:
             raise Unavailable("nobody holds the writer lease: no result can be stored now")
+        known = before.open_at(task.window)
+        files = catalog.files(query.database, query.destination)
+        if known is not None and not before.has_strays:
+            # Its last result is of exactly this window, and so are the times of its rows: no need to look at years.
+            files = catalog.files_between(query.database, query.destination, task.window[0], task.window[1] - 1)
         replaced = names.to_replace(
-            query.id,
-            task.window,
-            catalog.files(query.database, query.destination),
-            done=before.done,
-            known=before.open_at(task.window),
-            has_strays=before.has_strays,
+            query.id, task.window, files, done=before.done, known=known, has_strays=before.has_strays
         )
         kept = catalog.policies[definition.KIND, str(query.id)]
         # Sets the query to what it is: refused when it was changed or deleted meanwhile.
@@ -197,7 +199,8 @@ class Executor:
         """Files to the disk, and into the catalog with the progress."""
         query, shaped, window = look.query, finished.shaped, finished.task.window
         self._number += 1
-        run = self._number
+        # Both: an epoch may outlive this process, and one execution may need several attempts.
+        run = (int(finished.task.execution_id, 16) + self._number) % names.RUNS
 
         def path_of(hour: int) -> str:
             return names.result_path(

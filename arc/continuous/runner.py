@@ -24,7 +24,7 @@ from arc.continuous.names import MERGED
 from arc.continuous.ports import Copies, Files, Propose, Queries, Results
 from arc.continuous.progress import Run, progress_of
 from arc.continuous.statement import Span, statement_for
-from arc.errors import ArcError, Conflict, DiskFailed, Unavailable
+from arc.errors import ArcError, Conflict, DiskFailed, InvalidRequest, Unavailable
 from arc.ids import NodeId
 from arc.ports import Clock, Rng, is_full
 from arc.telemetry import Log
@@ -168,7 +168,11 @@ class ContinuousRunner:
             if not query.is_active or query.id in self._busy or query.database not in catalog.databases:
                 continue
             waits = self._waits.get(query.id, (0.0, 0.0))[0] - self._clock.now()
-            due = self._due(query, now_us)
+            try:
+                due = self._due(query, now_us)
+            except InvalidRequest as error:  # Made by a version that knows more; it must not stop this node.
+                self._log.error("continuous_query_not_understood", query=query.name, reason=error.message)
+                continue
             if waits <= 0 and (due.new or due.look):
                 ready.append(query.id)
             else:

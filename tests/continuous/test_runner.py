@@ -529,3 +529,37 @@ def test_a_query_is_read_as_it_was_written(world: World) -> None:
     query = replace(QUERY, tags=("a", "b"), description="é", retention_days=3)
     kept = Policy(definition.KIND, "7", definition.body_of(query), 5)
     assert definition.read(kept) == replace(query, updated_us=5)
+
+
+async def test_a_node_that_was_started_again_in_the_same_epoch_writes_under_other_names(world: World) -> None:
+    """A name that came twice would put other bytes under a hash that was agreed on."""
+    await world.make()
+    await world.runner("n2").execute(7, None, None)
+    [first] = world.catalog.files("metrics", "cpu_1h")
+    await world.runner("n2").execute(7, *hours(11))
+    [second] = world.catalog.files("metrics", "cpu_1h")
+    assert first.path != second.path
+    assert world.stored() == [(11, "a", 2.0, 2)]
+
+
+async def test_a_query_that_this_version_does_not_understand_stops_nothing(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.make()
+    strange = replace(QUERY, id=6, name="strange", interval="every full moon")
+    do(world.fsm, PutPolicy(kind=definition.KIND, name="6", body=definition.body_of(strange), at_us=1))
+    await run_for(world.runner(), 30)
+    assert world.stored() == [(11, "a", 2.0, 2)]
+
+
+async def test_a_result_whose_rows_lie_outside_of_its_window_is_replaced_all_the_same(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.make(replace(QUERY, query=QUERY.query.replace("date_trunc('hour', time)", "date_trunc('day', time)")))
+    runner = world.runner()
+    await run_for(runner, 30)
+    assert world.progress().has_strays
+    world.write((hours(11)[0] + 120, 5.0))
+    world.clock.advance(60)
+    await run_for(runner, 30)
+    assert world.stored() == [(0, "a", 3.0, 3)]
