@@ -305,6 +305,15 @@ async def test_an_order_on_another_node_and_the_schedule_do_not_get_in_each_othe
     assert world.progress().done == (hours(3, 12),)
 
 
+async def test_of_two_nodes_that_execute_a_window_at_once_one_result_stays(world: World) -> None:
+    await world.make()
+    async with trio.open_nursery() as nursery:
+        for node in ("n1", "n2", "n3"):
+            nursery.start_soon(world.runner(node).execute, 7, *hours(11))
+    assert world.stored() == [(11, "a", 2.0, 2)]
+    assert world.catalog.file_stats("metrics", "cpu_1h").files == 1
+
+
 async def test_a_preview_writes_nothing_and_tells_what_would_be_written(world: World) -> None:
     await world.make()
     seen = await world.runner().preview(7, hours(9)[0], NOON_US)
