@@ -46,11 +46,7 @@ def test_every_row_is_in_one_window_although_the_writer_is_killed_twice(tmp_path
         end = int(time.time()) // WINDOW_SECONDS * WINDOW_SECONDS
         wait_until("it has caught up", lambda: str(shown(node, one)["last_processed_time"]) >= moment(end))
         for each in cluster.nodes.values():
-            wait_until(
-                "every row before the last window is in one, everywhere",
-                lambda each=each: sums(each, "cpu_10s", "sum(n)", end) == sums(each, "cpu", "count(*)", end),
-                lambda: f"{shown(node, one)}\n{node.http.get(f'{one}/executions').text}",
-            )
+            wait_all_counted(each, node, one, end)
             twice = (
                 "SELECT count(*) FROM (SELECT time, host FROM cpu_10s "
                 f"WHERE time < '{moment(end)}' GROUP BY 1, 2 HAVING count(*) > 1)"
@@ -61,6 +57,15 @@ def test_every_row_is_in_one_window_although_the_writer_is_killed_twice(tmp_path
 def shown(node: Server, one: str) -> dict[str, object]:
     """The query as that node knows it."""
     return cast("dict[str, object]", node.http.get(one).json()["query"])
+
+
+def wait_all_counted(asked: Server, node: Server, one: str, end: int) -> None:
+    """Return when every row before a moment is in one window, as the node that is asked sees it."""
+    wait_until(
+        "every row is in one window",
+        lambda: sums(asked, "cpu_10s", "sum(n)", end) == sums(asked, "cpu", "count(*)", end),
+        lambda: f"{shown(node, one)}\n{node.http.get(f'{one}/executions').text}",
+    )
 
 
 def wait_executed(node: Server, one: str, *, windows: int) -> None:
