@@ -24,7 +24,7 @@ from arc.continuous.ports import Copies, Files, Propose, Queries, Results
 from arc.continuous.progress import Progress, Run, overlap, progress_of
 from arc.continuous.reading import Shaped, count_rows, read_rows, timed
 from arc.continuous.statement import Span, statement_for
-from arc.errors import Conflict, InvalidRequest, OutcomeUnknown, Unavailable
+from arc.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.ports import Clock
 from arc.storage.files import FileEntry
@@ -34,7 +34,6 @@ BACKOFF_SECONDS = (0.1, 0.3, 1.0, 3.0)
 
 CHANGED = frozenset({"conflict", "stale_epoch", "file_gone"})
 """Codes of a Conflict that says that something changed meanwhile: looking again may help."""
-
 
 CHANGES_MAX = 10
 """What changed while a window was executed makes it look again, so often."""
@@ -169,14 +168,9 @@ class Executor:
         replaced = names.to_replace(
             query.id, task.window, files, done=before.done, known=known, has_strays=before.has_strays
         )
-        kept = catalog.policies[definition.KIND, str(query.id)]
-        # Sets the query to what it is: refused when it was changed or deleted meanwhile.
-        unchanged = PutPolicy(
-            kind=kept.kind, name=kept.name, body=kept.body, at_us=kept.updated_us, expect_us=kept.updated_us
-        )
         source = catalog.schema(query.database, query.source)
         tags = query.tags if query.tags is not None else source.tags if source is not None else ()
-        return _Look(query, before, epoch, tuple(replaced), unchanged, tags)
+        return _Look(query, before, epoch, tuple(replaced), _unchanged(catalog, query), tags)
 
     async def _shaped(self, query: ContinuousQuery, window: Span, tags: Collection[str]) -> Shaped:
         """The rows of the result, as they will be stored."""
@@ -237,8 +231,8 @@ class Executor:
                 raise
         finally:
             self._files.unpin(paths)
-            if not is_data:
-                self._files.left(paths)
+            if not is_data:  # But what the manifest has is data, however it came there.
+                self._files.left([path for path in paths if self._catalog().file(path) is None])
 
     async def _enter(self, entries: Sequence[FileEntry], finished: _Finished, look: _Look) -> None:
         """Into the catalog. Where only other windows were executed meanwhile, the result is as good as it was."""
@@ -296,19 +290,21 @@ class Executor:
 
     async def close(self, query: ContinuousQuery, spans: Sequence[Span]) -> None:
         """Note that late rows change these windows no more. Raises Conflict, Unavailable, OutcomeUnknown."""
-        before = progress_of(self._catalog(), query)
-        await self._propose_once(self.put(query, before, before.without_open(spans)))
+        catalog = self._catalog()
+        before = progress_of(catalog, query)
+        await self._propose_once(catalog, query, self.put(query, before, before.without_open(spans)))
 
     async def note(self, query: ContinuousQuery, run: Run, *, gives_up: bool) -> None:
         """Put a failed run into the history; with ``gives_up`` its window is not tried again.
 
         Raises Conflict, Unavailable, OutcomeUnknown.
         """
-        before = progress_of(self._catalog(), query)
+        catalog = self._catalog()
+        before = progress_of(catalog, query)
         after = before.with_run(run)
         if gives_up:
             after = after.without_open([(run.start_us, run.end_us)])
-        await self._propose_once(self.put(query, before, after))
+        await self._propose_once(catalog, query, self.put(query, before, after))
 
     def put(self, query: ContinuousQuery, before: Progress, after: Progress) -> PutPolicy:
         """Progress as a command, which expects what it was made from."""
@@ -320,8 +316,19 @@ class Executor:
             expect_us=before.updated_us,
         )
 
-    async def _propose_once(self, command: Command) -> None:
+    async def _propose_once(self, catalog: Catalog, query: ContinuousQuery, put: PutPolicy) -> None:
+        """Progress without files: also only of a query that is there, and under the lease."""
+        epoch = catalog.lease_epoch(WRITER)
+        command = RegisterFiles(files=(), epoch=epoch, policies=(_unchanged(catalog, query), put))
         (await self._propose.propose(command)).unwrap()
+
+
+def _unchanged(catalog: Catalog, query: ContinuousQuery) -> PutPolicy:
+    """Sets the query to what it is: refused when it was changed or deleted meanwhile. Raises NotFound."""
+    kept = catalog.policies.get((definition.KIND, str(query.id)))
+    if kept is None:
+        raise NotFound(f"continuous query {query.id} not found")
+    return PutPolicy(kind=kept.kind, name=kept.name, body=kept.body, at_us=kept.updated_us, expect_us=kept.updated_us)
 
 
 def _command(entries: Sequence[FileEntry], look: _Look, put: PutPolicy) -> Command:

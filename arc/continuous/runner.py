@@ -230,7 +230,12 @@ class ContinuousRunner:
         tasks = [self._task(query.id, span, "late", looked[span]) for span in windows.late(looked, before)]
         closed = windows.closed(looked, before, lateness_us=query.lateness_us, now_us=now_us)
         if closed:
-            await self._executor.close(query, closed)
+            try:
+                await self._executor.close(query, closed)
+            except Conflict as error:
+                if error.code not in CHANGED:
+                    raise
+                self._looked_us.pop(query.id)  # Another window was executed meanwhile: they are counted again at once.
         return tasks
 
     async def _again(self, task: Task) -> None:
