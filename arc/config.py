@@ -21,7 +21,7 @@ from arc.cluster.config import ClusterConfig
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
-from arc.compaction.config import RetentionConfig
+from arc.compaction.config import CompactionConfig, RetentionConfig
 from arc.continuous.config import ContinuousConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
@@ -61,6 +61,7 @@ class Config:
     query: QueryConfig = field(default_factory=QueryConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     replication: ReplicationConfig = field(default_factory=ReplicationConfig)
+    compaction: CompactionConfig = field(default_factory=CompactionConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     continuous: ContinuousConfig = field(default_factory=ContinuousConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)

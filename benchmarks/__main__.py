@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import flush, ingest, liveness, output, queries
+from benchmarks import compaction, flush, ingest, liveness, output, queries
 from benchmarks.measure import Benchmark, Row, Run, table
 from benchmarks.servers import Arc, InfluxDB, VictoriaMetrics, version_of
 
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "arrow": ingest.arrow,
     "log-cost": ingest.log_cost,
     "flush": flush.flush,
+    "compaction": compaction.compaction,
     "queries": queries.queries,
     "one-series": queries.one_series,
     "rows-out": output.rows_out,

@@ -26,11 +26,15 @@ from pathlib import Path
 import trio
 
 from arc.catalog.facts import Catalog
+from arc.catalog.values import WRITER
 from arc.config import load
+from arc.storage.files import FileEntry
+from arc.storage.keeper import DATA
 from simulations import clock, world_faults
 from simulations.chance import stream
 from simulations.checkers.violation import Violation
 from simulations.checkers.world_agreement import Ghost
+from simulations.checkers.world_compaction import Swaps
 from simulations.checkers.world_durability import Rows
 from simulations.checkers.world_leases import Leases
 from simulations.clock import Tasks
@@ -124,7 +128,13 @@ class World:
         self._scope = trio.CancelScope()
         self.ghost = Ghost()
         self.bucket = Bucket(stream(plan.seed, "store"), self.trace) if plan.has_store else None
-        self.leases = Leases(self.bucket.bodies if self.bucket is not None else None)
+        self.swaps = Swaps(
+            self._disks_with,
+            lambda: self.faults["wipe"] + self.faults["lose_files"],
+            self.trace.probe,
+            has_store=plan.has_store,
+        )
+        self.leases = Leases(self.bucket.bodies if self.bucket is not None else None, self.swaps)
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
         """Names of machines that take part now, or are on their way in."""
@@ -158,6 +168,10 @@ class World:
             self._keep(group)
         self.seconds = trio.current_time()
         self.trace.note("world", "end", *(machine.lives for machine in self.machines))
+
+    def _disks_with(self, file: FileEntry) -> int:
+        bodies = (machine.platter.files.get(f"{DATA}/{file.path}") for machine in self.machines)
+        return sum(body is not None and len(body) == file.size_bytes for body in bodies)
 
     # ---- what machines, faults and clients use
 
@@ -236,9 +250,13 @@ class World:
         return max(leading, key=lambda machine: self.ghost.terms[machine.name], default=None)
 
     def writer(self) -> Machine | None:
-        """Who holds the writer lease in the newest catalog that anybody has applied."""
+        """Who holds the writer lease."""
+        return self.holder(WRITER)
+
+    def holder(self, name: str) -> Machine | None:
+        """Who holds a lease in the newest catalog that anybody has applied."""
         newest = self.newest()
-        lease = newest.leases.get("writer") if newest is not None else None
+        lease = newest.leases.get(name) if newest is not None else None
         return next((machine for machine in self.machines if lease and machine.name == lease.holder), None)
 
     def server(self, client: str) -> str:

@@ -279,8 +279,9 @@ class Client:
     def _lines(self, write: Write) -> bytes:
         chance = self._chance
         extra = f",extra{chance.randrange(6)}=1i" if chance.random() < 0.1 else ""
+        age_ns = round(self._plan.rows_age_seconds * 1e9)
         lines = [
-            f"{name},host=h{number % 3} id={number}i,v={number}.5{extra} {BASE_NS + number * STEP_NS}"
+            f"{name},host=h{number % 3} id={number}i,v={number}.5{extra} {BASE_NS - age_ns + number * STEP_NS}"
             for name, numbers in write.rows.items()
             for number in numbers
         ]

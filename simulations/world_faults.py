@@ -8,6 +8,7 @@ from typing import Protocol
 
 import trio
 
+from arc.catalog.values import LEASES
 from arc.storage.keeper import DATA
 from simulations import world_stories
 from simulations.chance import Stream, stream
@@ -49,9 +50,9 @@ def happen(world: World, fault: Fault) -> None:
 
 
 def pick(world: World, fault: Fault, chance: Stream) -> Machine:
-    """Who is meant: a name, ``leader``, ``writer``, or anybody."""
+    """Who is meant: a name, ``leader``, who holds a lease (``writer``, ``compactor``), or anybody."""
     word = fault.targets[0] if fault.targets else "random"
-    meant = world.leader() if word == "leader" else world.writer() if word == "writer" else None
+    meant = world.leader() if word == "leader" else world.holder(word) if word in LEASES else None
     if meant is not None:
         return meant
     named = [machine for machine in world.machines if machine.name == word]

@@ -58,6 +58,8 @@ class WorldPlan:
     """``join``: the first node founds the cluster and a member adds the others. ``seeds``: they found it together."""
     spares: int = 0
     """Machines beyond ``size`` that are off until a fault ``join`` brings them in."""
+    rows_age_seconds: float = 0.0
+    """How much older than the start the rows are, beside the hours that they always are."""
     has_store: bool = False
     """Whether all nodes share an object store."""
     takeover_seconds_max: float = 0.0
@@ -148,11 +150,13 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     faults = tuple(sorted(_fault(chance, kinds, seconds, size) for _ in range(count)))
     roles, founding, spares, more = _cluster(stream(seed, "world/cluster"), seconds, size)
     has_store, troubles = _store(stream(seed, "world/store"), seconds, size)
+    config = _config(chance)
+    age = _compaction(stream(seed, "world/compaction"), config)
     return WorldPlan(
         seed=seed,
         size=size,
         seconds=seconds,
-        config=_config(chance),
+        config=config,
         network=NetworkKind(
             latency_seconds=_logarithmic(chance, 0.0001, 0.02),
             tail_chance=chance.choice((0.0, 0.01, 0.1)),
@@ -174,6 +178,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         roles=roles,
         founding=founding,
         spares=spares,
+        rows_age_seconds=age,
         has_store=has_store,
         faults=tuple(sorted((*faults, *more, *troubles))),
     )
@@ -216,7 +221,9 @@ def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault
     kind = chance.choice(kinds)
     low, high = FAULTS[kind] if kind in FAULTS else FAULTS_OF_SEVERAL[kind]
     who = (
-        f"n{chance.randrange(size) + 1}" if size == 1 or chance.random() < 0.5 else chance.choice(("leader", "writer"))
+        f"n{chance.randrange(size) + 1}"
+        if size == 1 or chance.random() < 0.5
+        else chance.choice(("leader", "writer", "compactor"))
     )
     return Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3))
 
@@ -238,6 +245,26 @@ def _config(chance: Stream) -> dict[str, dict[str, Any]]:
         "storage": {"reserve_bytes": chance.choice((0, 256)) * KIB},
         "server": {"keep_alive_seconds": chance.choice((1.0, 75.0))},
     }
+
+
+def _compaction(chance: Stream, config: dict[str, dict[str, Any]]) -> float:
+    """Two worlds in three merge what they can as soon as they can, half of them rows of a day that is over."""
+    if chance.random() < 1 / 3:
+        return 0.0
+    config["storage"]["delete_grace_seconds"] = chance.choice((1.0, 30.0))
+    config["compaction"] = {
+        "hourly_min_age_seconds": chance.choice((0.0, 2.0)),
+        "hourly_min_files": chance.choice((2, 4)),
+        "daily_min_age_seconds": 0.0,
+        "daily_min_files": chance.choice((2, 4)),
+        "late_min_files": chance.choice((2, 4)),
+        "late_quiet_seconds": chance.choice((1.0, 86_400.0)),
+        "size_ratio": chance.choice((1.0, 4.0)),
+        "target_file_bytes": MIB,
+        "memory_bytes": 32 * MIB,
+        "poll_seconds": chance.choice((0.3, 2.0)),
+    }
+    return chance.choice((0.0, 86_400.0))
 
 
 def _logarithmic(chance: Stream, low: float, high: float) -> float:

@@ -51,6 +51,10 @@ class World(Protocol):
         """Who leads."""
         ...
 
+    def holder(self, name: str) -> Machine | None:
+        """Who holds a lease."""
+        ...
+
     def writer(self) -> Machine | None:
         """Who holds the writer lease."""
         ...

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PROPERTY = re.compile(r"\b[DILTVW]-\d\d\b")
+PROPERTY = re.compile(r"\b[CDILTVW]-\d\d\b")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 

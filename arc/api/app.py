@@ -10,6 +10,7 @@ READ FIRST of this package: `routes` (the table's row), then this file, then `wr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any, cast
 
 import trio
@@ -17,6 +18,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import MethodNotAllowed
 
+from arc.api.acts import Acts
 from arc.api.auth import Gate
 from arc.api.deps import Deps
 from arc.api.errors import ClientGone, answer_error
@@ -40,18 +42,19 @@ class Api:
         self._counts = HttpCounts()
         self._forward = deps.forward
         self._served_by: Headers = () if deps.forward is None else ((b"x-arc-served-by", deps.forward.node.encode()),)
+        self._acts = Acts(deps.proposer, deps.clock, deps.log)
         table = build_table(deps, gate=self._gate, api_statistics=self.statistics)
-        self.routes = table.routes
+        self.routes = tuple(replace(row, stream=self._acts.around(row)) if row.stream else row for row in table.routes)
         self._formats = table.formats
         self._query_gate = table.query_gate
         self._streams: dict[tuple[str, str], Route] = {
-            (row.method, row.path): row for row in table.routes if row.stream and "{" not in row.path
+            (row.method, row.path): row for row in self.routes if row.stream and "{" not in row.path
         }
         self._prefixes = [
-            (row.method, row.path.partition("{")[0], row) for row in table.routes if row.stream and "{" in row.path
+            (row.method, row.path.partition("{")[0], row) for row in self.routes if row.stream and "{" in row.path
         ]
         self._unlimited = {row.path for row in table.routes if row.unlimited}
-        self._quart = _mount(self, table.routes, deps)
+        self._quart = _mount(self, self.routes, deps)
 
     def __repr__(self) -> str:
         return f"<Api routes={len(self.routes)} in_flight={self._counts.in_flight}>"
@@ -63,6 +66,7 @@ class Api:
         return ApiStatistics(
             http=self._counts.statistics(refused=self._slots.refused),
             auth=AuthStatistics(requests_total=gate.requests, failed_total=gate.failed, limited_total=gate.limited),
+            acts=self._acts.statistics(),
             query_gate=self._query_gate.statistics(),
             lineprotocol=formats["lineprotocol"],
             msgpack=formats["msgpack"],
@@ -174,7 +178,10 @@ class Api:
         principal = self._gate.admit(head, route.permission)
         body = cast(bytes, await request.get_data()) if route.body is not None else b""
         assert route.view is not None
-        return await route.view(Call(head=head, principal=principal, path=path, body=body))
+        async with self._acts.watching(route, head, principal, path, body) as act:
+            reply = await route.view(Call(head=head, principal=principal, path=path, body=body, proposer=act))
+            act.status = reply.status
+            return reply
 
     def dress_view(self, reply: Reply, scope: Scope) -> Response:
         """A Quart response that wears what a plain one wears."""

@@ -1,6 +1,8 @@
 """Who is calling: finds the token wherever clients put it, and asks the catalog whose it is.
 
-Permissions are not decided here but in the route table (`arc.api.routes`). A right token is always let in; only wrong
+Permissions are not decided here but asked in the route table (`arc.api.routes`) and where rows are touched. What a
+caller may is read with his token from one version of the catalog, for each request anew, so a right that was taken
+away is gone with the next one. A right token is always let in; only wrong
 ones are counted against an address. Guessing 256 random bits is hopeless anyway, and an agent with an old token must
 not lock out its neighbours behind the same address; the limit keeps a storm of failures from costing log and CPU.
 """
@@ -81,14 +83,15 @@ class Gate:
         if token.source == "p" and not self._warned_query_token:
             self._warned_query_token = True
             self._log.warning("token_in_url", hint="tokens in ?p= end up in access logs; use the Authorization header")
+        catalog = self._catalog()
         try:
-            record = authenticate(self._catalog().token_by_hash, token.text, self._clock.wall_us())
+            record = authenticate(catalog.token_by_hash, token.text, self._clock.wall_us())
         except Unauthenticated as error:
             if (reason := self._behind()) is not None:
                 # Clients give up at 401 and drop what they have; here nobody knows whether the token is wrong.
                 raise Unavailable(f"this node may not know your token yet: {reason}") from error
             raise self._failure(head, token) from error
-        return Principal(token_id=record.id, name=record.name, permissions=frozenset(record.permissions))
+        return Principal.of(record, catalog)
 
     def _failure(self, head: Head, token: FoundToken) -> Unauthenticated | TooManyRequests:
         self.failed += 1

@@ -62,7 +62,7 @@ class Databases:
 
     async def list(self, call: Call) -> Reply:
         """Names beginning with a dot or an underscore are the server's own."""
-        catalog = self._deps.catalog()
+        catalog = call.principal.seen(self._deps.catalog())
         found = [_shown(facts) for name, facts in sorted(catalog.databases.items()) if name[0] not in "._"]
         return json_reply(200, {"databases": found, "count": len(found)})
 
@@ -70,12 +70,12 @@ class Databases:
         """Raises InvalidRequest (name), Conflict (exists)."""
         name = check_database_name(text(json_object(call.body), "name"))
         created_us = self._deps.clock.wall_us()
-        result = await self._deps.proposer.propose(CreateDatabase(name=name, created_us=created_us, if_missing=False))
+        result = await call.proposer.propose(CreateDatabase(name=name, created_us=created_us, if_missing=False))
         result.unwrap()
         return json_reply(201, {"name": name, "measurement_count": 0, "created_at": rfc3339_ms(created_us)})
 
     async def get(self, call: Call) -> Reply:
-        """Raises NotFound."""
+        """Raises NotFound, Forbidden."""
         return json_reply(200, _shown(self._find(call)))
 
     async def delete(self, call: Call) -> Reply:
@@ -94,8 +94,9 @@ class Databases:
 
     def _find(self, call: Call) -> DatabaseFacts:
         name = call.path["name"]
-        facts = self._deps.catalog().databases.get(name)
+        facts = call.principal.seen(self._deps.catalog()).databases.get(name)
         if facts is None:
+            call.principal.require_seen(name, None)
             raise NotFound(f"database {name!r} not found")
         return facts
 

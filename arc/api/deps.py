@@ -276,6 +276,36 @@ class ContinuousOrders(Protocol):
         ...
 
 
+class CompactionOrders(Protocol):
+    """Whoever compacts, wherever it is: `arc.node.merging.Merging`. All raise Unavailable and OutcomeUnknown."""
+
+    async def look(self) -> Mapping[str, object]:
+        """``holder``, ``settings`` (`arc.compaction.config`), and ``statistics``, ``running``, ``history``: fields as
+        in `arc.compaction.reports`.
+        """
+        ...
+
+    async def candidates(self) -> Mapping[str, object]:
+        """``count`` and ``candidates``."""
+        ...
+
+    async def trigger(self, tiers: tuple[str, ...], database: str) -> Mapping[str, object]:
+        """``holder`` and ``cycle``. Raises AlreadyRunning, InvalidRequest."""
+        ...
+
+    async def pause(self) -> Mapping[str, object]:
+        """``holder``."""
+        ...
+
+    async def resume(self) -> Mapping[str, object]:
+        """``holder``."""
+        ...
+
+    async def cancel(self) -> Mapping[str, object]:
+        """``holder`` and ``done``."""
+        ...
+
+
 class NodeState(Protocol):
     """What this node may do now."""
 
@@ -349,6 +379,7 @@ class Deps:
     node: NodeState
     retention: RetentionOrders
     continuous: ContinuousOrders
+    compaction: CompactionOrders
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]
     version: str

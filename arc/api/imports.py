@@ -122,6 +122,9 @@ class Imports:
                 decoded = await self._read(exchange, decode, held)
                 if not decoded.rows and not decoded.refused:
                     raise InvalidRequest("the file has no rows", code="empty")
+                writer = exchange.principal.as_of(self._deps.catalog())
+                measurements = (batch.measurement for batch in decoded.batches)
+                writer.require_on_all(Permission.WRITE, target.database, measurements)
                 stored = await self._store(decoded, target)
                 await self._deps.node.flush_all()
         except Exception:

@@ -10,13 +10,14 @@ import re
 from urllib.parse import parse_qsl
 
 from arc.api.deps import Deps
-from arc.api.principal import Permission
+from arc.api.principal import Permission, Principal
 from arc.api.replies import Headers, Reply, json_reply
 from arc.api.routes import Call, Parameter, RequestBody, Route
 from arc.api.schemas import ANYTHING, INTEGER, STRING, array, empty_answer, json_answer, obj
 from arc.catalog.commands import CreateDatabase
 from arc.catalog.names import check_database_name
-from arc.errors import InvalidRequest
+from arc.errors import Forbidden, InvalidRequest
+from arc.security.rights import allowed_within
 from arc.telemetry import rfc3339_ms
 
 _CREATE = re.compile(r'\s*CREATE\s+DATABASE\s+(?:"([^"]*)"|([^\s;"]+))(\s+WITH\s+[^;]*)?\s*;?\s*', re.IGNORECASE)
@@ -74,12 +75,15 @@ class Influx:
             raise InvalidRequest(f"statement is longer than {INFLUXQL_CHARS_MAX} characters")
         if _SHOW.fullmatch(statement):
             call.principal.require(Permission.READ)
-            return self._results(series=[self._databases()])
+            return self._results(series=[self._databases(call.principal)])
         create = _CREATE.fullmatch(statement)
         if create is None:
             raise InvalidRequest("only CREATE DATABASE and SHOW DATABASES are answered here; SQL goes to /api/v1/query")
         call.principal.require(Permission.WRITE)
-        await self._create(create[1] if create[1] is not None else create[2])
+        name = create[1] if create[1] is not None else create[2]
+        if call.principal.is_limited and not allowed_within(call.principal, "write", name):
+            raise Forbidden(f"Permission denied: write required on database {name!r}")
+        await self._create(name)
         return self._results()
 
     async def _create(self, name: str) -> None:
@@ -87,8 +91,8 @@ class Influx:
         command = CreateDatabase(name=name, created_us=self._deps.clock.wall_us(), if_missing=True)
         (await self._deps.proposer.propose(command)).unwrap()
 
-    def _databases(self) -> dict[str, object]:
-        names = sorted(name for name in self._deps.catalog().databases if name[0] not in "._")
+    def _databases(self, principal: Principal) -> dict[str, object]:
+        names = sorted(name for name in principal.seen(self._deps.catalog()).databases if name[0] not in "._")
         return {"name": "databases", "columns": ["name"], "values": [[name] for name in names]}
 
     def _results(self, **parts: object) -> Reply:

@@ -41,7 +41,7 @@ class Measurements:
         """``row_count`` counts rows in files; rows still in the buffer are not in it."""
         started = self._deps.clock.now()
         only = call.head.query().get("database")
-        catalog = self._deps.catalog()
+        catalog = call.principal.seen(self._deps.catalog())
         found = []
         for database, facts in sorted(catalog.databases.items()):
             if database[0] in "._" or (only and database != only):

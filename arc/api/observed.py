@@ -43,6 +43,14 @@ class FormatStatistics:
     errors_total: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActStatistics:
+    """Acts with a line in the audit log, and those whose line nobody agreed on in time."""
+
+    recorded_total: int
+    unrecorded_total: int
+
+
 GATES = ("files_missing", "not_confirmed", "not_ready", "not_seen")
 """Why a query is turned away rather than answered short: files have not come to this node and their rows are not here
 either; nobody confirmed what a strong read must see; this node answers none; it has not seen what its caller has seen.
@@ -64,6 +72,7 @@ class ApiStatistics:
 
     http: HttpStatistics
     auth: AuthStatistics
+    acts: ActStatistics
     query_gate: QueryGateStatistics
     lineprotocol: FormatStatistics
     msgpack: FormatStatistics

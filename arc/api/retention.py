@@ -15,7 +15,7 @@ from arc.catalog.names import check_database_name, check_measurement_name
 from arc.compaction import retention
 from arc.compaction.retention import DAYS_MAX, KIND, RUNS_KEPT, RUNS_KIND, RetentionPolicy
 from arc.compaction.retention_runner import Outcome, put
-from arc.errors import InvalidRequest
+from arc.errors import InvalidRequest, NotFound
 from arc.telemetry import rfc3339_ms
 
 _POLICY = obj(
@@ -108,7 +108,11 @@ class Retention:
 
     async def list(self, call: Call) -> Reply:
         """An object and not the bare list of Arc in Go: its own Python client reads ``policies``."""
-        found = [self._shown(policy) for policy in retention.policies(self._deps.catalog())]
+        found = [
+            self._shown(policy)
+            for policy in retention.policies(self._deps.catalog())
+            if call.principal.sees(policy.database)
+        ]
         return json_reply(200, {"policies": found, "count": len(found)})
 
     async def get(self, call: Call) -> Reply:
@@ -130,7 +134,7 @@ class Retention:
             created_us=now_us,
             updated_us=0,
         )
-        made = await put(self._deps.proposer, self._deps.catalog(), policy, now_us=now_us, is_new=True)
+        made = await put(call.proposer, self._deps.catalog(), policy, now_us=now_us, is_new=True)
         self._deps.log.info("retention_created", id=made.id, name=made.name, by=call.principal.name)
         return json_reply(201, self._shown(made))
 
@@ -147,16 +151,16 @@ class Retention:
             buffer_days=_days(document, "buffer_days", policy.buffer_days),
             is_active=policy.is_active if active is None else active,
         )
-        changed = await put(self._deps.proposer, self._deps.catalog(), wanted, now_us=now_us, is_new=False)
+        changed = await put(call.proposer, self._deps.catalog(), wanted, now_us=now_us, is_new=False)
         self._deps.log.info("retention_updated", id=changed.id, name=changed.name, by=call.principal.name)
         return json_reply(200, self._shown(changed))
 
     async def delete(self, call: Call) -> Reply:
         """Raises NotFound."""
         policy = self._find(call)
-        (await self._deps.proposer.propose(DropPolicy(kind=KIND, name=str(policy.id)))).unwrap()
+        (await call.proposer.propose(DropPolicy(kind=KIND, name=str(policy.id)))).unwrap()
         if retention.runs(self._deps.catalog(), policy.id):
-            await self._deps.proposer.propose(DropPolicy(kind=RUNS_KIND, name=str(policy.id)))
+            await call.proposer.propose(DropPolicy(kind=RUNS_KIND, name=str(policy.id)))
         self._deps.log.info("retention_deleted", id=policy.id, name=policy.name, by=call.principal.name)
         return json_reply(200, {"success": True, "message": "retention policy deleted"})
 
@@ -196,7 +200,11 @@ class Retention:
         return json_reply(200, {"policy_id": policy.id, "executions": found})
 
     def _find(self, call: Call) -> RetentionPolicy:
-        return retention.require(self._deps.catalog(), path_number(call.path["id"], "the id of a retention policy"))
+        number = path_number(call.path["id"], "the id of a retention policy")
+        policy = retention.require(self._deps.catalog(), number)
+        if not call.principal.sees(policy.database):
+            raise NotFound(f"retention policy {number} not found")
+        return policy
 
     def _shown(self, policy: RetentionPolicy) -> dict[str, object]:
         last = next(iter(retention.runs(self._deps.catalog(), policy.id)), None)

@@ -16,6 +16,7 @@ from arc.api.principal import Permission, Principal
 from arc.api.replies import Reply
 
 if TYPE_CHECKING:
+    from arc.api.deps import Proposer
     from arc.api.exchange import Exchange
 
 Schema = dict[str, object]
@@ -24,12 +25,16 @@ Schema = dict[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What a view is given: who asks, the head, the parameters of the path and the body."""
+    """What a view is given: who asks, the head, the parameters of the path and the body.
+
+    ``proposer`` changes the catalog in the caller's name (`arc.api.acts`).
+    """
 
     head: Head
     principal: Principal
     path: dict[str, str]
     body: bytes
+    proposer: Proposer
 
 
 Routed = Literal["write", "import", "query"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from arc.api.audit import AuditLog
 from arc.api.auth import Gate
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
+from arc.api.compaction import Compaction
 from arc.api.continuous import ContinuousQueries
 from arc.api.databases import Databases
 from arc.api.deps import Deps
@@ -16,12 +18,15 @@ from arc.api.health import Health
 from arc.api.imports import Imports
 from arc.api.influx import Influx
 from arc.api.measurements import Measurements
+from arc.api.memberships import Memberships
 from arc.api.metrics import Metrics
 from arc.api.observed import ApiStatistics, FormatCounts, QueryGateCounts
 from arc.api.openapi import describe, own_route
 from arc.api.queries import QueryList
 from arc.api.query import Queries
 from arc.api.raft import Raft
+from arc.api.rbac import Rbac
+from arc.api.rbac_roles import Roles
 from arc.api.retention import Retention
 from arc.api.routes import Route
 from arc.api.schedulers import Schedulers
@@ -52,10 +57,15 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *QueryList(deps).routes(),
         *Databases(deps).routes(),
         *Measurements(deps).routes(),
+        *Compaction(deps).routes(),
         *Retention(deps).routes(),
         *ContinuousQueries(deps).routes(),
         *Schedulers(deps).routes(),
         *Tokens(deps, gate).routes(),
+        *Memberships(deps, gate).routes(),
+        *Rbac(deps).routes(),
+        *Roles(deps).routes(),
+        *AuditLog(deps).routes(),
         *Influx(deps).routes(),
         *Cluster(deps).routes(),
         *ClusterEvents(deps).routes(),

@@ -12,6 +12,7 @@ from arc.api.schemas import BOOLEAN, ERROR, INTEGER, STRING, TIMESTAMP, array, j
 from arc.catalog.access import TokenRecord
 from arc.catalog.commands import CreateToken, DeleteToken, RevokeToken, RotateToken, UpdateToken
 from arc.errors import NotFound, Unauthenticated
+from arc.security.rights import effective_permissions
 from arc.security.tokens import (
     DEFAULT_PERMISSIONS,
     PERMISSIONS,
@@ -127,7 +128,8 @@ class Tokens:
             return json_reply(401, document, ((b"www-authenticate", b'Bearer realm="arc"'),))
         assert principal.token_id is not None
         record = self._deps.catalog().tokens[principal.token_id]
-        return json_reply(200, {"valid": True, "token_info": _shown(record), "permissions": list(record.permissions)})
+        permissions = effective_permissions(principal) if principal.is_limited else record.permissions
+        return json_reply(200, {"valid": True, "token_info": _shown(record), "permissions": list(permissions)})
 
     async def list(self, call: Call) -> Reply:
         """Revoked ones too."""
@@ -152,7 +154,7 @@ class Tokens:
             created_us=command_time,
             expires_us=_expiry(document, command_time),
         )
-        token_id = (await self._deps.proposer.propose(command)).unwrap()
+        token_id = (await call.proposer.propose(command)).unwrap()
         self._deps.log.info("token_created", id=token_id, name=command.name, by=call.principal.name)
         message = "store this token now: it cannot be shown again"
         return json_reply(201, {"success": True, "id": token_id, "token": secret, "message": message})
@@ -170,21 +172,21 @@ class Tokens:
             expires_us=_expiry(document, self._deps.clock.wall_us()),
             enabled=optional_flag(document, "enabled"),
         )
-        (await self._deps.proposer.propose(command)).unwrap()
+        (await call.proposer.propose(command)).unwrap()
         self._deps.log.info("token_updated", id=record.id, by=call.principal.name)
         return _done("token updated")
 
     async def delete(self, call: Call) -> Reply:
         """Raises NotFound."""
         record = self._find(call)
-        (await self._deps.proposer.propose(DeleteToken(id=record.id))).unwrap()
+        (await call.proposer.propose(DeleteToken(id=record.id))).unwrap()
         self._deps.log.info("token_deleted", id=record.id, by=call.principal.name)
         return _done("token deleted")
 
     async def revoke(self, call: Call) -> Reply:
         """Raises NotFound."""
         record = self._find(call)
-        (await self._deps.proposer.propose(RevokeToken(id=record.id))).unwrap()
+        (await call.proposer.propose(RevokeToken(id=record.id))).unwrap()
         self._deps.log.info("token_revoked", id=record.id, by=call.principal.name)
         return _done("token revoked")
 
@@ -192,7 +194,7 @@ class Tokens:
         """The old secret stops working at once. Raises NotFound."""
         record = self._find(call)
         secret, hashed = self._secret()
-        (await self._deps.proposer.propose(RotateToken(id=record.id, hash=hashed))).unwrap()
+        (await call.proposer.propose(RotateToken(id=record.id, hash=hashed))).unwrap()
         self._deps.log.info("token_rotated", id=record.id, by=call.principal.name)
         message = "the old token is void; store this one now: it cannot be shown again"
         return json_reply(200, {"success": True, "new_token": secret, "message": message})

@@ -87,6 +87,9 @@ class Writes:
                 if not decoded.rows and not decoded.refused:
                     return _nothing_in_it(empty_is_fine)
                 database = wishes.database or (check_database_name(named) if named else DEFAULT_DATABASE)
+                # Asked now and not before: the body may have taken minutes to come.
+                writer = exchange.principal.as_of(self._deps.catalog())
+                writer.require_on_all(Permission.WRITE, database, (batch.measurement for batch in decoded.batches))
                 return await self._store(database, decoded, wishes, counts)
         except Exception:
             counts.errors += 1

@@ -80,6 +80,21 @@ def apply(state: Access, index: int, command: AccessCommand) -> Step[Access]:
     return _with_token(state, changed, state.next_id)
 
 
+def only_admin(state: Access, tokens: Iterable[int]) -> Step[Access]:
+    """Take from these tokens every permission of their own but ``admin``."""
+    changed: dict[int, TokenRecord] = {}
+    for number in tokens:
+        token = state.tokens[number]
+        kept = tuple(permission for permission in token.permissions if permission == "admin")
+        if kept != token.permissions:
+            changed[number] = replace(token, permissions=kept)
+    if not changed:
+        return Step(state=state)
+    return Step(
+        state=Access(frozen({**state.tokens, **changed}), state.next_id), events=(TokensChanged(tuple(changed)),)
+    )
+
+
 def _require_other_admin(state: Access, before: TokenRecord, after: TokenRecord | None) -> None:
     """Refuse to take the last way in: the first start's token is not made again while any token exists."""
     if not _is_lasting_admin(before) or (after is not None and _is_lasting_admin(after)):

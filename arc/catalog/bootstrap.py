@@ -5,8 +5,9 @@ Be the writer, have a database, let its first administrator in.
 
 from __future__ import annotations
 
-from arc.catalog.commands import WRITER, AssignLease, Command, CreateDatabase, CreateToken, DescribeNode, FoundCluster
+from arc.catalog.commands import AssignLease, Command, CreateDatabase, CreateToken, DescribeNode, FoundCluster
 from arc.catalog.facts import Catalog
+from arc.catalog.values import COMPACTOR, WRITER
 from arc.ids import NodeId
 from arc.security.tokens import PERMISSIONS
 
@@ -24,6 +25,7 @@ def bootstrap_commands(
     is_alone: bool = True,
     founded: FoundCluster | None = None,
     takes_writer: bool = True,
+    takes_compactor: bool = False,
 ) -> list[Command]:
     """Return the commands, in order.
 
@@ -33,6 +35,7 @@ def bootstrap_commands(
     off. ``described`` tells the others where this node is, if there are others. ``founded`` is a founder's word on
     which cluster this is. Without ``takes_writer`` the lease is somebody else's matter (a node that may not ingest, or
     leases that the cluster gives out), and what else is missing is proposed all the same: whoever is first is heard.
+    With ``takes_compactor`` (on a node alone, where nobody gives it out) that lease is taken, too, unless it is held.
     """
     commands: list[Command] = [founded] if founded is not None and catalog.cluster is None else []
     if described is not None:
@@ -53,6 +56,17 @@ def bootstrap_commands(
             accepts_data_loss=from_another,
         )
     )
+    compactor = catalog.leases.get(COMPACTOR)
+    if takes_compactor and (compactor is None or compactor.holder != node_id):
+        commands.append(
+            AssignLease(
+                lease=COMPACTOR,
+                node=node_id,
+                expect_epoch=catalog.lease_epoch(COMPACTOR),
+                reason="the node is alone",
+                at_us=now_us,
+            )
+        )
     return commands + _missing(catalog, now_us, token_hash)
 
 

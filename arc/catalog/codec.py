@@ -16,17 +16,25 @@ import cbor2
 from arc.catalog.commands import (
     Action,
     AssignLease,
+    Audited,
     Command,
     CreateDatabase,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
     CreateToken,
     DeclareColumns,
     DeleteToken,
     DescribeNode,
+    DropAccess,
     DropDatabase,
     DropPolicy,
     ForgetNode,
     FoundCluster,
     HoldFiles,
+    JoinTeam,
+    LeaveTeam,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -35,6 +43,9 @@ from arc.catalog.commands import (
     RotateToken,
     SetInSync,
     SetNodeState,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
     UpdateToken,
     WidenColumn,
 )
@@ -65,6 +76,17 @@ TAGS: dict[int, type[Action]] = {
     18: PutPolicy,
     19: DropPolicy,
     20: HoldFiles,
+    40: CreateOrganization,
+    41: UpdateOrganization,
+    42: CreateTeam,
+    43: UpdateTeam,
+    44: CreateRole,
+    45: UpdateRole,
+    46: CreateRule,
+    47: DropAccess,
+    48: JoinTeam,
+    49: LeaveTeam,
+    50: Audited,
 }
 ONCE = 100
 """`Once` carries another command, so it is written differently.
@@ -140,10 +162,10 @@ def _plain(value: object) -> object:
             return [value.name, value.kind]
         case FlushMark():
             return [value.database, value.measurement, value.sequence]
-        case PutPolicy():
-            return [getattr(value, name) for name in _NAMES[PutPolicy]]
         case tuple():
             return [_plain(item) for item in value]
+        case _ if type(value) in _TAG_OF:
+            return _pack(cast("Action", value))
     return value
 
 
@@ -171,15 +193,24 @@ def _column(row: Sequence[str]) -> ColumnSchema:
     return ColumnSchema(*row)
 
 
+def _inner(items: object) -> Action | None:
+    """An action within another one, which itself has none: bytes decide no depth here."""
+    if items is None:
+        return None
+    if cast("list[object]", items)[0] == _TAG_OF[Audited]:
+        raise ValueError("an act within an act")
+    return _unpack(cast("list[object]", items))
+
+
 def _mark(row: tuple[str, str, int]) -> FlushMark:
     return FlushMark(*row)
 
 
-def _policy(row: Sequence[object]) -> PutPolicy:
-    names = _NAMES[PutPolicy]
-    if len(row) > len(names):
-        raise ValueError(f"PutPolicy has {len(names)} fields here, not {len(row)}: written by a newer version")
-    return PutPolicy(**dict(zip(names, row, strict=False)))  # type: ignore[arg-type]
+def _policy(items: object) -> Action:
+    """Bytes decide no depth here, either."""
+    if cast("list[object]", items)[0] != _TAG_OF[PutPolicy]:
+        raise ValueError("a policy is set by nothing else")
+    return _unpack(cast("list[object]", items))
 
 
 _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
@@ -189,6 +220,7 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (RegisterFiles, "policies"): _tuple_of(_policy),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
+    (ReplaceFiles, "holders"): _tuple_of(_as_is),
     (ReplaceFiles, "policies"): _tuple_of(_policy),
     (HoldFiles, "holds"): _tuple_of(tuple),
     (HoldFiles, "lost"): _tuple_of(tuple),
@@ -196,5 +228,9 @@ _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (UpdateToken, "permissions"): _tuple_of(_as_is),
     (SetInSync, "expect_members"): _tuple_of(_as_is),
     (SetInSync, "members"): _tuple_of(_as_is),
+    (CreateRole, "permissions"): _tuple_of(_as_is),
+    (UpdateRole, "permissions"): _tuple_of(_as_is),
+    (CreateRule, "permissions"): _tuple_of(_as_is),
+    (Audited, "action"): _inner,
 }
 """Fields that are not plain CBOR values."""

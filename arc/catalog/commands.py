@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from arc.catalog.access_commands import (
+    AccessAction,
+    Audited,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
+    DropAccess,
+    JoinTeam,
+    LeaveTeam,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
+)
 from arc.catalog.values import COMPACTOR, LEASES, WRITER, ColumnSchema, FlushMark
 from arc.ids import NodeId
 from arc.storage.files import FileEntry
@@ -76,13 +90,15 @@ class RegisterFiles:
 class ReplaceFiles:
     """Swap files for others in one step (DURABILITY 8).
 
-    ``remove`` has (path, sha256) pairs, all of which must be there. ``policies`` as in `RegisterFiles`.
+    ``remove`` has (path, sha256) pairs, all of which must be there. ``holders`` are nodes that have all files of
+    ``add`` on their disks already, besides the one that wrote each. ``policies`` as in `RegisterFiles`.
     """
 
     remove: tuple[tuple[str, str], ...]
     add: tuple[FileEntry, ...] = ()
     lease: str
     epoch: int
+    holders: tuple[NodeId, ...] = ()
     policies: tuple[PutPolicy, ...] = ()
 
 
@@ -265,6 +281,8 @@ Action = (
     | PutPolicy
     | DropPolicy
     | HoldFiles
+    | AccessAction
+    | Audited
 )
 """What a command can do."""
 
@@ -294,19 +312,27 @@ __all__ = [
     "WRITER",
     "Action",
     "AssignLease",
+    "Audited",
     "ColumnSchema",
     "Command",
     "CreateDatabase",
+    "CreateOrganization",
+    "CreateRole",
+    "CreateRule",
+    "CreateTeam",
     "CreateToken",
     "DeclareColumns",
     "DeleteToken",
     "DescribeNode",
+    "DropAccess",
     "DropDatabase",
     "DropPolicy",
     "FlushMark",
     "ForgetNode",
     "FoundCluster",
     "HoldFiles",
+    "JoinTeam",
+    "LeaveTeam",
     "Once",
     "PutPolicy",
     "RegisterFiles",
@@ -315,6 +341,9 @@ __all__ = [
     "RotateToken",
     "SetInSync",
     "SetNodeState",
+    "UpdateOrganization",
+    "UpdateRole",
+    "UpdateTeam",
     "UpdateToken",
     "WidenColumn",
 ]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from arc.catalog import access, leases, manifest, schemas
+from arc.catalog import access, leases, manifest, schemas, teams
 from arc.catalog.access import Access, TokenRecord
+from arc.catalog.audit import Audit
 from arc.catalog.cells import FileStats
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.insync import InSync
@@ -20,6 +21,7 @@ from arc.catalog.persistent import frozen
 from arc.catalog.policies import Policies
 from arc.catalog.schemas import Databases, MeasurementSchema
 from arc.catalog.sessions import Sessions
+from arc.catalog.teams import Teams
 from arc.catalog.values import FlushMark
 from arc.storage.files import FileEntry
 
@@ -40,6 +42,8 @@ class Catalog:
     history: History = ()
     cluster: ClusterFacts | None = None
     policies: Policies = field(default_factory=lambda: frozen({}))
+    teams: Teams = teams.EMPTY
+    audit: Audit = ()
 
     def __repr__(self) -> str:
         held = " ".join(f"{lease.name}={lease.holder}@{lease.epoch}" for lease in self.leases.values())
@@ -129,4 +133,6 @@ class Catalog:
             and self.history is other.history
             and self.cluster is other.cluster
             and self.policies is other.policies
+            and self.teams is other.teams
+            and self.audit is other.audit
         )

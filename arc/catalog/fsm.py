@@ -4,8 +4,8 @@ A command comes in order, the catalog becomes its next version, what changed is 
 
 `apply` is total and deterministic. It never raises for what a command asks: a refusal is a `Result`, and changes
 nothing but the index. It asks nobody for the time, for chance or for a file: two machines that apply the same log are
-equal. Each part decides for itself (`schemas`, `manifest`, `holders`, `leases`, `insync`, `access`, `nodes`, `cluster`,
-`policies`); here is only who is asked, and what one command means to two parts.
+equal. Each part decides for itself (`schemas`, `manifest`, `holders`, `leases`, `insync`, `access`, `teams`, `audit`,
+`nodes`, `cluster`, `policies`); here is only who is asked, and what one command means to two parts.
 
 Nothing here knows how commands are agreed on or stored.
 """
@@ -14,24 +14,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from arc.catalog import access, cluster, holders, insync, leases, manifest, nodes, policies, schemas, sessions
+from arc.catalog import (
+    access,
+    audit,
+    cluster,
+    holders,
+    insync,
+    leases,
+    manifest,
+    nodes,
+    policies,
+    schemas,
+    sessions,
+    teams,
+)
 from arc.catalog.access import TokenRecord
 from arc.catalog.cells import FileStats
 from arc.catalog.commands import (
     WRITER,
     Action,
     AssignLease,
+    Audited,
     Command,
     CreateDatabase,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
     CreateToken,
     DeclareColumns,
     DeleteToken,
     DescribeNode,
+    DropAccess,
     DropDatabase,
     DropPolicy,
     ForgetNode,
     FoundCluster,
     HoldFiles,
+    JoinTeam,
+    LeaveTeam,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -40,6 +61,9 @@ from arc.catalog.commands import (
     RotateToken,
     SetInSync,
     SetNodeState,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
     UpdateToken,
     WidenColumn,
 )
@@ -155,7 +179,24 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
             return replace(catalog, in_sync=members.state), members.value, members.events
         case CreateToken() | UpdateToken() | RotateToken() | RevokeToken() | DeleteToken():
             tokens = access.apply(catalog.access, index, command)
-            return replace(catalog, access=tokens.state), tokens.value, tokens.events
+            after = replace(catalog, access=tokens.state)
+            if isinstance(command, DeleteToken):
+                after = replace(after, teams=teams.without_token(catalog.teams, command.id))
+            return after, tokens.value, tokens.events
+        case CreateOrganization() | CreateTeam() | CreateRole() | CreateRule():
+            made = teams.apply(catalog.teams, command, catalog.tokens)
+            return replace(catalog, teams=made.state), made.value, made.events
+        case UpdateOrganization() | UpdateTeam() | UpdateRole() | JoinTeam() | LeaveTeam():
+            changed = teams.apply(catalog.teams, command, catalog.tokens)
+            return replace(catalog, teams=changed.state), changed.value, changed.events
+        case DropAccess():
+            left = teams.apply(catalog.teams, command, catalog.tokens)
+            alone = access.only_admin(catalog.access, teams.left_alone(catalog.teams, left.state))
+            return replace(catalog, teams=left.state, access=alone.state), left.value, alone.events
+        case Audited():
+            inner = (catalog, None, ()) if command.action is None else _dispatch(catalog, index, command.action)
+            after, value, events = inner
+            return replace(after, audit=audit.remember(after.audit, index, command, value)), value, events
         case DescribeNode() | SetNodeState():
             known = nodes.apply(catalog.nodes, command)
             return replace(catalog, nodes=known.state), known.value, known.events

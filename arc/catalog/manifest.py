@@ -7,7 +7,7 @@ point outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from arc.catalog import cells
@@ -69,7 +69,7 @@ def register(state: Manifest, command: RegisterFiles, known: Known, member: Memb
     added: list[FileEntry] = []
     for file in command.files:
         table = (file.database, file.measurement)
-        added.append(draft.add(held_by_origin(file, member)))
+        added.append(draft.add(held_at_first(file, member)))
         before = mark_of(state, *table)
         if file.last_sequence > 0 and not before < file.first_sequence <= file.last_sequence <= marks.get(
             table, before
@@ -92,16 +92,16 @@ def replace(state: Manifest, command: ReplaceFiles, known: Known, member: Member
     gone = tuple(draft.remove(path, sha256) for path, sha256 in command.remove)
     added: list[FileEntry] = []
     for file in command.add:
-        added.append(draft.add(held_by_origin(file, member)))
+        added.append(draft.add(held_at_first(file, member, command.holders)))
         mark = mark_of(state, file.database, file.measurement)
         if file.last_sequence > mark:
             raise Refusal("invalid", f"{file.path} holds WAL records above the flush mark {mark} of its measurement")
     return Step(state=draft.finish({}), events=_told(remove=gone, add=tuple(added)))
 
 
-def held_by_origin(file: FileEntry, member: Member) -> FileEntry:
-    """The file as the manifest takes it in: whoever wrote it has it, whatever the command says."""
-    holders = (file.origin,) if member(file.origin) else ()
+def held_at_first(file: FileEntry, member: Member, others: Collection[str] = ()) -> FileEntry:
+    """The file as the manifest takes it in: whoever wrote it has it, and ``others`` do, as far as they are members."""
+    holders = tuple(sorted(name for name in {file.origin, *others} if member(name)))
     return file if file.holders == holders else held_by(file, holders)
 
 

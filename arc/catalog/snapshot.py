@@ -10,14 +10,15 @@ such. Checksums are the matter of who stores or sends the chunks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
-from typing import cast
+from typing import TypeVar, cast
 
 import cbor2
 
-from arc.catalog import access, manifest, sessions
+from arc.catalog import access, manifest, sessions, teams
 from arc.catalog.access import TokenRecord
+from arc.catalog.audit import AuditEntry
 from arc.catalog.cluster import ClusterFacts
 from arc.catalog.codec import FILE_FIELDS, file_to_row, row_to_file
 from arc.catalog.facts import Catalog
@@ -28,6 +29,7 @@ from arc.catalog.persistent import frozen
 from arc.catalog.policies import Policy
 from arc.catalog.results import Result
 from arc.catalog.schemas import DatabaseFacts, MeasurementSchema
+from arc.catalog.teams import MeasurementRule, Membership, Organization, Role, Team, Teams
 from arc.catalog.values import ColumnSchema, FlushMark
 from arc.ids import Epoch, NodeId
 from arc.ports import Buffer
@@ -53,12 +55,16 @@ _KINDS = (
     "history",
     "cluster",
     "policies",
+    "organizations",
+    "teams",
+    "members",
+    "audit",
 )
 
 
 def encode(catalog: Catalog) -> Iterator[bytes]:
     """The chunks of a version. A version never changes, so this may run beside everything else."""
-    yield cbor2.dumps([FORMAT, [[catalog.index, catalog.access.next_id]]])
+    yield cbor2.dumps([FORMAT, [[catalog.index, catalog.access.next_id, catalog.teams.next_id]]])
     total = 0
     for kind in _KINDS:
         rows = _rows(catalog, kind)
@@ -109,9 +115,29 @@ def _rows(catalog: Catalog, kind: str) -> Iterator[Row]:
             yield _fields(catalog.cluster)
         case "policies":
             yield from (_fields(policy) for _, policy in sorted(catalog.policies.items()))
+        case "organizations":
+            yield from (_fields(each) for _, each in sorted(catalog.teams.organizations.items()))
+        case "teams":
+            for _, team in sorted(catalog.teams.teams.items()):
+                *plain, roles = _fields(team)
+                yield [*plain, [_role_row(role) for role in cast("tuple[Role, ...]", roles)]]
+        case "members":
+            for _, found in sorted(catalog.teams.members.items()):
+                yield from map(_fields, found)
+        case "audit":
+            yield from map(_fields, catalog.audit)
 
 
-def _fields(fact: Lease | TokenRecord | NodeRecord | LeaseChange | ClusterFacts | Policy) -> Row:
+_Fact = Lease | TokenRecord | NodeRecord | LeaseChange | ClusterFacts | Policy
+_AccessFact = Organization | Team | Role | MeasurementRule | Membership | AuditEntry
+
+
+def _role_row(role: Role) -> Row:
+    *plain, rules = _fields(role)
+    return [*plain, [_fields(rule) for rule in cast("tuple[MeasurementRule, ...]", rules)]]
+
+
+def _fields(fact: _Fact | _AccessFact) -> Row:
     """The fields in their order, which is for ever: a new one goes last and has a default."""
     return [getattr(fact, field.name) for field in fields(fact)]
 
@@ -168,12 +194,12 @@ class _Files:
 
     def all(self, nodes: Nodes) -> list[FileEntry]:
         for at in self._untold:
-            self._found[at] = manifest.held_by_origin(self._found[at], lambda name: not nodes or name in nodes)
+            self._found[at] = manifest.held_at_first(self._found[at], lambda name: not nodes or name in nodes)
         return self._found
 
 
 def _build(head: Row, parts: dict[str, list[Row]], files: _Files) -> Catalog:
-    index, next_id = cast("list[int]", head)
+    index, next_id, *teams_next = cast("list[int]", head)  # Earlier versions had no teams.
     nodes: Nodes = frozen({str(node.name): node for node in map(_node, parts["nodes"])})
     return Catalog(
         index=index,
@@ -191,6 +217,8 @@ def _build(head: Row, parts: dict[str, list[Row]], files: _Files) -> Catalog:
         history=tuple(map(_change, parts["history"])),
         cluster=next(map(_cluster, parts["cluster"]), None),
         policies=frozen({(policy.kind, policy.name): policy for policy in map(_policy, parts["policies"])}),
+        teams=_teams(parts, *teams_next),
+        audit=tuple(_named(AuditEntry, row) for row in parts["audit"]),
     )
 
 
@@ -239,3 +267,40 @@ def _cluster(row: Row) -> ClusterFacts:
 
 def _policy(row: Row) -> Policy:
     return Policy(*row)  # type: ignore[arg-type]
+
+
+def _teams(parts: dict[str, list[Row]], next_id: int = 1) -> Teams:
+    members: dict[int, tuple[Membership, ...]] = {}
+    for row in parts["members"]:
+        membership = _named(Membership, row)
+        members[membership.token] = (*members.get(membership.token, ()), membership)
+    return replace(
+        teams.EMPTY,
+        organizations=frozen({each.id: each for each in (_named(Organization, row) for row in parts["organizations"])}),
+        teams=frozen({each.id: each for each in map(_team, parts["teams"])}),
+        members=frozen(members),
+        next_id=next_id,
+    )
+
+
+def _team(row: Row) -> Team:
+    team = _named(Team, row)
+    return replace(team, roles=tuple(_role(each) for each in cast("list[Row]", team.roles)))
+
+
+def _role(row: Row) -> Role:
+    role = _named(Role, row)
+    rules = (_named(MeasurementRule, each) for each in cast("list[Row]", role.rules))
+    return replace(role, permissions=tuple(role.permissions), rules=tuple(map(_with_permissions, rules)))
+
+
+def _with_permissions(rule: MeasurementRule) -> MeasurementRule:
+    return replace(rule, permissions=tuple(rule.permissions))
+
+
+T = TypeVar("T", Organization, Team, Role, MeasurementRule, Membership, AuditEntry)
+
+
+def _named(kind: type[T], row: Row) -> T:
+    """A row back as what `_fields` was given; what lists were tuples is the caller's to mend."""
+    return kind(**dict(zip((field.name for field in fields(kind)), row, strict=False)))  # type: ignore[arg-type]

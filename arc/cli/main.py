@@ -12,7 +12,22 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from arc.cli import cluster, demo, doctor, drill, import_files, query, raft, serve, sim, sql, version, wal, write
+from arc.cli import (
+    cluster,
+    compaction,
+    demo,
+    doctor,
+    drill,
+    import_files,
+    query,
+    raft,
+    serve,
+    sim,
+    sql,
+    version,
+    wal,
+    write,
+)
 from arc.cli.asking_nodes import give_ca_file
 from arc.cli.exits import ERROR, TABLE, explain
 from arc.cli.options import screen_of
@@ -27,6 +42,7 @@ ORDER = (
     "doctor",
     "wal",
     "cluster",
+    "compaction",
     "drill",
     "raft",
     "sim",
@@ -73,6 +89,7 @@ def build_app() -> typer.Typer:
     app.command("sql")(sql.sql)
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")
+    app.add_typer(compaction.app, name="compaction")
     app.add_typer(drill.app, name="drill")
     app.add_typer(raft.app, name="raft")
     app.add_typer(sim.app, name="sim")

@@ -63,15 +63,17 @@ class CompactionBridge:
         if self._catalog().file(path) is not None:
             await self._swap((), (DeleteSource(path=path, reason=reason),))
 
-    async def batch_file_ops(self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource]) -> None:
-        """Outputs in and sources out, in one entry; nothing asked for is no entry.
+    async def batch_file_ops(
+        self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource], holders: Sequence[NodeId] = ()
+    ) -> None:
+        """Outputs in and sources out, in one entry; nothing asked for is no entry. ``holders`` have all outputs.
 
         Raises NotCoordinator (nobody leads, or who does cannot be reached: nothing happened, ask later), Unavailable,
         Overloaded, OutcomeUnknown (ask again with the same: what stands is done), Conflict (the lease has another
         epoch, or a source is gone that is not replaced by these outputs: the job is void).
         """
         self._batches += 1
-        await self._swap(registers, deletes)
+        await self._swap(registers, deletes, holders)
 
     def statistics(self) -> BridgeStatistics:
         """Numbers for status and metrics."""
@@ -85,7 +87,9 @@ class CompactionBridge:
             errors_total=self._errors,
         )
 
-    async def _swap(self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource]) -> None:
+    async def _swap(
+        self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource], holders: Sequence[NodeId] = ()
+    ) -> None:
         if not registers and not deletes:
             return
         outputs = tuple(replace(file, origin=self._node) for file in registers)
@@ -94,7 +98,11 @@ class CompactionBridge:
             return
         try:
             command = ReplaceFiles(
-                remove=sources(self._catalog(), deletes), add=outputs, lease=COMPACTOR, epoch=self._epoch
+                remove=sources(self._catalog(), deletes),
+                add=outputs,
+                lease=COMPACTOR,
+                epoch=self._epoch,
+                holders=tuple(holders),
             )
             (await self._propose.propose(command)).unwrap()
         except NotCoordinator:

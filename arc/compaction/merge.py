@@ -199,12 +199,14 @@ class _Merger:
             if not runs:
                 return
             cut = min((run.window.last for run in runs if run.has_more and run.window is not None), default=None)
-            slices = []
+            slices, at_cut = [], []
             for run in runs:
                 assert run.window is not None
-                count = run.window.rows if cut is None else run.window.below(cut)
-                if count:
-                    slices.append(run.window.take(count))
+                less, not_more = (run.window.rows,) * 2 if cut is None else run.window.around(cut)
+                if not_more > less:
+                    at_cut.append(run)  # Whose rows with this key may go on behind the window.
+                if less:
+                    slices.append(run.window.take(less))
             if slices:
                 table, keys = self._sorted(slices)
                 if deduplicate:
@@ -212,14 +214,14 @@ class _Merger:
                     table = table if is_last.all() else table.filter(pa.array(is_last))
                 yield table
             if cut is not None:
-                yield from self._equal(runs, cut, deduplicate)
+                yield from self._equal(at_cut, cut, deduplicate)
 
     def _equal(self, runs: Sequence[Run], cut: tuple[tuple[bytes, ...], int], deduplicate: bool) -> Iterator[pa.Table]:
         """All rows with this key, which is the least there is."""
         last: pa.RecordBatch | None = None
         for run in runs:
             while run.window is not None:
-                count = run.window.up_to(cut)
+                _, count = run.window.around(cut)
                 if count and self._stop():
                     raise Stopped("the merge was cancelled")
                 if count:

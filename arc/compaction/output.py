@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arc.compaction.shape import tags_of
-from arc.compaction.windows import Key, Window, trimmed
+from arc.compaction.windows import Key, Window, key_of, trimmed
 from arc.ports import Disk, Draft
 
 ZSTD_LEVEL = 1
@@ -132,7 +132,7 @@ class Output:
         batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         if self._file is not None and self._file.sink.size >= self._target_bytes:
             assert self._file.last is not None
-            same = Window(batch, self._tags).up_to(self._file.last)
+            _, same = Window(batch, self._tags).around(self._file.last)
             if same:
                 self._file.write(batch.slice(0, same))
             if same == batch.num_rows:
@@ -179,7 +179,7 @@ class _File:
         low, high = int(times.min()), int(times.max())
         self._low, self._high = (min(low, self._low), max(high, self._high)) if self._rows else (low, high)
         self._rows += batch.num_rows
-        self.last = Window(batch, self._tags).last
+        self.last = key_of(batch, self._tags, batch.num_rows - 1)
 
     def finish(self) -> Part:
         """Write the footer and close."""

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from arc.catalog.values import DeleteSource
+from arc.ids import NodeId
 from arc.storage.files import FileEntry
 
 
 class Swap(Protocol):
     """The door to the catalog; shaped like `cluster.bridge.CompactionBridge`."""
 
-    async def batch_file_ops(self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource]) -> None:
-        """Outputs in and sources out, whole or not at all; what stands is answered as done.
+    async def batch_file_ops(
+        self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource], holders: Sequence[NodeId] = ()
+    ) -> None:
+        """Outputs in and sources out, whole or not at all; what stands is answered as done. ``holders`` have all
+        outputs.
 
         Raises Unavailable (nothing happened), OutcomeUnknown (ask again with the same), Conflict (void).
         """
@@ -23,9 +27,9 @@ class Swap(Protocol):
 class Copies(Protocol):
     """Sees to copies of files that the manifest does not have yet."""
 
-    async def spread(self, entries: Sequence[FileEntry]) -> None:
-        """Return when every node that answers queries, and at least as many as the replication factor, have them.
-        Raises Unavailable."""
+    async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+        """Return who has all of them, when every node has that answers queries and can be reached, and at least as many
+        as the replication factor. Raises Unavailable."""
         ...
 
 

@@ -25,6 +25,9 @@ FOLDER = "compaction"
 
 RECEIPTS = f"{FOLDER}/receipts"
 
+WORK = f"{FOLDER}/work"
+"""Of what the job that runs has written so far."""
+
 VERSION = 1
 
 

@@ -17,14 +17,14 @@ import trio
 
 from arc.catalog.facts import Catalog
 from arc.catalog.schemas import MeasurementSchema
-from arc.catalog.values import DeleteSource
 from arc.compaction.config import CompactionConfig
 from arc.compaction.merge import Merged, Progress, merge
 from arc.compaction.names import JOBS, merged_path
 from arc.compaction.ports import Copies, Doubt, Fetch, Files, Swap
-from arc.compaction.receipt import FOLDER, Receipt, Resumed, resume
+from arc.compaction.receipt import WORK, Receipt, Resumed, resume
 from arc.compaction.reports import Candidate, CompactionStatistics, FinishedJob, RunningJob, candidate
 from arc.compaction.survey import plan_catalog
+from arc.compaction.swapping import Swapping
 from arc.compaction.tally import Tally
 from arc.compaction.tiers import TIERS, Job
 from arc.compaction.windows import Stopped
@@ -36,7 +36,6 @@ from arc.errors import (
     DiskFailed,
     InvalidRequest,
     NotFound,
-    OutcomeUnknown,
     Unavailable,
 )
 from arc.ids import Epoch, NodeId
@@ -49,7 +48,6 @@ HISTORY_MAX = 100
 RETRY_SECONDS = 60.0
 """A partition whose job failed waits so long, twice as long after each further failure, up to an hour."""
 RETRY_SECONDS_MAX = 3600.0
-SWAP_RETRY_SECONDS = 1.0
 
 Place = tuple[str, str, int]
 
@@ -88,14 +86,15 @@ class Compactor:
         log: Log,
         shelf: Shelf | None = None,
     ) -> None:
-        self._config, self._node, self._epoch, self._ports = config, node, epoch, ports
-        self._catalog, self._swap, self._copies, self._fetch = catalog, swap, copies, fetch
+        self.config, self._node, self._epoch, self._ports = config, node, epoch, ports
+        self._catalog, self._fetch = catalog, fetch
         self._files, self._doubt, self._reserve_bytes = files, doubt, reserve_bytes
         self._log = log.bind(component="compaction")
         self._yard = Yard(ports, files, shelf, self._log)
         self._now: _Now | None = None
         self._history: deque[FinishedJob] = deque(maxlen=HISTORY_MAX)
         self._tally = Tally()
+        self._swapping = Swapping(swap, copies, self._tally)
         self._waits: dict[Place, tuple[float, float]] = {}
         """Partition → (until when it waits, how long it waited)."""
         self._is_paused = False
@@ -119,7 +118,7 @@ class Compactor:
                     await self._do(job)
                     continue
                 self._asked = None
-                with trio.move_on_after(self._config.poll_seconds):
+                with trio.move_on_after(self.config.poll_seconds):
                     await self._woken.wait()
                 self._woken = trio.Event()
         except OSError as error:
@@ -128,7 +127,7 @@ class Compactor:
     async def _next(self) -> Job | None:
         if self._asked is not None:
             tiers, database = self._asked
-        elif self._config.enabled and not self._is_paused:
+        elif self.config.enabled and not self._is_paused:
             tiers, database = TIERS, ""
         else:
             return None
@@ -141,7 +140,7 @@ class Compactor:
 
     async def _plan(self) -> list[Job]:
         return await self._ports.workers.run(
-            plan_catalog, self._catalog(), self._config, self._ports.clock.wall_us(), abandon_on_cancel=True
+            plan_catalog, self._catalog(), self.config, self._ports.clock.wall_us(), abandon_on_cancel=True
         )
 
     # --------------------------------------------------------------------------------------------------------- a job
@@ -158,11 +157,11 @@ class Compactor:
                 merged = await self._merge(now)
                 outputs = await self._install(now, merged)
                 now.phase = "spreading"
-                await self._copies.spread(outputs)
+                holders = await self._swapping.spread(outputs)
                 if now.is_stopped:
                     raise Stopped("an operator cancelled it")
                 now.phase = "swapping"
-                await self._swap_in(outputs, now)
+                await self._swapping.swap(number, outputs, paths, holders)
                 outcome, error = "done", ""
         except Stopped:
             pass
@@ -217,14 +216,14 @@ class Compactor:
         return merge(
             now.job,
             disk=self._ports.disk,
-            folder=f"{FOLDER}/{now.number:014d}",
+            folder=WORK,
             known=known,
             node=self._node,
             epoch=self._epoch,
             number=now.number,
-            deduplicate=self._config.deduplicate,
-            target_bytes=self._config.target_file_bytes,
-            memory_bytes=self._config.memory_bytes,
+            deduplicate=self.config.deduplicate,
+            target_bytes=self.config.target_file_bytes,
+            memory_bytes=self.config.memory_bytes,
             stop=lambda: now.is_stopped,
             progress=now.progress,
         )
@@ -267,24 +266,10 @@ class Compactor:
             outputs=outputs,
             drafts=tuple(part.draft for part in merged.parts),
             sources=tuple((file.path, file.sha256) for file in job.sources),
-            deduplicate=self._config.deduplicate,
+            deduplicate=self.config.deduplicate,
         )
         await self._yard.install(receipt)
         return outputs
-
-    async def _swap_in(self, outputs: Collection[FileEntry], now: _Now) -> None:
-        deletes = [DeleteSource(path=file.path, reason=f"compaction:{now.number}") for file in now.job.sources]
-        await self._ask_until_told(list(outputs), deletes)
-
-    async def _ask_until_told(self, outputs: list[FileEntry], deletes: list[DeleteSource]) -> None:
-        """An outcome that is not known is asked for again, with the same; also when nobody leads just now."""
-        while True:
-            try:
-                await self._swap.batch_file_ops(outputs, deletes)
-                return
-            except (Unavailable, OutcomeUnknown) as problem:
-                self._tally.last_error = problem.message
-            await trio.sleep(SWAP_RETRY_SECONDS)
 
     def _finish(
         self, now: _Now, outcome: str, error: str, outputs: tuple[FileEntry, ...], merged: Merged | None
@@ -344,9 +329,8 @@ class Compactor:
         for entry in receipt.outputs:
             self._files.came(entry.path)
         try:
-            await self._copies.spread(receipt.outputs)
-            deletes = [DeleteSource(path=path, reason=f"compaction:{receipt.job}") for path, _ in receipt.sources]
-            await self._ask_until_told(list(receipt.outputs), deletes)
+            holders = await self._swapping.spread(receipt.outputs)
+            await self._swapping.swap(receipt.job, receipt.outputs, [path for path, _ in receipt.sources], holders)
         except (Conflict, Unavailable) as problem:
             self._tally.last_error = problem.message
             return Resumed.DISCARD
@@ -428,7 +412,7 @@ class Compactor:
         """Numbers for status and metrics."""
         return replace(
             self._tally.statistics(),
-            is_enabled=self._config.enabled,
+            is_enabled=self.config.enabled,
             is_paused=self._is_paused,
             is_running=self._now is not None,
             cycle_running=self._asked is not None,

@@ -9,7 +9,7 @@ A file is hashed before its first row is read: a bit that rotted on this disk mu
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -46,16 +46,36 @@ class NotSorted(Exception):
         self.run = run
 
 
+class _Tag:
+    """One tag of a window's rows: ``ranks`` are their places in the order of the values, 0 for null."""
+
+    __slots__ = ("_known", "_sorted", "ranks")
+
+    def __init__(self, tag: pa.DictionaryArray) -> None:
+        self.ranks, self._sorted = _ranked(tag)
+        self._known: list[bytes] | None = None
+
+    def find(self, value: bytes) -> tuple[int, bool]:
+        """The rank that a value has or would have, and whether any row could have it."""
+        if not value:
+            return 0, True
+        if self._known is None:
+            self._known = [b"\x01" + text.encode() for text in self._sorted.to_pylist()]
+        known = self._known
+        at = bisect_left(known, value)
+        return at + 1, at < len(known) and known[at] == value
+
+
 class Window:
     """Rows of one batch from ``start`` on."""
 
-    __slots__ = ("_batch", "_tags", "_times", "start")
+    __slots__ = ("_batch", "_names", "_tags", "_times", "start")
 
     def __init__(self, batch: pa.RecordBatch, tags: Sequence[str], start: int = 0) -> None:
         self._batch = batch
+        self._names = tags
         self._times = batch.column("time").cast(pa.int64()).to_numpy()
-        columns = [batch.column(name) for name in tags]
-        self._tags = [(pc.fill_null(tag.indices, -1).to_numpy(), tag.dictionary) for tag in columns]
+        self._tags = [_Tag(batch.column(name)) for name in tags]
         self.start = start
 
     @property
@@ -66,20 +86,38 @@ class Window:
     @property
     def first(self) -> Key:
         """Key of the first row left."""
-        return self._key(self.start)
+        return key_of(self._batch, self._names, self.start)
 
     @property
     def last(self) -> Key:
         """Key of the last row."""
-        return self._key(self._batch.num_rows - 1)
+        return key_of(self._batch, self._names, self._batch.num_rows - 1)
 
-    def below(self, key: Key) -> int:
-        """How many of the rows left are less."""
-        return bisect_left(range(self._batch.num_rows), key, lo=self.start, key=self._key) - self.start
+    @property
+    def is_sorted(self) -> bool:
+        """Whether each row's key is at least that of the one before: bisection in anything else would lose rows."""
+        undecided = np.ones(max(0, self._batch.num_rows - 1), np.bool_)
+        for tag in self._tags:
+            step = np.diff(tag.ranks)
+            if bool((step[undecided] < 0).any()):
+                return False
+            undecided &= step == 0
+        return not bool((np.diff(self._times)[undecided] < 0).any())
 
-    def up_to(self, key: Key) -> int:
-        """How many of the rows left are less or equal."""
-        return bisect_right(range(self._batch.num_rows), key, lo=self.start, key=self._key) - self.start
+    def around(self, key: Key) -> tuple[int, int]:
+        """How many of the rows left are less, and how many less or equal."""
+        low, high = self.start, self._batch.num_rows
+        values, time_us = key
+        for tag, value in zip(self._tags, values, strict=True):  # each in the rows that have all before in common
+            rank, may_be_there = tag.find(value)
+            among = tag.ranks[low:high]
+            left = low + int(among.searchsorted(rank, "left"))
+            if not may_be_there:
+                return left - self.start, left - self.start
+            low, high = left, low + int(among.searchsorted(rank, "right"))
+        times = self._times[low:high]
+        left, right = times.searchsorted(time_us, "left"), times.searchsorted(time_us, "right")
+        return low + int(left) - self.start, low + int(right) - self.start
 
     def take(self, count: int) -> pa.RecordBatch:
         """The next rows, which are left no more. Copies nothing."""
@@ -87,11 +125,26 @@ class Window:
         self.start += count
         return taken
 
-    def _key(self, row: int) -> Key:
-        return tuple(
-            b"" if indices[row] < 0 else b"\x01" + dictionary[int(indices[row])].as_py().encode()
-            for indices, dictionary in self._tags
-        ), int(self._times[row])
+
+def key_of(batch: pa.RecordBatch, tags: Sequence[str], row: int) -> Key:
+    """Key of a row."""
+    values = (batch.column(name)[row] for name in tags)
+    return tuple(_bytes(value) if value.is_valid else b"" for value in values), batch.column("time")[row].value
+
+
+def _bytes(value: pa.Scalar) -> bytes:
+    """Never empty, so that a null is before all of them."""
+    text: str = value.as_py()
+    return b"\x01" + text.encode()
+
+
+def _ranked(tag: pa.DictionaryArray) -> tuple[np.ndarray, pa.Array]:
+    """For each row the rank of its value, 0 for null; and the values in the order of their bytes."""
+    order = pc.sort_indices(tag.dictionary).to_numpy()
+    rank = np.empty(len(order) + 1, np.int32)
+    rank[order] = np.arange(1, len(rank), dtype=np.int32)
+    rank[-1] = 0
+    return rank[pc.fill_null(tag.indices, len(order)).to_numpy()], tag.dictionary.take(pa.array(order))
 
 
 class Run:
@@ -120,26 +173,10 @@ class Run:
         self.window = Window(self._next, self._tags)
         if self._seen is not None and self.window.first < self._seen:
             raise NotSorted(self.number)
-        if not is_sorted(self._next, self._tags):
+        if not self.window.is_sorted:
             raise NotSorted(self.number)
         self._seen = self.window.last
         self._next = next(self._batches, None)
-
-
-def is_sorted(batch: pa.RecordBatch, tags: Sequence[str]) -> bool:
-    """Whether each row's key is at least that of the one before: bisection in anything else would lose rows."""
-    undecided = np.ones(max(0, batch.num_rows - 1), np.bool_)
-    for name in tags:
-        tag = batch.column(name)
-        rank = np.empty(len(tag.dictionary) + 1, np.int64)
-        rank[pc.sort_indices(tag.dictionary).to_numpy()] = np.arange(1, len(rank))
-        rank[-1] = 0
-        step = np.diff(rank[pc.fill_null(tag.indices, len(rank) - 1).to_numpy()])
-        if bool((step[undecided] < 0).any()):
-            return False
-        undecided &= step == 0
-    times = batch.column("time").cast(pa.int64()).to_numpy()
-    return not bool((np.diff(times)[undecided] < 0).any())
 
 
 def trimmed(tag: pa.DictionaryArray) -> pa.DictionaryArray:

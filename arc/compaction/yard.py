@@ -11,7 +11,7 @@ from itertools import chain
 
 from arc.catalog.facts import Catalog
 from arc.compaction.ports import Files
-from arc.compaction.receipt import FOLDER, RECEIPTS, Receipt, read_receipts, receipt_path, write_receipt
+from arc.compaction.receipt import FOLDER, RECEIPTS, WORK, Receipt, read_receipts, receipt_path, write_receipt
 from arc.errors import Unavailable
 from arc.ports import Ports
 from arc.storage.files import FileEntry
@@ -65,7 +65,7 @@ class Yard:
             self._log.warning("outputs_stay_in_the_store", reason=problem.message, next_step="collected as leftovers")
 
     async def clear(self, job: int) -> None:
-        """Forget a job: its drafts and its receipt."""
+        """Forget the job that ran: its drafts and its receipt."""
         await self._workers.run(self._clear, job)
 
     # ------------------------------------------------------------------------------------------------ all of it blocks
@@ -85,5 +85,5 @@ class Yard:
         return read_receipts(self._disk)
 
     def _clear(self, job: int) -> None:
-        for path in (*self._disk.walk(f"{FOLDER}/{job:014d}"), receipt_path(job)):
+        for path in (*self._disk.walk(WORK), receipt_path(job)):
             self._disk.remove(path)

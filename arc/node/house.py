@@ -12,6 +12,7 @@ from arc.api.app import Api
 from arc.api.deps import Deps
 from arc.api.forward import Forwarder
 from arc.catalog.values import COMPACTOR, WRITER
+from arc.cluster.bridge import CompactionBridge
 from arc.cluster.consensus import Consensus
 from arc.cluster.coordinator import Coordinator, licensed
 from arc.cluster.failover import compactor_policy, writer_policy
@@ -24,12 +25,17 @@ from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
+from arc.compaction.runner import Compactor
 from arc.continuous.runner import ContinuousRunner
+from arc.duties import CompactorDuty
+from arc.ids import Epoch
 from arc.node.copies import Copies
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
 from arc.node.handover import KIND as HAND_OVER
 from arc.node.handover import HandOvers
+from arc.node.merging import KIND as COMPACTION
+from arc.node.merging import Merging
 from arc.node.neighbourhood import Neighbourhood
 from arc.node.orders import Convergence, lags
 from arc.node.results import ResultRows
@@ -38,6 +44,8 @@ from arc.node.statistics import collect
 from arc.raft.types import Peer
 from arc.replication.fetch import KIND as FETCH
 from arc.replication.fetch import SEVERAL_KIND as FETCH_SEVERAL
+from arc.replication.offers import KIND as TAKE
+from arc.storage.files import FileEntry
 from arc.wire.channels import Channel
 from arc.wire.facts import PeerFacts
 from arc.wire.http import Connect, HttpClient, over_tls
@@ -155,6 +163,9 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        calls = consensus.calls
+        self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
+        self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
         self.continuous = ContinuousRunner(
             config.continuous,
             propose=consensus.proposals,
@@ -205,6 +216,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                compaction=self.merging,
                 continuous=self.continuous,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
@@ -228,7 +240,8 @@ class House:
     def answerers(self) -> Mapping[str, Callable[[Peer, bytes], Awaitable[bytes]]]:
         """See `cluster.consensus.Neighbours`."""
         admission, assembly, farewells = self.near.admission, self.near.assembly, self.near.farewells
-        assert admission is not None and assembly is not None and farewells is not None
+        taker = self.rows.taker
+        assert admission is not None and assembly is not None and farewells is not None and taker is not None
 
         return {
             **admission.answerers,
@@ -237,6 +250,8 @@ class House:
             FETCH: lambda peer, question: self.rows.file_server.answer(question),
             FETCH_SEVERAL: lambda peer, question: self.rows.file_server.answer_several(question),
             FAREWELL: lambda peer, question: farewells.answer(question),
+            TAKE: lambda peer, question: taker.answer(peer.name, question),
+            COMPACTION: self.merging.answer,
         }
 
     def describe(self) -> PeerFacts:
@@ -260,6 +275,29 @@ class House:
         """How the HTTP ports of other nodes are reached: as clients reach this one."""
         connect, certificates = self.ground.ports.network.connect_tcp, self.ground.certificates
         return connect if certificates is None else over_tls(connect, lambda: certificates.client)
+
+    def _compactor(self, epoch: Epoch) -> Compactor:
+        """The one of this epoch."""
+        ground, rows, proposals = self.ground, self.rows, self.consensus.proposals
+
+        async def doubt(entry: FileEntry, reason: str) -> None:
+            await rows.antientropy.read(entry)
+
+        return Compactor(
+            config=ground.config.compaction,
+            node=self.node,
+            epoch=epoch,
+            ports=ground.ports,
+            catalog=lambda: ground.fsm.catalog,
+            swap=CompactionBridge(proposals, lambda: ground.fsm.catalog, epoch, node=self.node, log=ground.log),
+            copies=rows.spreading,
+            fetch=rows.awaiting,
+            files=rows.keeper,
+            doubt=doubt,
+            reserve_bytes=ground.config.storage.reserve_bytes,
+            log=ground.log,
+            shelf=rows.shelf,
+        )
 
     async def _only_there(self, name: str) -> tuple[int, str]:
         assert self.near.farewells is not None, "a node alone has no such page"

@@ -187,7 +187,10 @@ async def _live(
         await nursery.start(_pull, house)
     if house.rows.announcer is not None:
         nursery.start_soon(_announce_files, house.rows.announcer, house)  # Not before the disk was looked at.
+    if house.rows.taker is not None:
+        await nursery.start(house.rows.taker.run)
     recovered = await nursery.start(house.rows.writer.run, on_progress)
+    nursery.start_soon(house.compaction.run)
     state.starting = None
     schedules = await nursery.start(_carry_out_schedules, house)  # Not before all rows that were logged can be seen.
     if not house.is_alone:
@@ -239,7 +242,8 @@ async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]
     """Compare manifest and disk, report, and go on looking after the files for ever."""
     rows, ground = house.rows, house.ground
     with ground.feed.subscribe() as changes:  # What leaves the manifest from here on is heard of.
-        found = await rows.keeper.look(ground.fsm.catalog.all_files())
+        reigns = {lease.epoch for lease in ground.fsm.catalog.leases.values()}
+        found = await rows.keeper.look(ground.fsm.catalog.all_files(), reigns)
         async with trio.open_nursery() as nursery:
             await nursery.start(rows.sweeper.run, changes)
             nursery.start_soon(rows.antientropy.run)
@@ -317,6 +321,7 @@ def _first_words(house: House, first_token: list[str]) -> list[Command]:
         # Taken anew at every start, so that nothing of an earlier run can still be in flight. A first holder, and one
         # in another's place, is chosen by the cluster.
         takes_writer=house.is_alone or (lease is not None and lease.holder == house.node),
+        takes_compactor=house.is_alone,
     )
     if house.is_alone:
         return words

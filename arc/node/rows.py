@@ -16,22 +16,25 @@ from arc.query.service import QueryService
 from arc.query.snapshot import SnapshotTaker
 from arc.replication.announcing import Announcer
 from arc.replication.antientropy import AntiEntropy
+from arc.replication.awaiting import Awaiting
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.copies import Tally
 from arc.replication.crossing import Replication
 from arc.replication.fetch import Ask, FileServer
+from arc.replication.offers import Offers, Spreading
 from arc.replication.puller import Puller
 from arc.replication.shared import StoreOrNodes
 from arc.replication.shelving import Shelving
 from arc.replication.sweeper import Sweeper
+from arc.replication.taking import Taker
 from arc.storage.keeper import DATA, FileKeeper
 from arc.storage.shelf import Shelf
 from arc.wire.channels import Channel
 
 
 class Rows:
-    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` on a node alone, ``shelf``
-    and ``shelving`` where nodes share no store.
+    """The parts. ``puller`` is None where no files are brought from elsewhere, ``announcer`` and ``taker`` on a node
+    alone, ``shelf`` and ``shelving`` where nodes share no store.
     """
 
     def __init__(self, ground: Ground, consensus: Consensus) -> None:
@@ -80,10 +83,10 @@ class Rows:
             ports=ports,
         )
         self.formats = Formats()
+        self.offers = Offers()
         self.file_server = FileServer(
-            ports.disk, ports.workers, lambda: ground.fsm.catalog, is_here=self.keeper.is_here
+            ports.disk, ports.workers, lambda: ground.fsm.catalog, is_here=self.keeper.is_here, offered=self.offers.get
         )
-        able = ground.role.capabilities
         self.shelving: Shelving | None = None
         if self.shelf is not None:
             self.shelving = Shelving(
@@ -115,10 +118,34 @@ class Rows:
                 log=log,
             )
         self.puller: Puller | None = None
+        self.taker: Taker | None = None
+        bandwidth = Bandwidth(config.replication.bandwidth_bytes_per_second)
         ask: Ask | None = consensus.calls.call if consensus.calls is not None else None
+        self.spreading = Spreading(
+            me=node,
+            offers=self.offers,
+            catalog=lambda: ground.fsm.catalog,
+            reachable=self.reachable,
+            ask=ask,
+            factor=config.replication.factor,
+            has_store=self.shelf is not None,
+            clock=ports.clock,
+            log=log,
+        )
+        if ask is not None:
+            self.taker = Taker(
+                ask=ask,
+                catalog=lambda: ground.fsm.catalog,
+                files=self.keeper,
+                disk=ports.disk,
+                workers=ports.workers,
+                clock=ports.clock,
+                bandwidth=bandwidth,
+                log=log,
+            )
         if self.shelf is not None:
             ask = StoreOrNodes(self.shelf, ask, lambda: ground.fsm.catalog, ports.workers)
-        if ask is not None and (able.can_query or able.can_ingest):
+        if ask is not None:
             self.puller = Puller(
                 me=node,
                 ask=ask,
@@ -129,16 +156,17 @@ class Rows:
                 workers=ports.workers,
                 clock=ports.clock,
                 rng=ports.rng,
-                bandwidth=Bandwidth(config.replication.bandwidth_bytes_per_second),
+                bandwidth=bandwidth,
                 log=log,
                 store=self.shelf.name if self.shelf is not None else "",
             )
+        self.awaiting = Awaiting(self.keeper, is_brought=self.puller is not None)
         self.sweeper = Sweeper(lambda: ground.fsm.catalog, self.keeper, log)
         self.antientropy = AntiEntropy(
             me=node,
             config=config.replication,
             catalog=lambda: ground.fsm.catalog,
-            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values() if lease.holder == node],
+            reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values()],
             can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
             files=self.keeper,
             disk=ports.disk,

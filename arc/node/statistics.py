@@ -21,6 +21,7 @@ from arc.cluster.proposals import ProposalsStatistics
 from arc.cluster.registrar import RegistrarStatistics
 from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
+from arc.compaction.reports import CompactionStatistics
 from arc.compaction.retention_runner import RetentionStatistics
 from arc.continuous.runner import ContinuousStatistics
 from arc.duties import ReplicationStatistics
@@ -36,6 +37,7 @@ from arc.replication.keeper import InSyncStatistics
 from arc.replication.puller import PullerStatistics
 from arc.replication.sender import SenderStatistics
 from arc.replication.shelving import ShelvingStatistics
+from arc.replication.taking import TakerStatistics
 from arc.security.tls import Certificates
 from arc.storage.keeper import KeeperStatistics
 from arc.storage.wal.log import WalStatistics
@@ -89,10 +91,12 @@ class NodeStatistics:
     sender: SenderStatistics | None
     in_sync: InSyncStatistics | None
     files: PullerStatistics | None
+    taken: TakerStatistics | None
     holders: AnnouncerStatistics | None
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    compaction: CompactionStatistics | None
     continuous: ContinuousStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
@@ -120,6 +124,7 @@ def collect(house: House) -> NodeStatistics:
     rows, near = house.rows, house.near
     path = rows.writer.statistics()
     reign = path.reign if path is not None else None
+    compactor = house.compaction.compactor
     transport, calls = house.consensus.transport, house.consensus.calls
     proposals, durations = house.consensus.proposals.statistics(), house.consensus.raft.durations()
     return NodeStatistics(
@@ -134,10 +139,12 @@ def collect(house: House) -> NodeStatistics:
         sender=reign.sender if reign is not None else None,
         in_sync=reign.in_sync if reign is not None else None,
         files=rows.puller.statistics() if rows.puller is not None else None,
+        taken=rows.taker.statistics() if rows.taker is not None else None,
         holders=rows.announcer.statistics() if rows.announcer is not None else None,
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        compaction=compactor.statistics() if compactor is not None else None,
         continuous=house.continuous.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,

@@ -19,6 +19,15 @@ UNKNOWN_TABLE = "unknown_table"
 UNKNOWN_DATABASE = "unknown_database"
 
 
+class UnknownName(InvalidRequest):
+    """There is no such thing. What was named is kept for who must not even tell whether there is."""
+
+    def __init__(self, message: str, *, code: str, database: str, measurement: str | None) -> None:
+        super().__init__(message, code=code)
+        self.database = database
+        self.measurement = measurement
+
+
 class TableName(NamedTuple):
     """A measurement that exists."""
 
@@ -30,15 +39,17 @@ class TableName(NamedTuple):
 
 
 def find_database(catalog: Catalog, name: str) -> str:
-    """The database of this name. Raises InvalidRequest, code ``unknown_database``, with the nearest name."""
+    """The database of this name. Raises UnknownName, code ``unknown_database``, with the nearest name."""
     found = _find(catalog.databases, name)
     if found is not None:
         return found
-    raise InvalidRequest(f"there is no database {name!r}{_hint(catalog.databases, name)}", code=UNKNOWN_DATABASE)
+    message = f"there is no database {name!r}{_hint(catalog.databases, name)}"
+    raise UnknownName(message, code=UNKNOWN_DATABASE, database=name, measurement=None)
 
 
 def find_table(catalog: Catalog, path: Sequence[str], database: str) -> TableName:
-    """The measurement of this name; a bare one belongs to ``database``. Raises InvalidRequest with the nearest name.
+    """The measurement of this name; a bare one belongs to ``database``. Raises UnknownName with the nearest name,
+    InvalidRequest.
 
     Arc answers an unknown measurement with an empty result, which hides every misspelling; a measurement that exists
     and has no rows is an empty result here too.
@@ -56,7 +67,8 @@ def find_table(catalog: Catalog, path: Sequence[str], database: str) -> TableNam
     if found is not None:
         return TableName(database, found)
     hint = _hint(known, measurement) or _elsewhere(catalog, measurement)
-    raise InvalidRequest(f"there is no measurement {measurement!r} in database {database!r}{hint}", code=UNKNOWN_TABLE)
+    message = f"there is no measurement {measurement!r} in database {database!r}{hint}"
+    raise UnknownName(message, code=UNKNOWN_TABLE, database=database, measurement=measurement)
 
 
 def _find(known: Iterable[str], name: str) -> str | None:

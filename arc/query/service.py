@@ -7,8 +7,8 @@ its block is left, for whatever reason, and leaving interrupts what still runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import trio
 
 from arc.catalog.fsm import Catalog
+from arc.catalog.visible import Eyes
 from arc.errors import Conflict, Overloaded, TimedOut
 from arc.ports import Ports
 from arc.query import results_json, results_msgpack
@@ -23,6 +24,7 @@ from arc.query.admission import TOO_MANY, Admission
 from arc.query.answer import Answer, Beginning, Rows, TableRows
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
+from arc.query.names import UnknownName
 from arc.query.registry import QueryStatistics, Registry, RunningQuery, Status
 from arc.query.show import Show, answer_show
 from arc.query.snapshot import Snapshot, TakeSnapshot
@@ -33,8 +35,8 @@ DEFAULT_DATABASE = "default"
 """What a bare name belongs to when the caller names no database."""
 
 
-class Caller(Protocol):
-    """Who asks, for the list of queries. Whether they may ask was decided before."""
+class Caller(Eyes, Protocol):
+    """Who asks: for the list of queries, and for what may be read. That they may ask at all was decided before."""
 
     @property
     def token_id(self) -> int | None:
@@ -44,6 +46,18 @@ class Caller(Protocol):
     @property
     def name(self) -> str:
         """The token's name."""
+        ...
+
+    def as_of(self, catalog: Catalog) -> Caller:
+        """The same caller with the rights of that version. Raises Unauthenticated when his token is not valid in it."""
+        ...
+
+    def seen(self, catalog: Catalog) -> Catalog:
+        """The catalog without what this caller may not read (`arc.catalog.visible`)."""
+        ...
+
+    def require_seen(self, database: str, measurement: str | None) -> None:
+        """Raises Forbidden unless it may be read, whether it is there or not."""
         ...
 
 
@@ -76,6 +90,8 @@ class QueryService:
 
         ``database`` is what bare names belong to (None: ``default``); ``database_explicit`` changes nothing, see
         `names`. ``timeout_seconds`` can only shorten the configured limit; it covers waiting, running and reading.
+
+        A measurement that ``principal`` may not read is one that is not there, and asking for it raises Forbidden.
 
         Raises InvalidRequest (codes ``bad_query``, ``forbidden``, ``forbidden_function``, ``unknown_table``,
         ``unknown_database``), Overloaded (``too_many_queries``, ``query_memory``), TimedOut (``query_timeout``),
@@ -158,7 +174,9 @@ class QueryService:
         status: Status = "failed"
         failure: str | None = None
         try:
-            async with self._run(sql, query_id, database or DEFAULT_DATABASE, steps, started, counting) as answer:
+            async with self._run(
+                sql, query_id, database or DEFAULT_DATABASE, principal, steps, started, counting
+            ) as answer:
                 yield answer
             status = "completed"
         except Exception as error:
@@ -182,16 +200,28 @@ class QueryService:
 
     @asynccontextmanager
     async def _run(
-        self, sql: str, query_id: str, database: str, steps: Steps, started: float, counting: bool
+        self,
+        sql: str,
+        query_id: str,
+        database: str,
+        principal: Caller | None,
+        steps: Steps,
+        started: float,
+        counting: bool,
     ) -> AsyncIterator[Answer]:
         async with self._admission.place(steps):
             self._registry.running_now(query_id)
             token = f"arc_{query_id}"
             catalog = self._take_snapshot(()).catalog
-            planned = await steps.run(lambda: self._plan(sql, database, catalog, token))
+            if principal is not None:
+                principal = principal.as_of(catalog)
+                catalog = principal.seen(catalog)
+            with _telling_nothing(principal):
+                planned = await steps.run(lambda: self._plan(sql, database, catalog, token))
             if not isinstance(planned, Statement):
                 # Also on a worker: the catalog version is immutable, and its statistics may be those of many files.
-                table = await steps.run(partial(answer_show, planned, catalog=catalog, database=database))
+                with _telling_nothing(principal):
+                    table = await steps.run(partial(answer_show, planned, catalog=catalog, database=database))
                 if counting:
                     table = pa.table({"rows": [table.num_rows]})
                 async with self._answer(TableRows(table), query_id, steps, started) as answer:
@@ -200,6 +230,11 @@ class QueryService:
             # One synchronous step: catalog, files and buffered rows belong to the same moment.
             snapshot = self._take_snapshot(planned.ranges)
             try:
+                if principal is not None:
+                    # A right that was taken away between the two must not show rows that came after that.
+                    reader = principal.as_of(snapshot.catalog)
+                    for use in planned.uses:
+                        reader.require_seen(*use.table)
                 async with self._answer(
                     self._rows(planned, snapshot, token, counting), query_id, steps, started
                 ) as answer:
@@ -241,6 +276,17 @@ class QueryService:
                 # The manifest knows it: no file is opened.
                 return TableRows(pa.table({statement.count: pa.array([held.rows], pa.int64())}))
         return self._engine.run(statement, snapshot, token=token, counting=counting)
+
+
+@contextmanager
+def _telling_nothing(principal: Caller | None) -> Iterator[None]:
+    """Turn "there is no such thing" into "you may not" where the caller may not know which of the two it is."""
+    try:
+        yield
+    except UnknownName as unknown:
+        if principal is not None:
+            principal.require_seen(unknown.database, unknown.measurement)
+        raise
 
 
 def _status_of(error: Exception) -> Status:

@@ -76,7 +76,7 @@ def due(
 
 
 class AntiEntropy:
-    """Runs on every node. ``reigns`` are epochs of the leases that this node holds; ``can_be_brought`` says whether
+    """Runs on every node. ``reigns`` are epochs of the leases held now; ``can_be_brought`` says whether
     other nodes may have a copy of what is bad here, and this node fetches files at all.
     """
 

@@ -18,6 +18,11 @@ from arc.storage.keeper import DATA
 DRAFTS = "drafts"
 """Folder of files that are not whole yet."""
 
+OFFERED_DRAFTS = f"{DRAFTS}/offered"
+"""Folder of those that others offer: the manifest may have such a file before it is whole, and then it is begun anew
+beside it.
+"""
+
 STEP_BYTES = 8 << 20
 """Hashed again in one go: some 10 ms of a worker."""
 
@@ -25,20 +30,21 @@ FOUND = ""
 """Whence bytes are that were on the disk already: no holder's name is empty."""
 
 
-def draft_path(entry: FileEntry) -> str:
+def draft_path(entry: FileEntry, folder: str = DRAFTS) -> str:
     """Where a file grows."""
     name = hashlib.sha256(f"{entry.path}#{entry.sha256}".encode()).hexdigest()
-    return f"{DRAFTS}/{name}"
+    return f"{folder}/{name}"
 
 
 class HashedDraft:
     """One file that grows. Made by `open_hashed`; its methods run one at a time and raise OSError."""
 
-    def __init__(self, disk: Disk, workers: Workers, entry: FileEntry) -> None:
+    def __init__(self, disk: Disk, workers: Workers, entry: FileEntry, folder: str) -> None:
         self.entry = entry
         self._disk = disk
         self._workers = workers
-        self._path = draft_path(entry)
+        self._folder = folder
+        self._path = draft_path(entry, folder)
         self._draft: Draft | None = None
         self._hash = hashlib.sha256()
         self._sources: set[str] = set()
@@ -99,7 +105,7 @@ class HashedDraft:
     # ------------------------------------------------------------------------------------------------ all of it blocks
 
     def _open(self) -> None:
-        self._disk.make_dirs(DRAFTS)
+        self._disk.make_dirs(self._folder)
         self._draft = self._disk.open_draft(self._path)
 
     def _hash_again(self, size: int) -> None:
@@ -137,9 +143,9 @@ class HashedDraft:
             self._draft = None
 
 
-async def open_hashed(disk: Disk, workers: Workers, entry: FileEntry) -> HashedDraft:
+async def open_hashed(disk: Disk, workers: Workers, entry: FileEntry, folder: str = DRAFTS) -> HashedDraft:
     """The draft of a file, with what there is of it. Raises OSError."""
-    draft = HashedDraft(disk, workers, entry)
+    draft = HashedDraft(disk, workers, entry, folder)
     try:
         await draft._find()
     except BaseException:
@@ -148,12 +154,12 @@ async def open_hashed(disk: Disk, workers: Workers, entry: FileEntry) -> HashedD
     return draft
 
 
-def install_small(disk: Disk, files: Iterable[tuple[FileEntry, bytes]]) -> None:
+def install_small(disk: Disk, files: Iterable[tuple[FileEntry, bytes]], folder: str = DRAFTS) -> None:
     """Proven bytes of small files, all in one step of the disk. Blocks; raises OSError, when some may be there."""
     moves = []
-    disk.make_dirs(DRAFTS)
+    disk.make_dirs(folder)
     for entry, body in files:
-        path = draft_path(entry)
+        path = draft_path(entry, folder)
         draft = disk.open_draft(path)
         if draft.size:  # Left over from an attempt that a crash ended.
             draft.close()

@@ -185,15 +185,23 @@ async def fetch_several(ask: Ask, pace: Pace, holder: str, entries: Sequence[Fil
 
 
 class FileServer:
-    """Answers what `fetch` and `fetch_several` ask. ``is_here`` tells of files on this disk that can be read."""
+    """Answers what `fetch` and `fetch_several` ask. ``is_here`` tells of files on this disk that can be read, and
+    ``offered`` of some that the manifest does not have yet.
+    """
 
     def __init__(
-        self, disk: Disk, workers: Workers, catalog: Callable[[], Catalog], is_here: Callable[[str], bool]
+        self,
+        disk: Disk,
+        workers: Workers,
+        catalog: Callable[[], Catalog],
+        is_here: Callable[[str], bool],
+        offered: Callable[[str], FileEntry | None] = lambda path: None,
     ) -> None:
         self._disk = disk
         self._workers = workers
         self._catalog = catalog
         self._is_here = is_here
+        self._offered = offered
         self.pieces_total = self.bytes_total = self.refused_total = 0
 
     def __repr__(self) -> str:
@@ -228,7 +236,7 @@ class FileServer:
             raise InvalidRequest(f"not a question for a file: {error}") from error
         if not (isinstance(path, str) and type(offset) is int and type(size) is int):
             raise InvalidRequest("not a question for a file: wrong types")
-        entry = self._catalog().file(path)
+        entry = self._catalog().file(path) or self._offered(path)
         if entry is None or entry.sha256 != sha256:
             raise NotFound(f"the manifest knows no file {path!r} with that hash", code="not_in_manifest")
         if not (0 <= offset < entry.size_bytes and 1 <= size <= min(PIECE_BYTES, entry.size_bytes - offset)):
@@ -258,7 +266,7 @@ class FileServer:
         for item in asked:
             if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
                 raise InvalidRequest("not a question for files: wrong types")
-            entry = catalog.file(item[0])
+            entry = catalog.file(item[0]) or self._offered(item[0])
             is_given = entry is not None and entry.sha256 == item[1] and self._is_here(entry.path)
             paths.append(item[0] if is_given else None)
             size += entry.size_bytes if is_given and entry is not None else 0

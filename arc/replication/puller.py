@@ -153,7 +153,7 @@ class Puller:
         self._transfers = Transfers(
             ask=ask,
             holders=lambda entry: holders(entry, me, others(), store),
-            catalog=catalog,
+            is_wanted=self._is_agreed,
             came=files.came,
             disk=disk,
             workers=workers,
@@ -258,7 +258,7 @@ class Puller:
         if found.is_done:
             self._pauses.pop(path, None)
             self._poisoned.pop(path, None)
-            if self._files.is_here(path) or not self._transfers.is_agreed(found.entry):
+            if self._files.is_here(path) or not self._is_agreed(found.entry):
                 self._wanted.done(found.entry)
             else:
                 self._wanted.give_back(found.entry, now)  # Lost again already.
@@ -273,6 +273,11 @@ class Puller:
         else:
             self._poisoned.pop(path, None)
         self._wanted.give_back(found.entry, now + self._rng.uniform(pause / 2, pause))
+
+    def _is_agreed(self, entry: FileEntry) -> bool:
+        """Whether it did not leave the manifest meanwhile."""
+        known = self._catalog().file(entry.path)
+        return known is not None and known.sha256 == entry.sha256
 
     def _tell_poisoned(self, found: Round) -> None:
         if found.entry.path not in self._poisoned:

@@ -1,6 +1,7 @@
-"""Unlinks files that left the manifest: replaced by others, or dropped with their database.
+"""Unlinks files that left the manifest: replaced by others, or dropped with their database. And those that were on
+their way into it and never came.
 
-What is to go follows from the changes of the catalog; `FileKeeper` knows when a file may go. An unlink that failed is
+What left follows from the changes of the catalog; `FileKeeper` knows when a file may go. An unlink that failed is
 tried again after a pause; one that a crash took is found by `antientropy`, or by the next start.
 """
 
@@ -30,7 +31,6 @@ class Sweeper:
         self._catalog = catalog
         self._files = files
         self._log = log.bind(component="sweeper")
-        self._wake = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Sweeper of {self._files!r}>"
@@ -41,9 +41,10 @@ class Sweeper:
             nursery.start_soon(self._hear, changes)
             task_status.started()
             while True:
+                seen = self._files.changes
                 if not self._files.is_anything_leaving:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
+                    await self._files.wait_changed(seen)
+                    continue
                 await trio.sleep(await self._sweep())
 
     async def _hear(self, changes: Changes) -> None:
@@ -52,7 +53,6 @@ class Sweeper:
             for event in change.events:
                 if isinstance(event, FilesRemoved):
                     self._files.left(entry.path for entry in event.files)
-                    self._wake.set()
 
     async def _sweep(self) -> float:
         """Unlink what may go now; says how long to wait before the next time."""

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 import trio
 
-from arc.catalog.facts import Catalog
 from arc.errors import ArcError, NotFound
 from arc.ports import Clock, Disk, Workers
 from arc.replication.backlog import SMALL_BYTES
 from arc.replication.bandwidth import Bandwidth
-from arc.replication.drafts import HashedDraft, install_small, open_hashed
+from arc.replication.drafts import DRAFTS, HashedDraft, install_small, open_hashed
 from arc.replication.fetch import PIECE_BYTES, Ask, Spoilt, fetch, fetch_several
 from arc.replication.suspicion import Suspicions
 from arc.storage.files import FileEntry
@@ -45,7 +44,7 @@ class Round:
 
 class Transfers:
     """``holders`` are whom to ask for a file, in order, and ``piece_bytes`` how much of a large one at once; ``came``
-    is told of each that was installed.
+    is told of each that was installed, and ``is_wanted`` asked before. No two of them have the same ``drafts``.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Transfers:
         *,
         ask: Ask,
         holders: Callable[[FileEntry], Sequence[str]],
-        catalog: Callable[[], Catalog],
+        is_wanted: Callable[[FileEntry], bool],
         came: Callable[[str], None],
         disk: Disk,
         workers: Workers,
@@ -61,11 +60,13 @@ class Transfers:
         bandwidth: Bandwidth,
         log: Log,
         piece_bytes: Callable[[str], int] = lambda holder: PIECE_BYTES,
+        drafts: str = DRAFTS,
     ) -> None:
         self._ask = ask
         self._piece_bytes = piece_bytes
         self._holders = holders
-        self._catalog = catalog
+        self.is_wanted = is_wanted
+        self._drafts = drafts
         self._came = came
         self._disk = disk
         self._workers = workers
@@ -135,13 +136,13 @@ class Transfers:
             return kept
         if kept is not None:
             await self._discard(kept)
-        draft = await open_hashed(self._disk, self._workers, entry)
+        draft = await open_hashed(self._disk, self._workers, entry, self._drafts)
         self.resumed_bytes_total += draft.size
         return draft
 
     async def _install(self, found: Round, draft: HashedDraft) -> None:
         found.is_done = True
-        if not self.is_agreed(draft.entry):
+        if not self.is_wanted(draft.entry):
             await self._discard(draft)
             return
         try:
@@ -187,15 +188,16 @@ class Transfers:
                 self._note(each, holder, NotFound(f"{entry.path} is not there", code="not_here"))
             elif sha256 != entry.sha256:
                 self._note(each, holder, Spoilt(f"{holder} gave bytes of {entry.path} that have not its hash"))
-            elif self.is_agreed(entry):
+            elif self.is_wanted(entry):
                 good.append((each, body))
             else:
                 each.is_done = True
         if not good:
             return
         try:
+            bodies_of = [(each.entry, body) for each, body in good]
             with trio.CancelScope(shield=True):
-                await self._workers.run(install_small, self._disk, [(each.entry, body) for each, body in good])
+                await self._workers.run(install_small, self._disk, bodies_of, self._drafts)
         except OSError as error:
             self._tell_not_installed(good[0][0].entry, error)
             for each, _ in good:
@@ -237,11 +239,6 @@ class Transfers:
         wait = self._bandwidth.reserve(peer, size_bytes, self._clock.now())
         if wait > 0:
             await trio.sleep(wait)
-
-    def is_agreed(self, entry: FileEntry) -> bool:
-        """Whether it did not leave the manifest meanwhile."""
-        known = self._catalog().file(entry.path)
-        return known is not None and known.sha256 == entry.sha256
 
     def _note_came(self, entry: FileEntry) -> None:
         self._came(entry.path)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -79,8 +79,8 @@ def drift(manifest: Iterable[FileEntry], on_disk: dict[str, int]) -> Drift:
 
 
 def leftover(paths: Iterable[str], is_known: Callable[[str], bool], reigns: Collection[int]) -> list[str]:
-    """Those of these files that are left over from something that is over. ``reigns`` are epochs of the leases that
-    this node holds: what it writes under them is on the disk before the manifest knows it, or is still being written.
+    """Those of these files that are left over from something that is over. ``reigns`` are the epochs of the leases that
+    are held now, here or elsewhere: what is written under them is on disks before the manifest knows it.
     """
     found = []
     for path in paths:
@@ -248,20 +248,25 @@ class FileKeeper:
 
     # --------------------------------------------------------------------------------------------- manifest and disk
 
-    async def look(self, manifest: Iterable[FileEntry]) -> Drift:
+    async def look(self, manifest: Iterable[FileEntry], reigns: Collection[int] = ()) -> Drift:
         """Compare manifest and disk as a whole, quarantine what is unknown. Only while nothing is being flushed: a file
         is on disk before it is in the manifest.
+
+        ``reigns`` are epochs that are not over: what was written under them, here or elsewhere, may be about to come
+        into the manifest, and whoever asks for that relies on it being on this disk. It is not quarantined, nor is it
+        here until somebody says so.
         """
         known = list(manifest)
         found = await self._workers.run(self._measure)
         difference = drift(known, found)
+        unknown = tuple(path for path in difference.unknown if epoch_of(path) not in reigns)
         self._missing = {*difference.missing, *difference.wrong_size}
         self._here = found.keys() - {*difference.wrong_size, *difference.unknown}
         self._tell()
-        await self.quarantine(difference.unknown)
+        await self.quarantine(unknown)
         agreed = {entry.path for entry in known}
         await self.tidy(agreed.__contains__)
-        return difference
+        return replace(difference, unknown=unknown)
 
     async def check(self, entries: Sequence[FileEntry]) -> list[str]:
         """Paths of those files whose copy here is absent or of another length."""

@@ -18,6 +18,7 @@ from arc.catalog.facts import Catalog
 from arc.catalog.values import WRITER
 from arc.raft.types import Entry, EntryKind
 from simulations.checkers.violation import Violation
+from simulations.checkers.world_compaction import Swaps
 from simulations.checkers.world_store import check_added
 
 
@@ -43,9 +44,10 @@ class Leases:
     raises Violation. ``stored`` is what is in the store that all nodes share, None where there is none.
     """
 
-    def __init__(self, stored: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, stored: Mapping[str, bytes] | None = None, swaps: Swaps | None = None) -> None:
         self.newest: Catalog | None = None
         self._stored = stored
+        self._swaps = swaps
         self._holders: dict[int, str] = {}
         self._granted_at: dict[int, float] = {}
         self._confirmed_at: dict[int, float] = {}
@@ -138,6 +140,8 @@ class Leases:
             # Catalogs of two machines are equal without being one: only what came of the command tells.
             if inner.epoch != current and before.manifest != after.manifest:
                 raise Violation("L-04", "files were taken in under an old epoch", after.index, inner.epoch, current)
+        if isinstance(inner, ReplaceFiles) and self._swaps is not None:
+            self._swaps.check(before, after, inner)
         for mark in before.marks():
             now = after.mark(mark.database, mark.measurement)
             if now < mark.sequence and mark.database in after.databases:

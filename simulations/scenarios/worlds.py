@@ -101,6 +101,37 @@ def _registrar_leader_loss(seed: int) -> WorldPlan:
     return _plan("world_registrar_leader_loss", seed, *faults, config=config, flush_share=0.1)
 
 
+def _compaction(seed: int) -> WorldPlan:
+    """Everything is merged all the time, and whoever merges is lost in every way while queries run."""
+    chance = stream(seed, "scenario/world_compaction")
+    faults = [
+        Fault(1.5, "crash_in_write", ("compactor",), chance.choice((1.0, 3.0, 6.0, 9.0))),
+        Fault(4.0, chance.choice(("crash", "power_off", "pause", "isolate")), ("compactor",), chance.uniform(0.5, 6.0)),
+        Fault(7.0, "crash", ("writer",), 1.0),
+        Fault(9.0, chance.choice(("isolate", "asymmetric")), ("compactor",), 2.0),
+    ]
+    merging = {
+        "hourly_min_age_seconds": 0.0,
+        "hourly_min_files": 2,
+        "daily_min_age_seconds": 0.0,
+        "daily_min_files": 2,
+        "late_min_files": 2,
+        "late_quiet_seconds": 5.0,
+        "size_ratio": 4.0,
+        "poll_seconds": 0.3,
+    }
+    config = SMALL | {
+        "ingest": {"flush_rows": 10, "flush_age_seconds": 0.5},
+        "compaction": merging,
+        "storage": {"delete_grace_seconds": 1.0},
+        # A compactor that is gone is replaced while the run lasts.
+        "failover": {"compactor_patience_seconds": 2.0, "compactor_cooldown_seconds": 1.0},
+    }
+    age = chance.choice((0.0, 86_400.0))
+    more = {"query_share": 0.3, "flush_share": 0.1, "rows_age_seconds": age, "seconds": 14.0}
+    return _plan("world_compaction", seed, *faults, config=config, **more)
+
+
 def _rolling(seed: int) -> WorldPlan:
     return _plan("world_rolling", seed, Fault(1.5, "rolling", (), 0.3), seconds=24.0)
 
@@ -141,6 +172,7 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_asymmetric", "whole nodes that are heard and do not hear, and the reverse", _asymmetric),
     ("world_both", "leader and writer lost at once", _both),
     ("world_clock", "wall clocks jump while leases move", _clock),
+    ("world_compaction", "whoever merges files is lost, in every way, while queries run", _compaction),
     ("world_flap", "a node cut off and back about as fast as it is noticed", _flap),
     ("world_joins", "nodes come and go under load", _joins),
     ("world_leader_loss", "whole nodes lose their leader", _leader_loss),

@@ -3,9 +3,9 @@ rest."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import httpx
 import pyarrow as pa
@@ -17,8 +17,10 @@ from arc.api.deps import Deps
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
-from arc.compaction.config import RetentionConfig
+from arc.compaction.config import CompactionConfig, RetentionConfig
+from arc.compaction.reports import FinishedJob, RunningJob
 from arc.compaction.retention_runner import RetentionRunner
+from arc.compaction.tally import Tally
 from arc.continuous.config import ContinuousConfig
 from arc.continuous.runner import ContinuousRunner
 from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
@@ -257,6 +259,65 @@ class RealDecoders:
         return arrow.decode(body, measurement=measurement, tags=tags, now_us=now_us)
 
 
+class FakeCompaction:
+    """A compactor that has done one job and does another."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[object, ...]] = []
+        self.failure: Exception | None = None
+        self.runs = True
+
+    async def look(self) -> Mapping[str, object]:
+        self._fail()
+        tally = Tally()
+        job = FinishedJob(
+            job=7, tier="hourly", database="db", measurement="cpu", partition_path="db/cpu/2026/05/28/17",
+            files_compacted=4, files_written=1, bytes_before=4000, bytes_after=1000, rows_before=40, rows_after=40,
+            outcome="done", error="", started_us=START_US, duration_seconds=0.5,
+        )  # fmt: skip
+        tally.add(job)
+        is_paused = ("pause",) in self.orders
+        statistics = replace(tally.statistics(), is_enabled=True, is_paused=is_paused)
+        running = RunningJob(
+            job=8, tier="daily", database="db", measurement="cpu", partition_path="db/cpu/2026/05/28", phase="merging",
+            files=6, bytes_before=9000, rows_done=25, rows_total=100, started_us=START_US,
+        )  # fmt: skip
+        return {
+            "holder": "n2",
+            "settings": asdict(CompactionConfig()),
+            "statistics": asdict(statistics),
+            "running": [asdict(running)],
+            "history": [{**asdict(job), "success": True, "compression_ratio": 4.0}],
+        }
+
+    async def candidates(self) -> Mapping[str, object]:
+        self._fail()
+        return {"count": 0, "candidates": []}
+
+    async def trigger(self, tiers: tuple[str, ...], database: str) -> Mapping[str, object]:
+        self._fail()
+        self.orders.append(("trigger", tiers, database))
+        return {"holder": "n2", "cycle": 3}
+
+    async def pause(self) -> Mapping[str, object]:
+        return self._order("pause")
+
+    async def resume(self) -> Mapping[str, object]:
+        return self._order("resume")
+
+    async def cancel(self) -> Mapping[str, object]:
+        return {**self._order("cancel"), "done": self.runs}
+
+    def _order(self, what: str) -> Mapping[str, object]:
+        self._fail()
+        self.orders.append((what,))
+        return {"holder": "n2", "done": True}
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
 @dataclass
 class FakeNode:
     """Says what it is told to say."""
@@ -308,6 +369,7 @@ class World:
         self.proposer = FakeProposer(self.fsm)
         self.ingest = FakeIngest()
         self.node = FakeNode()
+        self.compaction = FakeCompaction()
         for name, token, permissions in (
             ("admin", ADMIN, ("admin",)),
             ("reader", READER, ("read",)),
@@ -330,6 +392,7 @@ class World:
             queries=FakeAnswers(),
             proposer=self.proposer,
             node=self.node,
+            compaction=self.compaction,
             retention=RetentionRunner(
                 RetentionConfig(),
                 self.proposer,

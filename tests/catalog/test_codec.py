@@ -13,17 +13,25 @@ from arc.catalog import codec, snapshot
 from arc.catalog.codec import TAGS
 from arc.catalog.commands import (
     AssignLease,
+    Audited,
     Command,
     CreateDatabase,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
     CreateToken,
     DeclareColumns,
     DeleteToken,
     DescribeNode,
+    DropAccess,
     DropDatabase,
     DropPolicy,
     ForgetNode,
     FoundCluster,
     HoldFiles,
+    JoinTeam,
+    LeaveTeam,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -32,6 +40,9 @@ from arc.catalog.commands import (
     RotateToken,
     SetInSync,
     SetNodeState,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
     UpdateToken,
     WidenColumn,
 )
@@ -48,12 +59,12 @@ GOLDEN: list[tuple[Command, str]] = [
     ),
     (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
     (
-        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
-        "87010681826170617380" + "6677726974657202" + "80",
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2, holders=(NodeId("n1"),)),
+        "88010681826170617380" + "6677726974657202" + "81626e31" + "80",
     ),
     (
         RegisterFiles(files=(), epoch=2, policies=(PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0),)),
-        "86010580800281" + "85616b616e627b7d0100",
+        "86010580800281" + "8612616b616e627b7d0100",
     ),
     (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
@@ -81,15 +92,34 @@ GOLDEN: list[tuple[Command, str]] = [
         HoldFiles(node=NodeId("n1"), incarnation=2, holds=(("p", "s"),), lost=(("q", "t"),)),
         "860114626e3102818261706173818261716174",
     ),
+    (CreateOrganization(name="o", created_us=1), "85011828616f6001"),
+    (UpdateOrganization(id=1, at_us=2), "8701182901f6f6f602"),
+    (CreateTeam(organization=1, name="t", created_us=1), "8601182a0161746001"),
+    (UpdateTeam(id=2, enabled=False, at_us=2), "8701182b02f6f6f402"),
+    (CreateRole(team=2, database_pattern="*", permissions=("read",), created_us=1), "8601182c02612a81647265616401"),
+    (UpdateRole(id=3, permissions=("read",)), "8501182d03f6816472656164"),
+    (CreateRule(role=3, measurement_pattern="*", permissions=("read",), created_us=1), "8601182e03612a81647265616401"),
+    (DropAccess(kind="team", id=2), "8401182f647465616d02"),
+    (JoinTeam(token=1, team=2, at_us=3), "85011830010203"),
+    (LeaveTeam(token=1, team=2), "840118310102"),
+    (
+        Audited(at_us=1, event_type="e", actor="a", action=DeleteToken(id=1)),
+        "900118320161656161f6606060600060600060820c01",
+    ),
+    (Audited(at_us=1, event_type="e", actor="a"), "900118320161656161f6606060600060600060f6"),
 ]
 
 EARLIER: list[tuple[str, Command]] = [
-    ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
-    ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
+    (
+        "87010681826170617380" + "6677726974657202" + "81626e31",
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2, holders=(NodeId("n1"),)),
+    ),
     (
         "86010681826170617380" + "6677726974657202",
         ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
     ),
+    ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
+    ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
     ("850105808002", RegisterFiles(files=(), epoch=2)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]
@@ -115,7 +145,7 @@ def test_every_command_comes_back(command: Command) -> None:
 
 
 def test_every_command_has_a_tag() -> None:
-    assert len(set(TAGS.values())) == len(TAGS) == 20
+    assert len(set(TAGS.values())) == len(TAGS) == 31
 
 
 def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> None:
@@ -134,6 +164,7 @@ def test_an_entry_of_an_older_version_gets_the_defaults_of_later_fields() -> Non
         {},
         "text",
         [1, 100, "c", 1],
+        [1, 50, 1, "e", "a", None, "", "", "", "", 0, "", "", 0, "", [50, 1, "e", "a"]],
         [1, 3, "a", "m", [["too", "many", "parts"]], 1],
         [1, 5, [[1, 2]], [], 1],
     ],
@@ -187,3 +218,11 @@ def test_a_declared_schema_keeps_its_order_through_a_snapshot() -> None:
     restored = snapshot.decode(list(snapshot.encode(machine.catalog))).schema("metrics", "cpu")
     assert restored is not None
     assert list(restored.columns) == ["v", "z", "a"]
+
+
+def test_a_snapshot_of_a_version_that_knew_no_teams_is_read() -> None:
+    machine = ready()
+    head, *rest = snapshot.encode(machine.catalog)
+    form, [[index, next_token, _]] = cbor2.loads(head)
+    earlier = cbor2.dumps([form, [[index, next_token]]])
+    assert snapshot.decode([earlier, *rest]) == machine.catalog

@@ -14,19 +14,27 @@ from arc.catalog.commands import (
     WRITER,
     Action,
     AssignLease,
+    Audited,
     ColumnSchema,
     Command,
     CreateDatabase,
+    CreateOrganization,
+    CreateRole,
+    CreateRule,
+    CreateTeam,
     CreateToken,
     DeclareColumns,
     DeleteToken,
     DescribeNode,
+    DropAccess,
     DropDatabase,
     DropPolicy,
     FlushMark,
     ForgetNode,
     FoundCluster,
     HoldFiles,
+    JoinTeam,
+    LeaveTeam,
     Once,
     PutPolicy,
     RegisterFiles,
@@ -35,6 +43,9 @@ from arc.catalog.commands import (
     RotateToken,
     SetInSync,
     SetNodeState,
+    UpdateOrganization,
+    UpdateRole,
+    UpdateTeam,
     UpdateToken,
     WidenColumn,
 )
@@ -82,6 +93,8 @@ names = st.sampled_from(["t1", "t2"])
 hashes = st.sampled_from(["h1", "h2", "h3"])
 ids = st.integers(1, 3)
 nodes = st.sampled_from([NodeId("n1"), NodeId("n2")])
+patterns = st.sampled_from(["*", "a*", "a*b"])
+rights = st.sampled_from([("read",), ("admin", "read"), ()])
 removals = files().map(lambda f: (f.path, f.sha256))
 marks = st.builds(FlushMark, databases, measurements, sequences)
 puts = st.builds(
@@ -160,6 +173,23 @@ actions: st.SearchStrategy[Action] = st.one_of(
         incarnation=st.integers(1, 2),
         holds=st.lists(removals, max_size=3).map(tuple),
         lost=st.lists(removals, max_size=2).map(tuple),
+    ),
+    st.builds(CreateOrganization, name=names, created_us=st.just(1)),
+    st.builds(UpdateOrganization, id=ids, name=st.none() | names, enabled=st.none() | st.booleans(), at_us=st.just(2)),
+    st.builds(CreateTeam, organization=ids, name=names, created_us=st.just(1)),
+    st.builds(UpdateTeam, id=ids, name=st.none() | names, enabled=st.none() | st.booleans(), at_us=st.just(2)),
+    st.builds(CreateRole, team=ids, database_pattern=patterns, permissions=rights, created_us=st.just(1)),
+    st.builds(UpdateRole, id=ids, database_pattern=st.none() | patterns, permissions=st.none() | rights),
+    st.builds(CreateRule, role=ids, measurement_pattern=patterns, permissions=rights, created_us=st.just(1)),
+    st.builds(DropAccess, kind=st.sampled_from(["organization", "team", "role", "rule"]), id=ids),
+    st.builds(JoinTeam, token=ids, team=ids, at_us=st.just(2)),
+    st.builds(LeaveTeam, token=ids, team=ids),
+    st.builds(
+        Audited,
+        at_us=st.just(3),
+        event_type=st.just("token.deleted"),
+        actor=names,
+        action=st.none() | st.builds(DeleteToken, id=ids) | st.builds(JoinTeam, token=ids, team=ids, at_us=st.just(2)),
     ),
 )
 commands: st.SearchStrategy[Command] = actions | st.builds(
@@ -377,6 +407,21 @@ LIFE: tuple[Command, ...] = (
     ),
     SetInSync(epoch=31, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
     ForgetNode(name=NodeId("n2"), incarnation=1),
+    CreateOrganization(name="acme", created_us=5),
+    UpdateOrganization(id=1, description="all of it", at_us=6),
+    CreateTeam(organization=1, name="ops", created_us=5),
+    UpdateTeam(id=2, name="operators", at_us=6),
+    CreateRole(team=2, database_pattern="plant_*", permissions=("read", "write"), created_us=5),
+    CreateRule(role=3, measurement_pattern="cpu*", permissions=("read",), created_us=5),
+    CreateRule(role=3, measurement_pattern="mem", permissions=("read",), created_us=5),
+    UpdateRole(id=3, permissions=("read",)),
+    DropAccess(kind="rule", id=5),
+    JoinTeam(token=1, team=2, at_us=7),
+    Audited(at_us=8, event_type="token.updated", actor="root", action=UpdateToken(id=1, description="the agent")),
+    Audited(at_us=8, event_type="cluster.drain", actor="root", detail="{}"),
+    JoinTeam(token=3, team=2, at_us=7),
+    LeaveTeam(token=3, team=2),
+    DropAccess(kind="organization", id=1),
 )
 """A history in which everything happens and is accepted, for what random ones meet too seldom."""
 

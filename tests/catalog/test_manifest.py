@@ -15,6 +15,7 @@ from arc.catalog.commands import (
     WRITER,
     AssignLease,
     CreateDatabase,
+    DescribeNode,
     DropDatabase,
     FlushMark,
     RegisterFiles,
@@ -307,3 +308,12 @@ def test_a_held_version_keeps_its_files() -> None:
 def test_two_marks_for_one_measurement_are_refused() -> None:
     marks = (FlushMark("metrics", "cpu", 3), FlushMark("metrics", "cpu", 4))
     assert refused(ready(), RegisterFiles(files=(), flushed=marks, epoch=1)).code == "invalid"
+
+
+def test_what_replaces_files_is_held_by_whom_the_command_names_and_who_is_a_member() -> None:
+    machine, new = ready(), file("new")
+    for name in ("n1", "n2"):
+        do(machine, DescribeNode(name=NodeId(name), incarnation=1, address=f"{name}:1"))
+    do(machine, replace(swap(add=(new,)), holders=(NodeId("n3"), NodeId("n2"))))
+    found = machine.catalog.file(new.path)
+    assert found is not None and found.holders == ("n1", "n2")

@@ -48,7 +48,9 @@ class World:
     def catalog(self) -> Catalog:
         return catalog_of(self.files, epoch=self.epoch)
 
-    async def batch_file_ops(self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource]) -> None:
+    async def batch_file_ops(
+        self, registers: Sequence[FileEntry], deletes: Sequence[DeleteSource], holders: Sequence[NodeId] = ()
+    ) -> None:
         await trio.lowlevel.checkpoint()
         if self.refusals:
             raise self.refusals.pop(0)
@@ -58,7 +60,7 @@ class World:
         assert len(kept) + len(gone) == len(self.files)
         self.files = [*kept, *registers]
 
-    async def spread(self, entries: Sequence[FileEntry]) -> None:
+    async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
         await trio.lowlevel.checkpoint()
         self.events.append("spread")
         if isinstance(self.disk, StepDisk):
@@ -68,6 +70,7 @@ class World:
             await trio.sleep_forever()
         if self.spread_fails:
             raise self.spread_fails.pop(0)
+        return ()
 
     async def fetch(self, entries: Sequence[FileEntry]) -> None:
         raise Unavailable("nobody has it")

@@ -218,3 +218,14 @@ async def test_copies_that_are_absent_or_short_are_told() -> None:
     place.disk.remove(f"{DATA}/{gone.path}")
     place.disk.truncate(f"{DATA}/{short.path}", 3)
     assert await place.keeper.check([here, gone, short]) == [gone.path, short.path]
+
+
+async def test_what_was_written_in_a_reign_that_is_not_over_stays_until_it_is() -> None:
+    """Whoever merges counts on copies that others have taken, also after these were started again."""
+    place = Place()
+    path = "metrics/cpu/1970/01/01/00/0000000007-00000000000001-n9@daily.0000.parquet"
+    place.put(path)
+    assert (await place.keeper.look([], reigns={7})).unknown == ()
+    assert place.disk.exists(f"{DATA}/{path}")
+    assert not place.keeper.is_here(path), "nobody has proven it"
+    assert (await place.keeper.look([], reigns={8})).unknown == (path,)

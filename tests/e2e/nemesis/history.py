@@ -110,6 +110,8 @@ class History:
     seen: list[Seen] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     queries_refused: int = 0
+    merges: int = 0
+    """Jobs of compaction that were done meanwhile."""
     found: dict[str, list[int]] = field(default_factory=dict)
     """Node → every row number that it has at the end, as often as it has it."""
     troubles: list[Trouble] = field(default_factory=list)

@@ -37,8 +37,16 @@ SMALL = {
     "wal.group_bytes": "256KiB",
     "wal.max_bytes": "16MiB",
     "storage.reserve_bytes": RESERVE,
+    "storage.delete_grace_seconds": "5s",
+    "compaction.hourly_min_age_seconds": "2s",
+    "compaction.daily_min_age_seconds": "0s",
+    "compaction.daily_min_files": 3,
+    "compaction.late_min_files": 3,
+    "compaction.poll_seconds": "1s",
+    "compaction.target_file_bytes": "1MiB",
+    "compaction.memory_bytes": "64MiB",
 }
-"""So that faults fall into flushes, registrations and the recycling of segments."""
+"""So that faults fall into flushes, registrations, the recycling of segments and merges of files."""
 LOOK_SECONDS = 2.0
 STOP_SECONDS = 150.0
 """An orderly stop lets requests end for 30 s and moves rows to files; a loaded machine is no reason to fail."""
@@ -261,6 +269,10 @@ class Nodes:
             for path in sorted(self.folder.glob("*/std*.txt"))
             if TRACE in (text := path.read_text(errors="replace"))
         ]
+
+    def logged(self, message: str) -> int:
+        """How often nodes said this."""
+        return sum(path.read_text(errors="replace").count(message) for path in self.folder.glob("*/std*.txt"))
 
     def _is_ready(self, name: str) -> bool:
         try:

@@ -227,6 +227,7 @@ class Runner:
         history.found = self._count()
         history.troubles += self._nodes.died()
         history.troubles += self._nodes.tracebacks()
+        history.merges = self._nodes.logged("files_merged")
 
     def _gather(self, client: Client) -> None:
         self.history.batches += client.batches

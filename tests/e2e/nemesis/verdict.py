@@ -232,6 +232,7 @@ def told(history: History, verdict: Verdict) -> Iterator[str]:
     )
     yield f"rows: {verdict.lost} lost, {verdict.doubled} doubled, {verdict.unwanted} there that must not be"
     yield f"queries: {verdict.queries:,} answered, {history.queries_refused:,} not"
+    yield f"merges of files meanwhile: {history.merges:,}"
     for trouble in verdict.troubles:
         yield f"WRONG: {trouble.kind}: {trouble.words}"
     yield "CLEAN" if verdict.is_clean else f"NOT CLEAN: {len(verdict.troubles)} findings"
