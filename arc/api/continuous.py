@@ -18,7 +18,7 @@ from arc.continuous import definition
 from arc.continuous.changes import drop, put
 from arc.continuous.definition import LATENESS, STATEMENT_CHARS_MAX, ContinuousQuery
 from arc.continuous.progress import RUNS_KEPT, progress_of
-from arc.errors import InvalidRequest, Unavailable
+from arc.errors import InvalidRequest, NotFound, Unavailable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ class ContinuousQueries:
     def routes(self) -> tuple[Route, ...]:
         """The rows of this resource."""
         base, admin, read = "/api/v1/continuous_queries", Permission.ADMIN, Permission.READ
-        tag = "continuous queries"
+        tag = "continuous"
         return (
             Route(
                 method="GET", path=base, name="list_continuous_queries", tag=tag, permission=read,
@@ -97,7 +97,9 @@ class ContinuousQueries:
         found = [
             shown(query, progress_of(self._deps.catalog(), query))
             for query in definition.definitions(self._deps.catalog())
-            if database in (None, "", query.database) and wanted in ("", str(query.is_active).lower())
+            if call.principal.sees(query.database)
+            and database in (None, "", query.database)
+            and wanted in ("", str(query.is_active).lower())
         ]
         return json_reply(200, {"queries": found, "count": len(found)})
 
@@ -126,7 +128,7 @@ class ContinuousQueries:
             updated_us=0,
         )
         made = await put(
-            self._deps.proposer,
+            call.proposer,
             self._deps.catalog(),
             query,
             now_us=now_us,
@@ -160,14 +162,14 @@ class ContinuousQueries:
         )
         _require_same_place(query, wanted)
         changed = await put(
-            self._deps.proposer,
+            call.proposer,
             self._deps.catalog(),
             wanted,
             now_us=now_us,
             is_new=False,
             beside=beside(wanted, now_us) if {"retention_days", "delete_source_after_days"} & document.keys() else (),
         )
-        await forget(self._deps.proposer, self._deps.catalog(), query, kept=changed)
+        await forget(call.proposer, self._deps.catalog(), query, kept=changed)
         self._deps.continuous.wake()
         self._deps.log.info("continuous_query_updated", id=changed.id, name=changed.name, by=call.principal.name)
         return json_reply(200, self._shown(changed))
@@ -175,8 +177,8 @@ class ContinuousQueries:
     async def delete(self, call: Call) -> Reply:
         """Raises NotFound."""
         query = self._find(call)
-        await drop(self._deps.proposer, self._deps.catalog, query.id)
-        await forget(self._deps.proposer, self._deps.catalog(), query, kept=None)
+        await drop(call.proposer, self._deps.catalog, query.id)
+        await forget(call.proposer, self._deps.catalog(), query, kept=None)
         self._deps.log.info("continuous_query_deleted", id=query.id, name=query.name, by=call.principal.name)
         return json_reply(200, {"success": True, "message": "continuous query deleted"})
 
@@ -201,7 +203,11 @@ class ContinuousQueries:
         return json_reply(200, {"query_id": query.id, "executions": [run_shown(query, run) for run in runs]})
 
     def _find(self, call: Call) -> ContinuousQuery:
-        return definition.require(self._deps.catalog(), path_number(call.path["id"], "the id of a continuous query"))
+        number = path_number(call.path["id"], "the id of a continuous query")
+        query = definition.require(self._deps.catalog(), number)
+        if not call.principal.sees(query.database):
+            raise NotFound(f"continuous query {number} not found")
+        return query
 
     def _shown(self, query: ContinuousQuery) -> dict[str, object]:
         return one(query, progress_of(self._deps.catalog(), query))

@@ -64,7 +64,7 @@ class Schedulers:
 
     async def get(self, call: Call) -> Reply:
         """Running is what this node carries out; another one says the same of itself."""
-        return json_reply(200, {"cq_scheduler": self._continuous(), "retention_scheduler": self._retention()})
+        return json_reply(200, {"cq_scheduler": self._continuous(call), "retention_scheduler": self._retention()})
 
     async def reload(self, call: Call) -> Reply:
         """Raises NotRunning where schedules are not carried out now."""
@@ -88,8 +88,9 @@ class Schedulers:
         said = f"retention executed: {done} policies"
         return json_reply(200, {"message": said + "".join(f"; failed: {each}" for each in failed)})
 
-    def _continuous(self) -> dict[str, object]:
-        active = [query for query in definition.definitions(self._deps.catalog()) if query.is_active]
+    def _continuous(self, call: Call) -> dict[str, object]:
+        queries = definition.definitions(self._deps.catalog())
+        active = [query for query in queries if query.is_active and call.principal.sees(query.database)]
         runner = self._deps.continuous
         document: dict[str, object] = {
             "running": runner.is_holder,

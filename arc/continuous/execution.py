@@ -221,11 +221,10 @@ class Executor:
             assert [entry.path for entry in entries] == paths, (paths, entries)
             for path in paths:
                 self._files.came(path)
-            if self._copies is not None and entries:
-                await self._copies.spread(entries)
+            holders = await self._copies.spread(entries) if self._copies is not None and entries else ()
             is_data = True  # From here on they may be, as long as nobody has said no.
             try:
-                await self._enter(entries, finished, look)
+                await self._enter(entries, holders, finished, look)
             except (InvalidRequest, Unavailable):
                 is_data = False
                 raise
@@ -234,12 +233,14 @@ class Executor:
             if not is_data:  # But what the manifest has is data, however it came there.
                 self._files.left([path for path in paths if self._catalog().file(path) is None])
 
-    async def _enter(self, entries: Sequence[FileEntry], finished: _Finished, look: _Look) -> None:
+    async def _enter(
+        self, entries: Sequence[FileEntry], holders: Sequence[NodeId], finished: _Finished, look: _Look
+    ) -> None:
         """Into the catalog. Where only other windows were executed meanwhile, the result is as good as it was."""
         for _ in range(CHANGES_MAX):
             put = self.put(look.query, look.before, finished.after(look.before))
             try:
-                await self._commit(_command(entries, look, put), finished.task)
+                await self._commit(_command(entries, holders, look, put), finished.task)
                 return
             except Conflict as error:
                 fresh = self._look(finished.task) if error.code == "conflict" else look
@@ -331,9 +332,12 @@ def _unchanged(catalog: Catalog, query: ContinuousQuery) -> PutPolicy:
     return PutPolicy(kind=kept.kind, name=kept.name, body=kept.body, at_us=kept.updated_us, expect_us=kept.updated_us)
 
 
-def _command(entries: Sequence[FileEntry], look: _Look, put: PutPolicy) -> Command:
-    policies = (look.unchanged, put)
-    if not look.replaced:
-        return RegisterFiles(files=tuple(entries), epoch=look.epoch, policies=policies)
-    remove = tuple((entry.path, entry.sha256) for entry in look.replaced)
-    return ReplaceFiles(remove=remove, add=tuple(entries), lease=WRITER, epoch=look.epoch, policies=policies)
+def _command(entries: Sequence[FileEntry], holders: Sequence[NodeId], look: _Look, put: PutPolicy) -> Command:
+    return ReplaceFiles(
+        remove=tuple((entry.path, entry.sha256) for entry in look.replaced),
+        add=tuple(entries),
+        lease=WRITER,
+        epoch=look.epoch,
+        holders=tuple(holders),
+        policies=(look.unchanged, put),
+    )

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from arc.catalog.commands import Command
 from arc.catalog.results import Result
+from arc.ids import NodeId
 from arc.storage.files import FileEntry
 
 
@@ -96,6 +97,6 @@ class Files(Protocol):
 class Copies(Protocol):
     """Sees to copies of files that the manifest does not have yet; shaped like `compaction.ports.Copies`."""
 
-    async def spread(self, entries: Sequence[FileEntry]) -> None:
-        """Return when enough nodes have them. Raises Unavailable."""
+    async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+        """Return who has all of them, when enough nodes have. Raises Unavailable."""
         ...

@@ -70,8 +70,8 @@ class ContinuousStatistics:
 
 
 class ContinuousRunner:
-    """Executes one window of a query at a time. ``copies`` sees to copies of results before they are data; None where
-    they come later, as those of a flush.
+    """Executes one window of a query at a time. ``copies`` sees to copies of results before they are data, because no
+    log has their rows; None where nobody else needs any.
     """
 
     def __init__(

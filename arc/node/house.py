@@ -26,6 +26,7 @@ from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.runner import Compactor
+from arc.continuous.names import open_files
 from arc.continuous.runner import ContinuousRunner
 from arc.duties import CompactorDuty
 from arc.ids import Epoch
@@ -179,6 +180,7 @@ class House:
                 shelf=self.rows.shelf,
             ),
             files=self.rows.keeper,
+            copies=self.rows.spreading,
             node=self.node,
             clock=ports.clock,
             rng=ports.rng,
@@ -297,6 +299,7 @@ class House:
             reserve_bytes=ground.config.storage.reserve_bytes,
             log=ground.log,
             shelf=rows.shelf,
+            leaves=open_files,
         )
 
     async def _only_there(self, name: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from arc.continuous.reading import timed
 from arc.continuous.runner import LOOK_SECONDS, RETRY_SECONDS, ContinuousRunner
 from arc.errors import Conflict, InvalidRequest, NotFound, OutcomeUnknown, TooLarge, Unavailable
 from arc.ids import NodeId
+from arc.storage.files import FileEntry
 from arc.telemetry import Log
 from tests.catalog.facts import do, file
 from tests.continuous.facts import HOUR_US, NOON_US, QUERY, hours
@@ -345,6 +347,34 @@ async def test_an_order_that_fails_in_the_middle_keeps_what_was_executed_and_is_
 
 
 # ---- what others do with files
+
+
+class Spreading:
+    """Fails so often, and then says who has the files."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    async def spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+        await trio.lowlevel.checkpoint()
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("1 of the nodes that should have the files do, 2 must")
+        return (NodeId("n1"), NodeId("n2"))
+
+
+async def test_a_result_is_no_data_before_enough_nodes_have_it(world: World, autojump_clock: MockClock) -> None:
+    await world.make()
+    for node in ("n1", "n2"):
+        do(world.fsm, DescribeNode(name=NodeId(node), incarnation=1, address=f"{node}:1"))
+    world.copies = Spreading(failures=1)
+    runner = world.runner()
+    await run_for(runner, 4)
+    assert world.stored() == [] and world.progress().runs[0].status == "failed"
+    world.clock.advance(RETRY_SECONDS)
+    await run_for(runner, 30)
+    [entry] = world.catalog.files("metrics", "cpu_1h")
+    assert entry.holders == ("n1", "n2")
 
 
 def merge(world: World, names: list[str]) -> None:

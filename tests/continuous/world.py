@@ -22,6 +22,7 @@ from arc.continuous import definition, progress
 from arc.continuous.changes import put
 from arc.continuous.config import ContinuousConfig
 from arc.continuous.definition import ContinuousQuery
+from arc.continuous.ports import Copies
 from arc.continuous.progress import Progress
 from arc.continuous.runner import ContinuousRunner
 from arc.errors import ArcError, InvalidRequest, OutcomeUnknown
@@ -126,6 +127,7 @@ class World:
         self.keeper = FileKeeper(self.disk, self.ports.workers, self.clock, StorageConfig())
         self.engine = Engine()
         self.proposer = Proposer(self)
+        self.copies: Copies | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -141,6 +143,7 @@ class World:
                 lambda: self.fsm.catalog, self.proposer, node=NodeId(node), ports=self.ports, shelf=None
             ),
             files=self.keeper,
+            copies=self.copies,
             node=NodeId(node),
             clock=self.clock,
             rng=self.ports.rng,
