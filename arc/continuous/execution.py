@@ -221,7 +221,7 @@ class Executor:
             assert [entry.path for entry in entries] == paths, (paths, entries)
             for path in paths:
                 self._files.came(path)
-            holders = await self._copies.spread(entries) if self._copies is not None and entries else ()
+            holders = await self._spread(entries)
             is_data = True  # From here on they may be, as long as nobody has said no.
             try:
                 await self._enter(entries, holders, finished, look)
@@ -232,6 +232,15 @@ class Executor:
             self._files.unpin(paths)
             if not is_data:  # But what the manifest has is data, however it came there.
                 self._files.left([path for path in paths if self._catalog().file(path) is None])
+
+    async def _spread(self, entries: Sequence[FileEntry]) -> Sequence[NodeId]:
+        """Who has the files. Nodes take what they are offered by the holder of the lease only: the results of an order
+        elsewhere get their copies afterwards, as files of a flush do.
+        """
+        lease = self._catalog().leases.get(WRITER)
+        if self._copies is None or not entries or lease is None or lease.holder != self._node:
+            return ()
+        return await self._copies.spread(entries)
 
     async def _enter(
         self, entries: Sequence[FileEntry], holders: Sequence[NodeId], finished: _Finished, look: _Look

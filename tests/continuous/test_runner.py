@@ -377,6 +377,16 @@ async def test_a_result_is_no_data_before_enough_nodes_have_it(world: World, aut
     assert entry.holders == ("n1", "n2")
 
 
+async def test_an_order_on_a_node_that_does_not_write_waits_for_no_copies(world: World) -> None:
+    """Nobody takes what it offers."""
+    await world.make()
+    do(world.fsm, DescribeNode(name=NodeId("n2"), incarnation=1, address="n2:1"))
+    world.copies = Spreading(failures=99)
+    await world.runner("n2").execute(7, None, None)
+    [entry] = world.catalog.files("metrics", "cpu_1h")
+    assert entry.holders == ("n2",)
+
+
 def merge(world: World, names: list[str]) -> None:
     """Put one file in the place of some of the destination's, as compaction does."""
     if world.catalog.lease_epoch(COMPACTOR) == 0:
