@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Literal, get_type_hints
 
 from arc.api.config import AuthConfig, ServerConfig
+from arc.backup.config import BackupConfig
 from arc.cluster.config import ClusterConfig
 from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
@@ -64,6 +65,7 @@ class Config:
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     continuous: ContinuousConfig = field(default_factory=ContinuousConfig)
+    backup: BackupConfig = field(default_factory=BackupConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     health: HealthConfig = field(default_factory=HealthConfig)

@@ -27,6 +27,7 @@ FLOORS: Mapping[str, int] = {
     "arc.query": 3,
     "arc.compaction": 3,
     "arc.continuous": 3,
+    "arc.backup": 3,
     "arc.replication": 3,
     "arc.cluster": 3,
     "arc.catalog": 2,
@@ -68,6 +69,12 @@ RAFT_ORDER = (
 """Inside ``arc.raft``: a file imports only from steps before its own."""
 
 PURE = (
+    "arc.backup.access",
+    "arc.backup.config",
+    "arc.backup.document",
+    "arc.backup.plan",
+    "arc.backup.progress",
+    "arc.backup.vault",
     "arc.catalog*",
     "arc.cluster.document",
     "arc.cluster.outlook",

@@ -25,7 +25,8 @@ def house() -> Mapping[str, Module]:
 @pytest.fixture(scope="module")
 def declared() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["fast"]]
+    optional = project["optional-dependencies"]
+    lines = [*project["dependencies"], *optional["fast"], *optional["iceberg"]]
     return [re.split(r"[\[<>=~! ]", line)[0] for line in lines]
 
 

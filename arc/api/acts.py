@@ -80,7 +80,8 @@ TOLD_KEYS = (
     "name", "description", "permissions", "enabled", "expires_in", "team_id", "database", "measurement",
     "database_pattern", "measurement_pattern", "retention_days", "buffer_days", "is_active", "dry_run", "confirm",
     "where", "lease", "target", "node", "node_id", "reason", "force", "accept_data_loss", "as_learner", "address",
-    "tier", "query", "interval", "source_measurement", "destination_measurement", "backup_id", "start_time", "end_time",
+    "tier", "query", "interval", "source_measurement", "destination_measurement", "backup_id", "databases",
+    "include_tokens", "restore_tokens", "skip_damaged", "start_time", "end_time",
 )  # fmt: skip
 """Keys of bodies and URLs that never hold a secret; others are not told."""
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from arc.api.config import AuthConfig, ServerConfig
     from arc.api.forward import Forwarder
     from arc.api.principal import Principal
+    from arc.backup.service import BackupService
     from arc.catalog.cluster import ClusterFacts
     from arc.catalog.commands import Command
     from arc.catalog.fsm import Catalog
@@ -379,6 +380,7 @@ class Deps:
     node: NodeState
     retention: RetentionOrders
     continuous: ContinuousOrders
+    backups: BackupService
     compaction: CompactionOrders
     catalog: Callable[[], Catalog]
     statistics: Callable[[], object]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from arc.api.audit import AuditLog
 from arc.api.auth import Gate
+from arc.api.backup import Backups
 from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
@@ -14,6 +15,7 @@ from arc.api.compaction import Compaction
 from arc.api.continuous import ContinuousQueries
 from arc.api.databases import Databases
 from arc.api.deps import Deps
+from arc.api.export import Export
 from arc.api.health import Health
 from arc.api.imports import Imports
 from arc.api.influx import Influx
@@ -61,6 +63,8 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Retention(deps).routes(),
         *ContinuousQueries(deps).routes(),
         *Schedulers(deps).routes(),
+        *Backups(deps).routes(),
+        *Export(deps).routes(),
         *Tokens(deps, gate).routes(),
         *Memberships(deps, gate).routes(),
         *Rbac(deps).routes(),

@@ -13,11 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from arc.cli import (
+    backup,
     cluster,
     compaction,
     demo,
     doctor,
     drill,
+    export,
     import_files,
     query,
     raft,
@@ -39,6 +41,8 @@ ORDER = (
     "import",
     "query",
     "sql",
+    "export",
+    "backup",
     "doctor",
     "wal",
     "cluster",
@@ -87,6 +91,8 @@ def build_app() -> typer.Typer:
     app.command("query")(query.query)
     app.add_typer(import_files.app, name="import")
     app.command("sql")(sql.sql)
+    app.add_typer(export.app, name="export")
+    app.add_typer(backup.app, name="backup")
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")
     app.add_typer(compaction.app, name="compaction")

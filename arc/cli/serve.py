@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from arc.config import Config
     from arc.ingest.replay import Progress
     from arc.node import Started
+    from arc.ports import Disk
     from arc.storage.objects import Objects
     from arc.telemetry import Log, RingSink
 
@@ -142,6 +143,7 @@ async def _serve(config: Config, screen: Screen) -> None:
                 on_progress=recovery,
                 stop=stop,
                 objects=_objects(config),
+                backup_disk=_backup_disk(config),
             )
             nursery.cancel_scope.cancel()
 
@@ -153,6 +155,15 @@ def _objects(config: Config) -> Objects | None:
     from arc.system_s3 import S3Objects
 
     return S3Objects(config.storage)
+
+
+def _backup_disk(config: Config) -> Disk | None:
+    """The folder of the backups, where it is not in the data folder."""
+    if config.backup.backend != "local" or not config.backup.folder:
+        return None
+    from arc.system import SystemDisk
+
+    return SystemDisk(Path(config.backup.folder))
 
 
 async def _watch_signals(stop: trio.Event, log: Log, *, task_status: trio.TaskStatus[None]) -> None:

@@ -12,7 +12,7 @@ from arc.cluster.identityfile import IdentityFile
 from arc.config import Config
 from arc.ids import NodeId
 from arc.license import License
-from arc.ports import Ports
+from arc.ports import Disk, Ports
 from arc.security.tls import Certificates
 from arc.storage.objects import Objects
 from arc.telemetry import Log, RingSink
@@ -36,6 +36,8 @@ class Ground:
     """The store that all nodes share, None where each has its disk only."""
     certificates: Certificates | None
     """Of the HTTP port, and what those of other nodes are checked with; None: HTTP is in the clear, here and there."""
+    backup_disk: Disk | None
+    """Where ``backup.folder`` is; None: backups lie in the data folder, or in the store."""
     version: str
     ring: RingSink
     log: Log

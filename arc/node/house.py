@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from arc.api.app import Api
 from arc.api.deps import Deps
 from arc.api.forward import Forwarder
+from arc.backup.service import BackupService
 from arc.catalog.values import COMPACTOR, WRITER
 from arc.cluster.bridge import CompactionBridge
 from arc.cluster.consensus import Consensus
@@ -30,6 +31,7 @@ from arc.continuous.names import open_files
 from arc.continuous.runner import ContinuousRunner
 from arc.duties import CompactorDuty
 from arc.ids import Epoch
+from arc.node.backups import build_backups
 from arc.node.copies import Copies
 from arc.node.farewell import KIND as FAREWELL
 from arc.node.ground import Ground
@@ -164,6 +166,7 @@ class House:
             clock=ports.clock,
             log=log,
         )
+        self.backups: BackupService = build_backups(ground, consensus.proposals, self.rows)
         calls = consensus.calls
         self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
         self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
@@ -218,6 +221,7 @@ class House:
                 read_index=None if self.is_alone else raft.read,
                 node=self.near.readiness,
                 retention=self.retention,
+                backups=self.backups,
                 compaction=self.merging,
                 continuous=self.continuous,
                 catalog=lambda: ground.fsm.catalog,

@@ -34,7 +34,7 @@ from arc.license import load_license
 from arc.node.antechamber import must_wait, wait_for_cluster
 from arc.node.ground import Ground
 from arc.node.house import House
-from arc.ports import Ports
+from arc.ports import Disk, Ports
 from arc.replication.announcing import Announcer
 from arc.replication.shelving import Shelving
 from arc.security import tokens
@@ -74,8 +74,10 @@ async def run_node(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: trio.Event,
     objects: Objects | None = None,
+    backup_disk: Disk | None = None,
 ) -> None:
-    """Run until ``stop``, then end in order. ``objects`` is the store that all nodes share (``storage.backend``).
+    """Run until ``stop``, then end in order. ``objects`` is the store that all nodes share (``storage.backend``),
+    ``backup_disk`` the one whose root is ``backup.folder``.
 
     Raises DiskFailed, Corrupt, InvalidRequest, OSError (a port is taken).
     """
@@ -111,6 +113,7 @@ async def run_node(
         api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
         objects=objects,
         certificates=certificates,
+        backup_disk=backup_disk,
         version=version,
         ring=ring,
         log=log,
@@ -225,6 +228,7 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
     await nursery.start(house.coordinator.run)
     await nursery.start(house.hand_overs.run)
     nursery.start_soon(house.retention.run)
+    nursery.start_soon(house.backups.run)
     if house.near.heartbeats is not None and house.near.joiner is not None:
         await nursery.start(house.near.heartbeats.run)
         nursery.start_soon(house.near.joiner.run)

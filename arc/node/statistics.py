@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arc.api.forward import ForwardStatistics
+from arc.backup.service import BackupStatistics
 from arc.catalog.cells import FileStats
 from arc.cluster.admission import AdmissionStatistics
 from arc.cluster.autopilot import AutopilotStatistics
@@ -96,6 +97,7 @@ class NodeStatistics:
     shared: ShelvingStatistics | None
     antientropy: AntiEntropyStatistics
     retention: RetentionStatistics
+    backup: BackupStatistics
     compaction: CompactionStatistics | None
     continuous: ContinuousStatistics
     query: QueryStatistics
@@ -144,6 +146,7 @@ def collect(house: House) -> NodeStatistics:
         shared=rows.shelving.statistics() if rows.shelving is not None else None,
         antientropy=rows.antientropy.statistics(),
         retention=house.retention.statistics(),
+        backup=house.backups.statistics(),
         compaction=compactor.statistics() if compactor is not None else None,
         continuous=house.continuous.statistics(),
         query=rows.queries.statistics(),

@@ -7,10 +7,11 @@ a poor instrument, because it would need a rare meeting of events, the tests of 
 
 from __future__ import annotations
 
+from simulations.mutants.lifecycle import COMPACTION
 from simulations.mutants.rows_files import FILES, FLUSHING, KEYS
 from simulations.mutants.rows_stream import ACKNOWLEDGING, IN_SYNC, LEASES, STREAM
 
-ROWS = (*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS)
+ROWS = (*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS, *COMPACTION)
 
 EXPLAINED: dict[str, str] = {
     "R-09": "lived at first: the intake is closed, too, when a lease runs out, so no test saw that what is inside is "

@@ -14,6 +14,10 @@ import trio
 from arc.api.app import Api, build_app
 from arc.api.config import AuthConfig, ServerConfig
 from arc.api.deps import Deps
+from arc.backup.restoring import Restorer
+from arc.backup.service import BackupService
+from arc.backup.taking import Taker
+from arc.backup.vault import FolderVault
 from arc.catalog.commands import Command, CreateToken
 from arc.catalog.fsm import Catalog, ClusterFSM
 from arc.catalog.results import Result
@@ -31,12 +35,13 @@ from arc.ingest.requests import AllRefused, WriteRequest, Written
 from arc.node.results import ResultRows
 from arc.query.registry import RunningQuery
 from arc.query.results import Encoder, Encoding, Summary
+from arc.replication.awaiting import Awaiting
 from arc.security.tokens import hash_token
 from arc.storage.config import StorageConfig
 from arc.storage.keeper import FileKeeper
 from arc.telemetry import Log, RingSink
 from tests.continuous.world import Engine
-from tests.fakes import make_ports
+from tests.fakes import MemoryDisk, make_ports
 
 ADMIN = "admin-token-admin-token-admin-token"
 READER = "reader-token-reader-token-reader-tok"
@@ -356,6 +361,31 @@ class NodeNumbers:
     flushes_total: int = 2
 
 
+def make_backups(world: World) -> BackupService:
+    """Over disks in memory, on the node n1."""
+    ports, catalog = make_ports(), lambda: world.catalog
+    files = FileKeeper(ports.disk, ports.workers, ports.clock, StorageConfig())
+    vault, fetch = FolderVault(MemoryDisk(), "", "n1"), Awaiting(files, is_brought=False)
+    taker = Taker(
+        vault=vault,
+        ports=ports,
+        files=files,
+        fetch=fetch,
+        flush=world.node,
+        catalog=catalog,
+        version="1",
+        log=world.log,
+    )
+    restorer = Restorer(
+        vault=vault, ports=ports, files=files, propose=world.proposer, catalog=catalog, shelf=None, node=NodeId("n1"),
+        reserve_bytes=0, log=world.log,
+    )  # fmt: skip
+    return BackupService(
+        vault=vault, taker=taker, restorer=restorer, ports=ports, files=files, fetch=fetch, flush=world.node,
+        catalog=catalog, log=world.log,
+    )  # fmt: skip
+
+
 class World:
     """A node around an `Api`, with one token of every kind."""
 
@@ -413,6 +443,7 @@ class World:
                 rng=ports.rng,
                 log=self.log,
             ),
+            backups=make_backups(self),
             catalog=lambda: self.catalog,
             statistics=NodeNumbers,
             version="0.0.1",
