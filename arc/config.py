@@ -23,6 +23,7 @@ from arc.cluster.failover import FailoverConfig
 from arc.cluster.judging import HealthConfig
 from arc.cluster.router import RouterConfig
 from arc.compaction.config import CompactionConfig, RetentionConfig
+from arc.continuous.config import ContinuousConfig
 from arc.deletion.config import DeleteConfig
 from arc.errors import InvalidRequest
 from arc.ingest.config import IngestConfig
@@ -65,6 +66,7 @@ class Config:
     compaction: CompactionConfig = field(default_factory=CompactionConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     delete: DeleteConfig = field(default_factory=DeleteConfig)
+    continuous: ContinuousConfig = field(default_factory=ContinuousConfig)
     backup: BackupConfig = field(default_factory=BackupConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arc.catalog.results import Result
     from arc.cluster.outlook import Outlook
     from arc.compaction.retention_runner import Outcome
+    from arc.continuous.runner import Executed
     from arc.deletion.config import DeleteConfig
     from arc.deletion.orders import Order
     from arc.deletion.orders import Outcome as Deleted
@@ -239,6 +240,11 @@ class ClusterView(Protocol):
 class RetentionOrders(Protocol):
     """Carries out policies: `arc.compaction.retention_runner.RetentionRunner`."""
 
+    @property
+    def every_seconds(self) -> float:
+        """So long after its last execution a policy is due again; 0: never."""
+        ...
+
     def preview(self, policy_id: int) -> Outcome:
         """What an execution would remove now. Raises NotFound."""
         ...
@@ -260,6 +266,32 @@ class DeletionOrders(Protocol):
         """Carry an order out, wherever the lease is. Raises Forbidden (not enabled), NotFound, InvalidRequest,
         Unavailable, OutcomeUnknown.
         """
+        ...
+
+
+class ContinuousOrders(Protocol):
+    """Carries out continuous queries: `arc.continuous.runner.ContinuousRunner`."""
+
+    @property
+    def holds_writer(self) -> bool:
+        """Whether this node holds the writer lease."""
+        ...
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether this node carries the schedules out now."""
+        ...
+
+    def wake(self) -> int:
+        """Look at once what is due; how many queries are active."""
+        ...
+
+    async def execute(self, query_id: int, start_us: int | None, end_us: int | None) -> Executed:
+        """Execute windows now. Raises NotFound, InvalidRequest, Conflict, TooLarge, Unavailable, OutcomeUnknown."""
+        ...
+
+    async def preview(self, query_id: int, start_us: int | None, end_us: int | None) -> Executed:
+        """What that would write. Raises the same."""
         ...
 
 
@@ -366,6 +398,7 @@ class Deps:
     node: NodeState
     retention: RetentionOrders
     deletions: DeletionOrders
+    continuous: ContinuousOrders
     backups: BackupService
     compaction: CompactionOrders
     catalog: Callable[[], Catalog]

@@ -12,6 +12,7 @@ from arc.api.cluster import Cluster
 from arc.api.cluster_events import ClusterEvents
 from arc.api.cluster_orders import ClusterOrders
 from arc.api.compaction import Compaction
+from arc.api.continuous import ContinuousQueries
 from arc.api.databases import Databases
 from arc.api.delete import Deletes
 from arc.api.deps import Deps
@@ -31,6 +32,7 @@ from arc.api.rbac import Rbac
 from arc.api.rbac_roles import Roles
 from arc.api.retention import Retention
 from arc.api.routes import Route
+from arc.api.schedulers import Schedulers
 from arc.api.tokens import Tokens
 from arc.api.write import Writes
 
@@ -61,6 +63,8 @@ def build_table(deps: Deps, *, gate: Gate, api_statistics: Callable[[], ApiStati
         *Compaction(deps).routes(),
         *Retention(deps).routes(),
         *Deletes(deps).routes(),
+        *ContinuousQueries(deps).routes(),
+        *Schedulers(deps).routes(),
         *Backups(deps).routes(),
         *Export(deps).routes(),
         *Tokens(deps, gate).routes(),

@@ -208,13 +208,22 @@ def _mark(row: tuple[str, str, int]) -> FlushMark:
     return FlushMark(*row)
 
 
+def _policy(items: object) -> Action:
+    """Bytes decide no depth here, either."""
+    if cast("list[object]", items)[0] != _TAG_OF[PutPolicy]:
+        raise ValueError("a policy is set by nothing else")
+    return _unpack(cast("list[object]", items))
+
+
 _READ: dict[tuple[type[Action], str], Callable[[object], object]] = {
     (DeclareColumns, "columns"): _tuple_of(_column),
     (RegisterFiles, "files"): _tuple_of(row_to_file),
     (RegisterFiles, "flushed"): _tuple_of(_mark),
+    (RegisterFiles, "policies"): _tuple_of(_policy),
     (ReplaceFiles, "remove"): _tuple_of(tuple),
     (ReplaceFiles, "add"): _tuple_of(row_to_file),
     (ReplaceFiles, "holders"): _tuple_of(_as_is),
+    (ReplaceFiles, "policies"): _tuple_of(_policy),
     (HoldFiles, "holds"): _tuple_of(tuple),
     (HoldFiles, "lost"): _tuple_of(tuple),
     (CreateToken, "permissions"): _tuple_of(_as_is),

@@ -91,12 +91,14 @@ class RegisterFiles:
 
     ``epoch`` is that of the writer lease. A file that came from the WAL (``last_sequence`` > 0) must lie between the
     old and the new mark of its measurement, else its rows would be seen twice. Files from elsewhere (an import) have
-    both sequences 0.
+    both sequences 0. ``policies`` are set in the same step, and any that is refused refuses the whole: so what is known
+    of the files (a continuous query's progress) never contradicts them.
     """
 
     files: tuple[FileEntry, ...]
     flushed: tuple[FlushMark, ...] = ()
     epoch: int
+    policies: tuple[PutPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class ReplaceFiles:
     """Swap files for others in one step (DURABILITY 8).
 
     ``remove`` has (path, sha256) pairs, all of which must be there. ``holders`` are nodes that have all files of
-    ``add`` on their disks already, besides the one that wrote each.
+    ``add`` on their disks already, besides the one that wrote each. ``policies`` as in `RegisterFiles`.
     """
 
     remove: tuple[tuple[str, str], ...]
@@ -112,6 +114,7 @@ class ReplaceFiles:
     lease: str
     epoch: int
     holders: tuple[NodeId, ...] = ()
+    policies: tuple[PutPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ from arc.catalog.commands import (
 from arc.catalog.events import Event, InSyncChanged
 from arc.catalog.facts import Catalog
 from arc.catalog.leases import Lease, LeaseChange
-from arc.catalog.results import Refusal, Result, Value
+from arc.catalog.results import Refusal, Result, Step, Value
 from arc.errors import InvalidRequest
 
 
@@ -173,11 +173,11 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
         case RegisterFiles():
             leases.require_epoch(catalog.leases, WRITER, command.epoch)
             files = manifest.register(catalog.manifest, command, _known(catalog), _member(catalog))
-            return replace(catalog, manifest=files.state), files.value, files.events
+            return _with_policies(catalog, files, command.policies)
         case ReplaceFiles():
             leases.require_epoch(catalog.leases, command.lease, command.epoch)
             files = manifest.replace(catalog.manifest, command, _known(catalog), _member(catalog))
-            return replace(catalog, manifest=files.state), files.value, files.events
+            return _with_policies(catalog, files, command.policies)
         case HoldFiles():
             held = holders.apply(catalog.manifest, command, catalog.nodes)
             return replace(catalog, manifest=held.state), held.value, held.events
@@ -217,6 +217,15 @@ def _dispatch(catalog: Catalog, index: int, command: Action) -> tuple[Catalog, V
         case PutPolicy() | DropPolicy():
             set_ = policies.apply(catalog.policies, command)
             return replace(catalog, policies=set_.state), set_.value, set_.events
+
+
+def _with_policies(
+    catalog: Catalog, files: Step[manifest.Manifest], put: tuple[PutPolicy, ...]
+) -> tuple[Catalog, Value, tuple[Event, ...]]:
+    """Files and what is known of them, in one step or not at all."""
+    told = policies.put_all(catalog.policies, put)
+    after = replace(catalog, manifest=files.state, policies=told.state)
+    return after, files.value, files.events + told.events
 
 
 def _grant(catalog: Catalog, index: int, command: AssignLease) -> tuple[Catalog, Value, tuple[Event, ...]]:

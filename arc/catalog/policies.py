@@ -6,7 +6,7 @@ bound. Nothing an operator set lives on one node only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from arc.catalog.commands import DropPolicy, PutPolicy
@@ -72,3 +72,17 @@ def apply(state: Policies, command: PutPolicy | DropPolicy) -> Step[Policies]:
             if key not in state:
                 raise Refusal("not_found", f"there is no {command.kind} policy {command.name!r}")
             return Step(state=without_item(state, key), events=told)
+
+
+def put_all(state: Policies, commands: Sequence[PutPolicy]) -> Step[Policies]:
+    """Set several in one step, told as one change. Raises Refusal, when none of them is set."""
+    after, changed = state, set[tuple[str, str]]()
+    for command in commands:
+        key = (command.kind, command.name)
+        if key in changed:
+            raise Refusal("invalid", f"the {command.kind} policy {command.name!r} is to be set twice")
+        step = apply(after, command)
+        after = step.state
+        if step.events:
+            changed.add(key)
+    return Step(state=after, events=(PoliciesChanged(tuple(sorted(changed))),) if changed else ())

@@ -87,6 +87,11 @@ class RetentionRunner:
     def __repr__(self) -> str:
         return f"<RetentionRunner {self._node} executions={self._executions} files={self._files}>"
 
+    @property
+    def every_seconds(self) -> float:
+        """So long after its last execution a policy is due again; 0: never."""
+        return self._config.every_seconds
+
     async def run(self) -> None:
         """Carry out the schedule until cancelled, whenever this node writes."""
         every_us = int(self._config.every_seconds * 1e6)

@@ -23,7 +23,7 @@ from arc.compaction.names import JOBS, merged_path
 from arc.compaction.ports import Copies, Doubt, Fetch, Files, Swap
 from arc.compaction.receipt import WORK, Receipt, Resumed, resume
 from arc.compaction.reports import Candidate, CompactionStatistics, FinishedJob, RunningJob, candidate
-from arc.compaction.survey import plan_catalog
+from arc.compaction.survey import Leaves, none_left, plan_catalog
 from arc.compaction.swapping import Swapping
 from arc.compaction.tally import Tally
 from arc.compaction.tiers import TIERS, Job
@@ -67,7 +67,9 @@ class _Now:
 
 
 class Compactor:
-    """``reserve_bytes`` of the disk are left to others. ``shelf`` is the store that all nodes share, None without."""
+    """``reserve_bytes`` of the disk are left to others. ``shelf`` is the store that all nodes share, None without.
+    ``leaves`` says which files are left alone.
+    """
 
     def __init__(
         self,
@@ -85,7 +87,9 @@ class Compactor:
         reserve_bytes: int,
         log: Log,
         shelf: Shelf | None = None,
+        leaves: Leaves = none_left,
     ) -> None:
+        self._leaves = leaves
         self.config, self._node, self._epoch, self._ports = config, node, epoch, ports
         self._catalog, self._fetch = catalog, fetch
         self._files, self._doubt, self._reserve_bytes = files, doubt, reserve_bytes
@@ -140,7 +144,12 @@ class Compactor:
 
     async def _plan(self) -> list[Job]:
         return await self._ports.workers.run(
-            plan_catalog, self._catalog(), self.config, self._ports.clock.wall_us(), abandon_on_cancel=True
+            plan_catalog,
+            self._catalog(),
+            self.config,
+            self._ports.clock.wall_us(),
+            self._leaves,
+            abandon_on_cancel=True,
         )
 
     # --------------------------------------------------------------------------------------------------------- a job

@@ -102,8 +102,39 @@ def decode_parquet(
     unit = _unit(time_format)
     try:
         table = _read_parquet(body, time_column, bytes_max)
-        if table.num_rows == 0:
-            raise InvalidRequest("the file has no rows")
+    except InvalidRequest:
+        raise
+    except _FAILURES as error:
+        raise Unprocessable(f"the body is not a readable Parquet file: {str(error)[:300]}") from error
+    if table.num_rows == 0:
+        raise InvalidRequest("the file has no rows")
+    return _decoded(table, measurement, time_column, unit, tags, bytes_max, "the body is not a readable Parquet file")
+
+
+def decode_table(
+    table: pa.Table, *, measurement: str, tags: Collection[str] = (), bytes_max: int = BYTES_MAX
+) -> Request:
+    """Take rows that this node made itself, a query's result, by the rules for Parquet. ``time`` is a column of it.
+
+    Raises InvalidRequest for a bad column name or time, Unprocessable for a type that can not be stored, and TooLarge.
+    """
+    _check_names(table.column_names, "time")
+    for field in table.schema:
+        if field.name != "time":
+            _check_type(field.name, field.type)
+    return _decoded(table, measurement, "time", None, tags, bytes_max, "the rows can not be stored")
+
+
+def _decoded(
+    table: pa.Table,
+    measurement: str,
+    time_column: str,
+    unit: Unit | None,
+    tags: Collection[str],
+    bytes_max: int,
+    failure: str,
+) -> Request:
+    try:
         columns = [
             _converted(name, arrow.one_array(table.column(name)), name in tags, bytes_max)
             for name in table.column_names
@@ -112,7 +143,7 @@ def decode_parquet(
     except InvalidRequest:
         raise
     except _FAILURES as error:
-        raise Unprocessable(f"the body is not a readable Parquet file: {str(error)[:300]}") from error
+        raise Unprocessable(f"{failure}: {str(error)[:300]}") from error
     time = _time(table.column(time_column), unit)
     return Request((Decoded(measurement=measurement, time=time, columns=tuple(columns)),))
 

@@ -27,6 +27,8 @@ from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.runner import Compactor
+from arc.continuous.names import open_files
+from arc.continuous.runner import ContinuousRunner
 from arc.deletion.service import KIND as DELETE
 from arc.duties import CompactorDuty
 from arc.ids import Epoch
@@ -41,6 +43,7 @@ from arc.node.merging import KIND as COMPACTION
 from arc.node.merging import Merging
 from arc.node.neighbourhood import Neighbourhood
 from arc.node.orders import Convergence, lags
+from arc.node.results import ResultRows
 from arc.node.rows import Rows
 from arc.node.statistics import collect
 from arc.raft.types import Peer
@@ -170,6 +173,25 @@ class House:
         self.compaction = CompactorDuty(self.node, ground.feed, self._compactor, log)
         self.merging = Merging(self.node, self.compaction, calls.call if calls is not None else None)
         self.deletions = build_deletions(ground, consensus, self.rows)
+        self.continuous = ContinuousRunner(
+            config.continuous,
+            propose=consensus.proposals,
+            catalog=lambda: ground.fsm.catalog,
+            queries=self.rows.queries,
+            results=ResultRows(
+                lambda: ground.fsm.catalog,
+                consensus.proposals,
+                node=self.node,
+                ports=ports,
+                shelf=self.rows.shelf,
+            ),
+            files=self.rows.keeper,
+            copies=self.rows.spreading,
+            node=self.node,
+            clock=ports.clock,
+            rng=ports.rng,
+            log=log,
+        )
         self.forwarder: Forwarder | None = None
         if not self.is_alone:
             self.forwarder = Forwarder(
@@ -205,6 +227,7 @@ class House:
                 backups=self.backups,
                 compaction=self.merging,
                 deletions=self.deletions,
+                continuous=self.continuous,
                 catalog=lambda: ground.fsm.catalog,
                 statistics=lambda: collect(self),
                 version=ground.version,
@@ -285,6 +308,7 @@ class House:
             reserve_bytes=ground.config.storage.reserve_bytes,
             log=ground.log,
             shelf=rows.shelf,
+            leaves=open_files,
         )
 
     async def _only_there(self, name: str) -> tuple[int, str]:

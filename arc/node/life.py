@@ -195,6 +195,7 @@ async def _live(
     recovered = await nursery.start(house.rows.writer.run, on_progress)
     nursery.start_soon(house.compaction.run)
     state.starting = None
+    schedules = await nursery.start(_carry_out_schedules, house)  # Not before all rows that were logged can be seen.
     if not house.is_alone:
         nursery.start_soon(_stay_announced, house)
     epoch = ground.fsm.catalog.lease_epoch(WRITER)
@@ -211,6 +212,7 @@ async def _live(
     )
     await stop.wait()
     log.info("node_stopping")
+    schedules.cancel()
     if house.near.leaving is not None:
         await house.near.leaving.stand_down()
     state.stopping = True
@@ -233,6 +235,12 @@ async def _start_neighbourhood(house: House, nursery: trio.Nursery) -> None:
         nursery.start_soon(house.near.joiner.run)
     if house.forwarder is not None:
         await nursery.start(house.forwarder.run)
+
+
+async def _carry_out_schedules(house: House, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await house.continuous.run()
 
 
 async def _look_after_files(house: House, *, task_status: trio.TaskStatus[Drift]) -> None:

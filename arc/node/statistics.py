@@ -24,6 +24,7 @@ from arc.cluster.registry import RegistryStatistics
 from arc.cluster.transport import TransportStatistics
 from arc.compaction.reports import CompactionStatistics
 from arc.compaction.retention_runner import RetentionStatistics
+from arc.continuous.runner import ContinuousStatistics
 from arc.deletion.service import DeletionStatistics
 from arc.duties import ReplicationStatistics
 from arc.ingest.buffer import BufferStatistics
@@ -100,6 +101,7 @@ class NodeStatistics:
     deletion: DeletionStatistics
     backup: BackupStatistics
     compaction: CompactionStatistics | None
+    continuous: ContinuousStatistics
     query: QueryStatistics
     catalog: ProposalsStatistics
     raft: RaftTimes
@@ -149,6 +151,7 @@ def collect(house: House) -> NodeStatistics:
         deletion=house.deletions.statistics(),
         backup=house.backups.statistics(),
         compaction=compactor.statistics() if compactor is not None else None,
+        continuous=house.continuous.statistics(),
         query=rows.queries.statistics(),
         catalog=proposals,
         raft=RaftTimes(

@@ -25,6 +25,8 @@ from arc.compaction.config import CompactionConfig, RetentionConfig
 from arc.compaction.reports import FinishedJob, RunningJob
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.tally import Tally
+from arc.continuous.config import ContinuousConfig
+from arc.continuous.runner import ContinuousRunner
 from arc.deletion.config import DeleteConfig
 from arc.deletion.orders import Order, Outcome
 from arc.errors import Conflict, NotFound, Overloaded, TimedOut, Unavailable
@@ -32,6 +34,7 @@ from arc.ids import NodeId, Position
 from arc.ingest import arrow, compression, lineprotocol, msgpack
 from arc.ingest.columns import Request
 from arc.ingest.requests import AllRefused, WriteRequest, Written
+from arc.node.results import ResultRows
 from arc.query.registry import RunningQuery
 from arc.query.results import Encoder, Encoding, Summary
 from arc.replication.awaiting import Awaiting
@@ -39,6 +42,7 @@ from arc.security.tokens import hash_token
 from arc.storage.config import StorageConfig
 from arc.storage.keeper import FileKeeper
 from arc.telemetry import Log, RingSink
+from tests.continuous.world import Engine
 from tests.fakes import MemoryDisk, make_ports
 
 ADMIN = "admin-token-admin-token-admin-token"
@@ -423,6 +427,8 @@ class World:
             ("nobody", NOBODY, ()),
         ):
             self.apply(CreateToken(name=name, hash=hash_token(token), permissions=permissions, created_us=START_US))
+        ports = make_ports(clock=self.clock, rng=self.rng)  # type: ignore[arg-type]
+        self.engine = Engine()
         self.deps = Deps(
             server=server or ServerConfig(),
             auth=auth or AuthConfig(),
@@ -444,6 +450,18 @@ class World:
                 lambda: self.catalog,
                 node=NodeId("n1"),
                 clock=self.clock,  # type: ignore[arg-type]
+                log=self.log,
+            ),
+            continuous=ContinuousRunner(
+                ContinuousConfig(),
+                propose=self.proposer,
+                catalog=lambda: self.catalog,
+                queries=self.engine,
+                results=ResultRows(lambda: self.catalog, self.proposer, node=NodeId("n1"), ports=ports, shelf=None),
+                files=FileKeeper(ports.disk, ports.workers, ports.clock, StorageConfig()),
+                node=NodeId("n1"),
+                clock=ports.clock,
+                rng=ports.rng,
                 log=self.log,
             ),
             backups=make_backups(self),

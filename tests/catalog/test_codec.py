@@ -35,6 +35,7 @@ from arc.catalog.commands import (
     LeaveTeam,
     Once,
     PutPolicy,
+    RegisterFiles,
     ReplaceFiles,
     RevokeToken,
     RotateToken,
@@ -61,7 +62,11 @@ GOLDEN: list[tuple[Command, str]] = [
     (WidenColumn(database="a", measurement="m", column="v"), "8501046161616d6176"),
     (
         ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2, holders=(NodeId("n1"),)),
-        "87010681826170617380" + "6677726974657202" + "81626e31",
+        "88010681826170617380" + "6677726974657202" + "81626e31" + "80",
+    ),
+    (
+        RegisterFiles(files=(), epoch=2, policies=(PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0),)),
+        "86010580800281" + "8612616b616e627b7d0100",
     ),
     (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
@@ -108,12 +113,17 @@ GOLDEN: list[tuple[Command, str]] = [
 
 EARLIER: list[tuple[str, Command]] = [
     (
+        "87010681826170617380" + "6677726974657202" + "81626e31",
+        ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2, holders=(NodeId("n1"),)),
+    ),
+    (
         "86010681826170617380" + "6677726974657202",
         ReplaceFiles(remove=(("p", "s"),), add=(), lease="writer", epoch=2),
     ),
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
     ("840102616105", DropDatabase(name="a", up_to=5)),
     ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
+    ("850105808002", RegisterFiles(files=(), epoch=2)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]
 """What earlier versions wrote for the same."""

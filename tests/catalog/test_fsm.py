@@ -98,6 +98,14 @@ patterns = st.sampled_from(["*", "a*", "a*b"])
 rights = st.sampled_from([("read",), ("admin", "read"), ()])
 removals = files().map(lambda f: (f.path, f.sha256))
 marks = st.builds(FlushMark, databases, measurements, sequences)
+puts = st.builds(
+    PutPolicy,
+    kind=st.just("k"),
+    name=names,
+    body=st.sampled_from(["{}", ""]),
+    at_us=st.integers(1, 2),
+    expect_us=st.none() | st.integers(0, 2),
+)
 
 actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(CreateDatabase, name=databases, created_us=st.integers(0, 9), if_missing=st.booleans()),
@@ -116,6 +124,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
         files=st.lists(files(), max_size=3).map(tuple),
         flushed=st.lists(marks, max_size=2).map(tuple),
         epoch=epochs,
+        policies=st.lists(puts, max_size=2).map(tuple),
     ),
     st.builds(
         ReplaceFiles,
@@ -123,6 +132,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
         add=st.lists(files(), max_size=2).map(tuple),
         lease=st.sampled_from([WRITER, COMPACTOR]),
         epoch=epochs,
+        policies=st.lists(puts, max_size=1).map(tuple),
     ),
     st.builds(AssignLease, lease=st.sampled_from([WRITER, COMPACTOR]), node=st.just(NodeId("n1")), expect_epoch=epochs),
     st.builds(
@@ -157,7 +167,7 @@ actions: st.SearchStrategy[Action] = st.one_of(
         members=st.lists(nodes, max_size=2).map(tuple),
     ),
     st.builds(FoundCluster, uuid=st.sampled_from(["u" * 36, "v" * 36, ""]), name=st.just("arc"), created_us=st.just(1)),
-    st.builds(PutPolicy, kind=st.just("k"), name=names, body=st.sampled_from(["{}", ""]), at_us=st.integers(1, 2)),
+    puts,
     st.builds(DropPolicy, kind=st.just("k"), name=names),
     st.builds(
         HoldFiles,
@@ -383,6 +393,20 @@ LIFE: tuple[Command, ...] = (
     PutPolicy(kind="retention", name="a", body="{}", at_us=5),
     PutPolicy(kind="retention", name="b", body="{}", at_us=5),
     DropPolicy(kind="retention", name="a"),
+    RegisterFiles(
+        files=(file("p", hour=6, database="a"),),
+        epoch=31,
+        policies=(
+            PutPolicy(kind="progress", name="z", body="{}", at_us=6, expect_us=0),
+            PutPolicy(kind="progress", name="c", body="{}", at_us=6, expect_us=0),
+        ),
+    ),
+    ReplaceFiles(
+        remove=said(file("p", hour=6, database="a")),
+        lease=WRITER,
+        epoch=31,
+        policies=(PutPolicy(kind="progress", name="z", body="[]", at_us=7, expect_us=6),),
+    ),
     SetInSync(epoch=31, expect_members=(NodeId("n1"),), members=(NodeId("n1"), NodeId("n2"))),
     DropMeasurement(database="a", name="disk io", up_to=9, epoch=31),
     ForgetNode(name=NodeId("n2"), incarnation=1),

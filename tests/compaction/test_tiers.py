@@ -233,3 +233,11 @@ def test_a_file_of_two_days_is_nobodys_in_the_walk_over_the_catalog_too() -> Non
     jobs = plan_catalog(catalog_of([*of_hour(8), wide]), C, LATER)
     assert jobs and all(wide.path not in paths(job) for job in jobs)
     assert jobs == plan([*of_hour(8), wide], C, LATER)
+
+
+def test_files_that_others_still_replace_are_left_alone() -> None:
+    entries = of_hour(9)
+    names = {entry.path for entry in entries[:2]}
+    jobs = plan_catalog(catalog_of(entries), C, LATER, lambda catalog: lambda entry: entry.path in names)
+    assert jobs and jobs == plan(entries[2:], C, LATER)
+    assert plan_catalog(catalog_of(entries), C, LATER, lambda catalog: lambda entry: True) == []

@@ -92,7 +92,15 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     calls = python("arc_sdk.py", any_node, "sdk")
 
     wrong = ("query_wrong", "query_arrow_wrong", "get_token_gone", "query_unauthorised")
-    calls.all_worked(*wrong, "retention_unconfirmed", "retention_gone", "delete_all_unconfirmed", "delete_wrong")
+    refused = (
+        "retention_unconfirmed",
+        "retention_gone",
+        "delete_all_unconfirmed",
+        "delete_wrong",
+        "cq_wrong",
+        "cq_gone",
+    )
+    calls.all_worked(*wrong, *refused)
     assert calls.value("health") == "ok"
     assert calls.value("ready") is True
     assert calls.value("query_columns") == ["time", "host", "usage"]
@@ -129,6 +137,13 @@ def test_the_arc_sdk_writes_and_reads_everything(any_node: Server) -> None:
     assert calls.value("delete_left") == [[3.0]]
     assert "confirm" in calls.error("delete_all_unconfirmed")
     assert "nothing" in calls.error("delete_wrong")
+    assert calls.value("cq_list") == ["cq-sdk"]
+    assert calls.value("cq_get") == "cpu_1h"
+    assert calls.value("cq_update") == "changed"
+    assert calls.value("cq_dry_run") == calls.value("cq_execute") == calls.value("cq_execute_again") == 2
+    assert calls.value("cq_executions") == ["completed"]
+    assert "start_time" in calls.error("cq_wrong")
+    assert calls.error("cq_gone").startswith("ArcNotFoundError")
 
 
 def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
@@ -138,6 +153,7 @@ def test_the_arc_sdk_works_on_trio(any_node: Server) -> None:
     calls.all_worked()
     assert calls.value("query") == [[f"h{number}", float(number)] for number in range(8)]
     assert calls.value("query_arrow") == {"s": [28.0]}
+    assert calls.value("continuous") == ["completed", 1, "cq-trio"]
     assert calls.value("buffered") == [[7]]
     assert calls.value("delete") == [8, [[0]], "rewrite-based"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pandas as pd
 from arc_client import ArcClient
 from arc_client.models.delete import DeleteResponse
@@ -111,6 +113,38 @@ def main() -> None:
         call("delete_wrong", lambda: client.delete.delete(to.database, "gone", "nothing = 1", dry_run=False))
         call("delete", lambda: _told(client.delete.delete(*where, dry_run=False, confirm=True)))
         call("delete_left", lambda: query.query("SELECT v FROM gone").data)
+        continuous = client.continuous_queries
+        text = (
+            "SELECT date_trunc('hour', time) AS time, host, avg(usage) AS mean FROM cpu "
+            "WHERE time >= {start_time} AND time < {end_time} GROUP BY 1, 2"
+        )
+        made = call(
+            "cq_create",
+            lambda: (
+                continuous.create(
+                    f"cq-{to.database}",
+                    to.database,
+                    "cpu",
+                    "cpu_1h",
+                    text,
+                    "1h",
+                    description="hourly",
+                    retention_days=400,
+                ).id
+            ),
+        )
+        cq = int(made) if isinstance(made, int) else 0
+        start, end = datetime(2026, 1, 1), datetime(2026, 1, 1, 1, tzinfo=UTC)
+        call("cq_list", lambda: [each.name for each in continuous.list(to.database, is_active=True) if each.id == cq])
+        call("cq_get", lambda: continuous.get(cq).destination_measurement)
+        call("cq_update", lambda: continuous.update(cq, description="changed", interval="1h").description)
+        call("cq_dry_run", lambda: continuous.execute(cq, start, end, dry_run=True).records_written)
+        call("cq_execute", lambda: continuous.execute(cq, start, end).records_written)
+        call("cq_execute_again", lambda: continuous.execute(cq, start, "2026-01-01T01:00:00Z").records_written)
+        call("cq_executions", lambda: sorted({each.status for each in continuous.get_executions(cq)}))
+        call("cq_wrong", lambda: continuous.create("wrong", to.database, "cpu", "other", "SELECT 1", "1h"))
+        call("cq_delete", lambda: continuous.delete(cq))
+        call("cq_gone", lambda: continuous.get(cq))
     with ArcClient(host=to.host, port=to.port, token="wrong" * 8, database=to.database) as stranger:
         call("query_unauthorised", lambda: stranger.query.query("SELECT 1"))
     record.print()

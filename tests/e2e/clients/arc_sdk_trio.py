@@ -43,7 +43,18 @@ async def main() -> None:
         async def tokens() -> object:
             return len(await client.auth.list_tokens()) >= 1
 
+        async def continuous() -> object:
+            text = "SELECT max(usage) AS m FROM acpu WHERE time >= {start_time} AND time < {end_time}"
+            queries = client.continuous_queries
+            made = await queries.create("cq-trio", to.database, "acpu", "acpu_1h", text, "1h", is_active=False)
+            done = await queries.execute(made.id, "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z")
+            history = await queries.get_executions(made.id, limit=10)
+            listed = [each.name for each in await queries.list(is_active=False) if each.id == made.id]
+            await queries.delete(made.id)
+            return [done.status, len(history), *listed]
+
         await record.call_async("query", query)
+        await record.call_async("continuous", continuous)
         await record.call_async("query_arrow", arrow)
         await record.call_async("buffered", buffered)
         await record.call_async("list_tokens", tokens)

@@ -1,0 +1,1 @@
+"""Continuous queries: what a query says about each window of time is written once, whoever carries it out."""
