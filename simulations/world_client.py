@@ -15,7 +15,7 @@ import trio
 
 from simulations.chance import Stream
 from simulations.checkers.violation import Violation
-from simulations.checkers.world_rows import check_answer
+from simulations.checkers.world_rows import check_answer, check_gone
 from simulations.world_history import MEASUREMENTS, History, Known, Write
 from simulations.world_http import Answer, Connect, Http, Lost, NotSent
 from simulations.world_plan import WorldPlan
@@ -33,6 +33,9 @@ TRIES_MAX = 8
 
 MOVES = 0.2
 """How often a client tries another node for no reason."""
+
+STRONG_SHARE = 0.5
+"""Of queries after a delete: those see all that was agreed on before, wherever they are answered."""
 
 LEADERS_MAX = 3
 """Who asks for the leader is sent on so often, then waits a while."""
@@ -83,6 +86,8 @@ class Client:
                 await self.flush()
             elif drawn < plan.query_share + plan.flush_share + plan.catalog_share:
                 await self.create_database()
+            elif drawn < plan.query_share + plan.flush_share + plan.catalog_share + plan.delete_share:
+                await self.delete(chance.choice(MEASUREMENTS))
             else:
                 await self.write()
             self._history.under_way -= 1
@@ -121,13 +126,18 @@ class Client:
     async def query(self, measurement: str, *, server: str = "") -> dict[int, int] | None:
         """Row numbers of a measurement with how often each is there; None without an answer. Raises Violation."""
         history = self._history
-        done = set(history.done[measurement])
+        done, gone = set(history.done[measurement]), set(history.gone[measurement])
+        is_strong = bool(gone) and self._chance.random() < STRONG_SHARE
         # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
-        answer = await self._sql(f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id", server)
+        text = f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id"
+        answer = await self._sql(text, server, is_strong=is_strong)
         if answer is None:
             return None
         seen = {number: count for number, count in answer}
-        check_answer(measurement, seen, done, history.sent[measurement])
+        check_answer(measurement, seen, done - history.going[measurement], history.sent[measurement])
+        if is_strong:
+            self._trace.probe("asked_strongly")
+            check_gone(measurement, seen, gone)
         history.completed += 1
         self._trace.note(self._name, "saw", measurement, len(seen))
         return seen
@@ -136,6 +146,28 @@ class Client:
         """How many rows the manifest and the buffer say there are."""
         answer = await self._sql(f"SELECT count(*) AS n FROM {measurement}", server)
         return None if answer is None else answer[0][0] if answer else 0
+
+    async def delete(self, measurement: str) -> None:
+        """Some rows by their numbers; one try, whatever comes of it."""
+        history = self._history
+        first = self._chance.randrange(max(1, history.rows))
+        end = first + self._chance.choice((1, 5, 50))
+        numbers = history.deleting(measurement, first, end)
+        wish = {
+            "database": "default",
+            "measurement": measurement,
+            "where": f"id >= {first} AND id < {end}",
+            "dry_run": False,
+            "confirm": True,
+        }
+        answer = await self._post("/api/v1/delete", json.dumps(wish).encode())
+        status = 0 if answer is None else answer.status
+        if status == 200:
+            history.deleted(measurement, numbers)
+        elif status in (400, 403):
+            raise Violation("W-08", "a good order to delete was refused", status, answer and answer.body[:300])
+        self._trace.note(self._name, "deleted", measurement, first, end, status)
+        self._trace.probe(f"ordered_delete_{status}")
 
     async def flush(self) -> bool | None:
         """Everything buffered into files; None when that was not done."""
@@ -220,9 +252,11 @@ class Client:
             raise Violation("W-08", "a good request was answered with an error", answer.status, answer.body[:300])
         return Known.OPEN
 
-    async def _sql(self, sql: str, server: str = "") -> list[list[int]] | None:
+    async def _sql(self, sql: str, server: str = "", *, is_strong: bool = False) -> list[list[int]] | None:
         epoch, sequence = self._history.position
         seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
+        if is_strong:
+            seen["x-arc-consistency"] = "strong"
         answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
         if answer is None:
             return None

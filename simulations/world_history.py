@@ -44,6 +44,10 @@ class History:
         self.databases: dict[str, Known] = {}
         self.sent: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
         self.done: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.going: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        """Rows that a delete was asked for: each may be there or not, until it is known to be gone."""
+        self.gone: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        """Rows that were acknowledged before a delete that is done was asked for."""
         self.position = (0, 0)
         """The furthest place in the WAL (epoch, sequence) that was told: who saw it saw all acknowledged rows."""
         self.rows = 0
@@ -60,6 +64,21 @@ class History:
         write = Write(len(self.writes), key, rows)
         self.writes.append(write)
         return write
+
+    def kept(self, measurement: str) -> set[int]:
+        """Acknowledged rows that nobody wanted gone."""
+        return self.done[measurement] - self.going[measurement]
+
+    def deleting(self, measurement: str, first: int, end: int) -> set[int]:
+        """A delete of these numbers is about to be asked for: the acknowledged ones among them."""
+        wanted = {number for number in range(first, end) if number in self.sent[measurement]}
+        self.going[measurement] |= wanted
+        return wanted & self.done[measurement]
+
+    def deleted(self, measurement: str, numbers: set[int]) -> None:
+        """What `deleting` gave is gone for good."""
+        self.gone[measurement] |= numbers
+        self.completed += 1
 
     def stored_at(self, position: str) -> None:
         """A write was answered with its place."""

@@ -50,6 +50,7 @@ class WorldPlan:
     query_share: float = 0.15
     flush_share: float = 0.03
     catalog_share: float = 0.05
+    delete_share: float = 0.0
     key_share: float = 0.5
     rows_max: int = 8
     roles: tuple[str, ...] = ()
@@ -152,6 +153,8 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     has_store, troubles = _store(stream(seed, "world/store"), seconds, size)
     config = _config(chance)
     age = _compaction(stream(seed, "world/compaction"), config)
+    delete_share = stream(seed, "world/delete").choice((0.0, 0.0, 0.03, 0.1))
+    config["delete"] = {"enabled": True}
     return WorldPlan(
         seed=seed,
         size=size,
@@ -173,6 +176,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         query_share=chance.choice((0.0, 0.03, 0.1)),
         flush_share=chance.choice((0.0, 0.02, 0.05)),
         catalog_share=max(chance.choice((0.0, 0.05, 0.2)), 0.8 * is_about_logs),
+        delete_share=delete_share,
         key_share=chance.choice((0.0, 0.5, 1.0)),
         rows_max=chance.choice((1, 8, 60)),
         roles=roles,

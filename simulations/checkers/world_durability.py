@@ -125,7 +125,7 @@ class Rows:
 
     def _check_marks(self, catalog: Catalog, members: frozenset[str]) -> None:
         """D-06: what is in files is in the logs of all who may take over: else numbers would be given twice."""
-        mark = max((mark.sequence for mark in catalog.marks()), default=0)
+        mark = catalog.last_marked()
         for name in sorted(members - self._wiped.keys()):
             held = self._disks.get(name)
             if held is not None and held.end <= mark:

@@ -11,7 +11,8 @@ SHOWN = 5
 
 
 def check_answer(measurement: str, seen: Mapping[int, int], done: Set[int], sent: Set[int]) -> None:
-    """One query: ``done`` was acknowledged before it was asked, ``sent`` before it was answered.
+    """One query: ``done`` was acknowledged before it was asked and to be deleted by nobody when it was answered,
+    ``sent`` before it was answered.
 
     Raises Violation W-01 (an acknowledged row is missing), W-02 (a row is there twice), W-05 (one nobody sent).
     """
@@ -23,12 +24,24 @@ def check_answer(measurement: str, seen: Mapping[int, int], done: Set[int], sent
         raise Violation("W-05", "rows are there that nobody sent", measurement, len(invented), invented[:SHOWN])
 
 
+def check_gone(measurement: str, seen: Mapping[int, int], gone: Set[int]) -> None:
+    """A query that saw all that was agreed on before it, and rows whose delete was done by then. Raises Violation."""
+    if there := sorted(gone & seen.keys()):
+        raise Violation("W-15", "deleted rows are there", measurement, len(there), there[:SHOWN])
+
+
 def check_history(history: History, seen: Mapping[str, Mapping[int, int]]) -> None:
     """The end: ``seen`` by measurement. Raises Violation, also W-03 (refused and there) and W-04 (half a request)."""
     for name in MEASUREMENTS:
-        check_answer(name, seen[name], history.done[name], history.sent[name])
+        check_answer(name, seen[name], history.kept(name), history.sent[name])
+        check_gone(name, seen[name], history.gone[name])
     for write in history.writes:
-        there = [number in seen[name] for name, numbers in write.rows.items() for number in numbers]
+        there = [
+            number in seen[name]
+            for name, numbers in write.rows.items()
+            for number in numbers
+            if number not in history.going[name]
+        ]
         if any(there) and not all(there):
             raise Violation("W-04", "half of a request is stored", write)
         if any(there) and write.known is Known.REFUSED:
