@@ -89,11 +89,14 @@ def take_files_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
 BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
+SLOW = {"think_seconds": 0.05, "work_seconds": 0.1}
+"""Disks so slow that whoever comes lags for a while."""
+
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
     (confirm_what_is_only_here, "world_writer_loss", {"D-01", "D-05"}, {}),
     (count_only_the_holder, "world_writer_loss", {"D-03"}, {}),
     (acknowledge_before_the_disk, "world_writer_loss", {"D-03"}, {}),
-    (take_in_who_lags, "world_joins", {"D-04"}, {}),
+    (take_in_who_lags, "world_joins", {"D-01", "D-04"}, SLOW),
     (forget_keys_of_others, "world_writer_loss", {"W-02"}, BUSY),
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
 ]
