@@ -312,10 +312,15 @@ async def test_a_bad_copy_is_never_written_again(tmp_path: Path) -> None:
         [entry] = world.files()
         sink = pa.BufferOutputStream()
         pq.write_table(world.table(entry).slice(1), sink)
-        world.path.disk.write_durable(f"{DATA}/{entry.path}", sink.getvalue())
-        with pytest.raises(Unavailable) as caught:
-            await world.delete("host = 'a'")
-        assert caught.value.code == "file_unreadable"
+        good = bytes(world.path.disk.read(f"{DATA}/{entry.path}"))
+        assert b"parquet-cpp" in good
+        # As long as it was, and it can be read (R-85: only the other length was noticed).
+        rotten = good.replace(b"parquet-cpp", b"parquet-cpq")
+        for bad in (sink.getvalue().to_pybytes(), rotten):
+            world.path.disk.write_durable(f"{DATA}/{entry.path}", bad)
+            with pytest.raises(Unavailable) as caught:
+                await world.delete("host = 'a'")
+            assert caught.value.code == "file_unreadable"
         world.path.disk.write_durable(f"{DATA}/{entry.path}", b"PAR1 and nothing else")
         with pytest.raises(Unavailable, match="no Parquet file"):
             await world.delete("host = 'a'")
