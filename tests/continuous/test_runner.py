@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from arc.catalog.commands import (
     COMPACTOR,
     AssignLease,
+    Command,
     DescribeNode,
     DropPolicy,
     ForgetNode,
@@ -20,6 +21,7 @@ from arc.catalog.commands import (
     ReplaceFiles,
 )
 from arc.catalog.policies import Policy
+from arc.catalog.results import Result
 from arc.continuous import definition
 from arc.continuous.changes import drop, put
 from arc.continuous.names import open_files, read_name
@@ -314,6 +316,25 @@ async def test_of_two_nodes_that_execute_a_window_at_once_one_result_stays(world
             nursery.start_soon(world.runner(node).execute, 7, *hours(11))
     assert world.stored() == [(11, "a", 2.0, 2)]
     assert world.catalog.file_stats("metrics", "cpu_1h").files == 1
+
+
+async def test_what_an_order_executed_first_is_left_alone_by_the_schedule(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-89 lived: executing it once more changes no row, only the work and the history."""
+    await world.make()
+    other, propose, waits = world.runner("n2"), world.proposer.propose, [True]
+
+    async def ordered_first(command: Command) -> Result:
+        if waits and isinstance(command, ReplaceFiles):
+            waits.pop()
+            await other.execute(7, *hours(11))
+        return await propose(command)
+
+    monkeypatch.setattr(world.proposer, "propose", ordered_first)
+    await run_for(world.runner("n1"), 30)
+    assert world.stored() == [(11, "a", 2.0, 2)]
+    assert [run.cause for run in world.progress().runs] == ["order"]
 
 
 async def test_a_preview_writes_nothing_and_tells_what_would_be_written(world: World) -> None:
