@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -41,6 +41,11 @@ WITHIN = "WHERE time >= {start_time} AND time < {end_time}"
 @pytest.fixture
 def world(log: Log) -> World:
     """Two rows in the hour before noon, one in the hour before that; five seconds past noon."""
+    return filled(log)
+
+
+def filled(log: Log) -> World:
+    """The same, as many as a test needs."""
     found = World(log)
     found.write((hours(10)[0], 5.0), (hours(11)[0], 1.0), (hours(11)[0] + 60, 3.0))
     found.clock.advance(5)
@@ -169,6 +174,44 @@ async def test_a_row_that_comes_between_count_and_query_is_in_the_result_and_mak
     await run_for(runner, 30)
     assert world.stored() == [(11, "a", 3.0, 3)]
     assert [(run.cause, run.rows_read) for run in world.progress().runs] == [("late", 3), ("schedule", 2)]
+
+
+Propose = Callable[[Command], Awaitable[Result]]
+
+
+class Died(Exception):
+    """The process ends."""
+
+
+@pytest.mark.parametrize("is_applied", [False, True], ids=["before", "after"])
+async def test_files_and_progress_stand_together_wherever_the_process_dies(log: Log, is_applied: bool) -> None:
+    """Before each entry that an execution asks for, or after it."""
+    proposals = 0
+    for at in range(10):
+        world = filled(log)
+        await world.make()
+        propose, asked = world.proposer.propose, list[Command]()
+
+        async def dies(
+            command: Command, at: int = at, asked: list[Command] = asked, propose: Propose = propose
+        ) -> Result:
+            asked.append(command)
+            if len(asked) <= at:
+                return await propose(command)
+            if is_applied:
+                await propose(command)
+            raise Died
+
+        world.proposer.propose = dies  # type: ignore[method-assign]
+        try:
+            await world.runner().execute(7, *hours(11))
+        except Died:
+            proposals += 1
+            assert bool(world.stored()) == bool(world.progress().done), asked
+        world.proposer.propose = propose  # type: ignore[method-assign]
+        await world.runner().execute(7, *hours(11))
+        assert world.stored() == [(11, "a", 2.0, 2)]
+    assert 2 <= proposals < 10, "the columns of the destination, and the window"
 
 
 async def test_a_lost_answer_is_settled_by_looking(world: World, autojump_clock: MockClock) -> None:
