@@ -1,7 +1,7 @@
 """Writes the kill matrix to `docs/kill-matrix.md`: only what a command has just measured.
 
 ``python -m simulations.mutants.publish FILE`` puts what ``arc sim mutants --only R-01,… --json`` said of bugs of whole
-nodes into the page, without hunting the others again.
+nodes into the page, without hunting the others again: their rows stay, as long as the table says the same of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simulations.mutants.matrix import Verdict
-from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill
+from simulations.mutants.mutant import SEEDS_MAX, TIERS, Kill, Mutant
 from simulations.mutants.planting import SEEDS
 from simulations.mutants.rows import EXPLAINED, ROWS
 from simulations.mutants.survey import Finding
@@ -46,10 +46,11 @@ is a row that lived through all seeds told there.
 NODES = """\
 ## Bugs of whole nodes
 
-Each row is a bug where rows are acknowledged, replicated, flushed, copied, retried or routed, planted into a private
-copy of the whole project. Most are hunted by a story of whole nodes (`arc sim list`) that provokes them, from the first
-seed of a range until a checker says no; their killer is that property ([simulator.md](simulator.md)). The others meet
-the tests of that code, because a story would need a rare meeting of events; their killer is the first test that fails.
+Each row is a bug where rows are acknowledged, replicated, flushed, copied, retried or routed, or where what is stored
+is merged, deleted, aged out, aggregated, restored or shown, planted into a private copy of the whole project. Some are
+hunted by a story of whole nodes (`arc sim list`) that provokes them, from the first seed of a range until a checker
+says no; their killer is that property ([simulator.md](simulator.md)). The others meet the tests of that code, because a
+story would need a rare meeting of events; their killer is the first test that fails.
 Where one layer protects what another forgets, the bug is planted in both. Ranges of seeds: {ranges}; a hunt in one
 range gives up after {seeds} seeds. Seconds are of {cores}, with the copying of the project and the start of Python.
 """
@@ -85,22 +86,24 @@ def page(verdicts: Sequence[Verdict], findings: Sequence[Finding], machine: str)
 
 
 def with_nodes(text: str, documents: Sequence[Mapping[str, Any]], machine: str) -> str:
-    """The page with what is said of bugs of whole nodes, from their verdicts as JSON values, instead of what it said.
+    """The page with what is said of bugs of whole nodes: from their verdicts as JSON values, and of bugs that have none
+    what it said.
 
-    Raises ValueError where a bug of the table is missing.
+    Raises ValueError where neither knows a bug of the table, or the page tells of it what the table does not say now.
     """
-    by_id = {document["id"]: document for document in documents}
+    by_id = standing(text) | {document["id"]: _node_row(document) for document in documents}
     if missing := [mutant.id for mutant in ROWS if mutant.id not in by_id]:
         raise ValueError(f"nothing is known of {', '.join(missing)}")
-    ordered = [by_id[mutant.id] for mutant in ROWS]
-    killed = sum(document["killed"] for document in ordered)
-    ranges = max(len(document["ranges"]) for document in ordered)
+    rows = [by_id[mutant.id] for mutant in ROWS]
+    times = [_cells(row)[4] for row in rows]
+    killed = sum(not cell.startswith("**") for cell in times)
+    ranges = max(int(cell.strip("*").rpartition(" of ")[2]) for cell in times)
     lines = [
         NODES.format(ranges=ranges, seeds=SEEDS, cores=machine),
-        f"**{killed} of {len(ordered)} killed.**\n",
+        f"**{killed} of {len(rows)} killed.**\n",
         "| id | planted bug | layer | noticed by | killed | seeds | seconds | killers |",
         "|---|---|---|---|---|---|---|---|",
-        *map(_node_row, ordered),
+        *rows,
     ]
     if EXPLAINED:
         lines += ["\n### What single bugs taught\n", *(f"- {id}: {why}" for id, why in EXPLAINED.items())]
@@ -108,15 +111,27 @@ def with_nodes(text: str, documents: Sequence[Mapping[str, Any]], machine: str) 
     return before + "\n\n" + "\n".join(lines) + "\n"
 
 
+def standing(text: str) -> dict[str, str]:
+    """The rows of a page about bugs of whole nodes, by id: those that say of the bug what the table says."""
+    rows = {_cells(row)[0]: row for row in re.findall(r"^\| R-.* \|$", text, re.MULTILINE)}
+    return {id: row for id, row in rows.items() if id in STORIES and tuple(_cells(row)[:4]) == _what(STORIES[id])}
+
+
+def _what(mutant: Mutant) -> tuple[str, str, str, str]:
+    noticed_by = mutant.hunt.scenario if mutant.hunt is not None else "tests"
+    return mutant.id, mutant.what, mutant.layer, noticed_by
+
+
+def _cells(row: str) -> list[str]:
+    return row.removeprefix("| ").removesuffix(" |").split(" | ")
+
+
 def _node_row(document: Mapping[str, Any]) -> str:
     mutant = STORIES[document["id"]]
     kills = [each["killer"] for each in document["ranges"]]
     killed = f"{sum(map(bool, kills))} of {len(kills)}"
     cells = (
-        mutant.id,
-        mutant.what,
-        mutant.layer,
-        mutant.hunt.scenario if mutant.hunt is not None else "tests",
+        *_what(mutant),
         killed if document["killed"] else f"**{killed}**",
         str(document["seeds"]),
         f"{document['seconds']:.0f}",

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from simulations.mutants.lifecycle import COMPACTION
 from simulations.mutants.rows_files import FILES, FLUSHING, KEYS
+from simulations.mutants.rows_life import ACCESS, AGEING, BACKUP, CONTINUOUS, DELETION
 from simulations.mutants.rows_stream import ACKNOWLEDGING, IN_SYNC, LEASES, STREAM
 
-ROWS = (*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS, *COMPACTION)
+ROWS = (
+    *(*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS),
+    *(*COMPACTION, *AGEING, *DELETION, *CONTINUOUS, *BACKUP, *ACCESS),
+)
 
 EXPLAINED: dict[str, str] = {
     "R-09": "lived at first: the intake is closed, too, when a lease runs out, so no test saw that what is inside is "
@@ -25,6 +29,11 @@ EXPLAINED: dict[str, str] = {
     "R-31": "needs both edits: the catalog refuses files below a flush mark. So does R-32, whose files come first.",
     "R-34": "needs all of it: a query asks for itself whether it can read a file, and is refused rather than short.",
     "R-49": "had no test of its own: a path that leaves the manifest and comes back is rare: names are given once.",
+    "R-85": "lived at first: the bad copies of its test had another length, which is looked at before the hash. One is "
+    "of the same length now, and can be read.",
+    "R-88": "is one layer: the catalog lets only one of two executions of a window count, whoever began them (R-87).",
+    "R-89": "lived at first: results replace each other, so no row is doubled; only the history shows the work that "
+    "was done twice. It has a test now.",
 }
 """What was learnt from rows that lived at first, or that only several edits together make a bug."""
 

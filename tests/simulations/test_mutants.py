@@ -10,8 +10,8 @@ import pytest
 
 from simulations.cores import Cores
 from simulations.mutants import generic, publish, tested
-from simulations.mutants.matrix import EVERYTHING, campaign_plan, chase, chosen, hunt, seeing, unseeing
-from simulations.mutants.mutant import CODEC, SEEDS_MAX, STORAGE, Hunt, Mutant
+from simulations.mutants.matrix import EVERYTHING, Verdict, campaign_plan, chase, chosen, hunt, seeing, unseeing
+from simulations.mutants.mutant import CODEC, SEEDS_MAX, STORAGE, Hunt, Kill, Mutant
 from simulations.mutants.plant import CORE, SHARED, Edit, NotPlantable, core_of, patched, plant
 from simulations.mutants.rows import EXPLAINED, ROWS
 from simulations.mutants.survey import chase_change
@@ -89,6 +89,22 @@ def test_every_planted_bug_has_its_place_in_the_code(mutant: Mutant) -> None:
 
 def test_the_page_has_the_rows_of_the_table() -> None:
     assert publish.ids(publish.PAGE.read_text(encoding="utf-8")) == [mutant.id for mutant in EVERYTHING]
+
+
+def test_what_was_hunted_alone_joins_the_page_and_rows_that_say_something_else_are_asked_for() -> None:
+    page = publish.PAGE.read_text(encoding="utf-8")
+    before = publish.standing(page)
+    mutant, other = ROWS[0], ROWS[1]
+    kills = (Kill("D-99", 3, 7.0), Kill("", 20, 9.0), Kill("", 20, 9.0))
+    verdict = Verdict(mutant.id, False, "D-99", 20, 9.0, "A", mutant.what, mutant.layer, kills)
+    told = publish.with_nodes(page, [verdict.document()], "one core")
+    after = publish.standing(told)
+    assert "| **1 of 3** | 20 | 9 | D-99 |" in after.pop(mutant.id)
+    assert after == {id: row for id, row in before.items() if id != mutant.id}
+    assert f"**{len(ROWS) - 1} of {len(ROWS)} killed.**" in told and "Ranges of seeds: 3;" in told
+    assert told.partition("## Bugs of whole nodes")[0] == page.partition("## Bugs of whole nodes")[0]
+    with pytest.raises(ValueError, match=f"of {other.id}$"):
+        publish.with_nodes(page.replace(other.what, "what it once did"), [verdict.document()], "one core")
 
 
 def test_bugs_of_whole_nodes_are_many_and_most_stories_are_theirs() -> None:
