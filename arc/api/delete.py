@@ -40,7 +40,7 @@ class Deletes:
         """The rows of this resource."""
         return (
             Route(
-                method="POST", path="/api/v1/delete", name="delete_rows", tag="delete", permission=Permission.ADMIN,
+                method="POST", path="/api/v1/delete", name="delete_rows", tag="delete", permission=Permission.DELETE,
                 summary="Delete the rows for which a condition is TRUE, or count them", view=self.delete,
                 body=RequestBody(content={"application/json": _WISH}),
                 answers={200: json_answer("Done, or what would be.", _DELETED)},
@@ -66,6 +66,7 @@ class Deletes:
             is_dry=bool(optional_flag(document, "dry_run")),
             is_confirmed=bool(optional_flag(document, "confirm")),
         )
+        call.principal.require_on(Permission.DELETE, order.database, order.measurement)
         outcome = await self._deps.deletions.execute(order)
         if not order.is_dry:
             self._deps.log.info(

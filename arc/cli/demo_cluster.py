@@ -69,7 +69,7 @@ def make_nodes(folder: Path, count: int) -> list[Node]:
         home.mkdir()
         settings = {
             "node.id": f"n{at}",
-            "node.role": "writer",
+            "node.role": "standalone",
             "cluster.enabled": "true",
             "cluster.name": "demo",
             "cluster.peer_host": "127.0.0.1",

@@ -70,7 +70,7 @@ class _Tag:
 class Window:
     """Rows of one batch from ``start`` on."""
 
-    __slots__ = ("_batch", "_names", "_tags", "_times", "start")
+    __slots__ = ("_batch", "_names", "_tags", "_times", "last", "start")
 
     def __init__(self, batch: pa.RecordBatch, tags: Sequence[str], start: int = 0) -> None:
         self._batch = batch
@@ -78,6 +78,8 @@ class Window:
         self._times = batch.column("time").cast(pa.int64()).to_numpy()
         self._tags = [_Tag(batch.column(name)) for name in tags]
         self.start = start
+        self.last = key_of(batch, tags, batch.num_rows - 1)
+        """Key of the last row."""
 
     @property
     def rows(self) -> int:
@@ -88,11 +90,6 @@ class Window:
     def first(self) -> Key:
         """Key of the first row left."""
         return key_of(self._batch, self._names, self.start)
-
-    @property
-    def last(self) -> Key:
-        """Key of the last row."""
-        return key_of(self._batch, self._names, self._batch.num_rows - 1)
 
     @property
     def is_sorted(self) -> bool:
@@ -107,6 +104,8 @@ class Window:
 
     def around(self, key: Key) -> tuple[int, int]:
         """How many of the rows left are less, and how many less or equal."""
+        if self.last < key:
+            return self.rows, self.rows
         low, high = self.start, self._batch.num_rows
         values, time_us = key
         for tag, value in zip(self._tags, values, strict=True):  # each in the rows that have all before in common

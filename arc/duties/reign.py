@@ -274,9 +274,25 @@ class Reign:
         """A record: all that anybody was told to be stored lies below or at it, and what of it is of this measurement
         is in files on return. Raises Unavailable.
         """
-        through = self._house.visibility.through
+        through = await self.wait_known()
         await self.flusher.flush_all(lambda key: key == Key(database, measurement))
         return through
+
+    async def wait_known(self) -> int:
+        """Return, as a record, how far anybody was told that rows are stored, once all up to it may be flushed.
+
+        A reign does not know at its beginning which records of the ones before were acknowledged: all that are in the
+        log here may have been, and none is flushed before the in-sync set has it. Raises Unavailable when that takes
+        too long.
+        """
+        through = max(self.first_sequence - 1, self._house.visibility.through)
+        limit = self._house.ingest.write_timeout_seconds
+        with trio.move_on_after(limit):
+            await self._house.visibility.wait(through)
+            return through
+        raise Unavailable(
+            f"the in-sync set has not confirmed record {through} within {limit:g} s: nobody knows yet what is stored"
+        )
 
     async def hold_rows(self, database: str, measurement: str | None) -> Hold:
         """Keep rows of a database, or of one measurement, out until the hold is released; all that were let in before

@@ -377,8 +377,10 @@ class WriterDuty:
         return self._memory.reserve(size_bytes)
 
     async def flush_all(self) -> None:
-        """`Flusher.flush_all`. Raises Unavailable."""
-        await self.require_reign().flusher.flush_all()
+        """`Flusher.flush_all`, of all rows that anybody was told to be stored. Raises Unavailable."""
+        reign = self.require_reign()
+        await reign.wait_known()
+        await reign.flusher.flush_all()
 
     def require_reign(self) -> Reign:
         """What this node does while it holds the lease. Raises Unavailable."""
@@ -420,7 +422,7 @@ class WriterDuty:
         if self._reign is not None:
             with trio.move_on_after(self._ingest_config.write_timeout_seconds):
                 await self._reign.intake.drain()
-            await flush_last(self.flush_all, self._log)
+            await flush_last(self._reign.flusher.flush_all, self._log)
         self._is_stopping = True
         if self._turn is not None:
             self._turn.cancel()

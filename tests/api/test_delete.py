@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from arc.catalog.commands import CreateToken
 from arc.deletion.config import DeleteConfig
 from arc.deletion.orders import DeleteOrder, DropOrder, Outcome
 from arc.errors import InvalidRequest, OutcomeUnknown, Unavailable
-from tests.api.fakes import READER, WRITER, World
+from arc.security.tokens import hash_token
+from tests.api.fakes import READER, START_US, WRITER, World
 from tests.api.test_resources import with_data
 
 URL = "/api/v1/delete"
@@ -110,7 +112,17 @@ async def test_a_drop_is_confirmed_and_told(path: str, order: DropOrder) -> None
     assert world.deletions.orders == [order]
 
 
-async def test_only_an_admin_deletes() -> None:
+async def test_a_token_with_the_right_to_delete_deletes_rows_and_drops_nothing() -> None:
+    world = enabled()
+    hash_ = hash_token("a token that may delete, and no more")
+    world.apply(CreateToken(name="deleter", hash=hash_, permissions=("delete",), created_us=START_US))
+    async with world.client("a token that may delete, and no more") as client:
+        assert (await client.post(URL, json=WISH)).status_code == 200
+        assert (await client.delete("/api/v1/databases/plant?confirm=true")).status_code == 403
+    assert len(world.deletions.orders) == 1
+
+
+async def test_whoever_may_not_delete_does_not() -> None:
     world = enabled()
     for token in (READER, WRITER):
         async with world.client(token) as client:

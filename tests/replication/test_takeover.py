@@ -115,6 +115,30 @@ async def test_records_above_the_old_watermark_become_part_of_the_new_reign(auto
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
+async def test_a_new_holder_flushes_what_was_acknowledged_before_it_says_that_all_is_in_files(
+    autojump_clock: MockClock,
+) -> None:
+    """It does not know at first how far that is; a delete that went by less would leave rows that it is told to remove
+    (found by the nemesis, seed 70).
+    """
+    async with open_cluster() as cluster:
+        for number in range(5):
+            position = await cluster["n1"].write([number])
+        await cluster.kill("n1")
+        assert cluster["n2"].duty.admitted_sequence < position.sequence, "it was not told yet"
+        cluster.cut("n2", "n3")
+        await takes_over(cluster, "n2")
+        reign = cluster["n2"].duty.require_reign()
+        with trio.move_on_after(1.0) as soon:
+            await reign.flush_rows("db", "cpu")
+        assert soon.cancelled_caught, "nobody has confirmed them to this holder"
+        cluster.join("n2", "n3")
+        assert await reign.flush_rows("db", "cpu") >= position.sequence
+        assert cluster["n2"].catalog.mark("db", "cpu") >= position.sequence
+        await cluster["n2"].duty.flush_all()
+        assert cluster["n2"].sees(range(5))
+
+
 async def test_a_retry_is_not_answered_from_a_record_that_is_not_durable_everywhere(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         await cluster["n1"].write([0])

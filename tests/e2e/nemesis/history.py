@@ -93,6 +93,20 @@ class Trouble:
     words: str
 
 
+@dataclass(kw_only=True)
+class Lived:
+    """What became of rows that are deleted, grow too old or are computed; `lifecycle`. ``wrong`` is empty when all is
+    as it must be.
+    """
+
+    rows_written: int = 0
+    deletes: int = 0
+    rows_deleted: int = 0
+    old_rows: int = 0
+    windows: int = 0
+    wrong: str = ""
+
+
 @dataclass(slots=True, kw_only=True)
 class History:
     """One run."""
@@ -110,6 +124,8 @@ class History:
     seen: list[Seen] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     queries_refused: int = 0
+    lived: Lived = field(default_factory=Lived)
+    """What was deleted, grew too old, and was computed by a continuous query meanwhile."""
     merges: int = 0
     """Jobs of compaction that were done meanwhile."""
     found: dict[str, list[int]] = field(default_factory=dict)

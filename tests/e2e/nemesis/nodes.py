@@ -45,6 +45,10 @@ SMALL = {
     "compaction.poll_seconds": "1s",
     "compaction.target_file_bytes": "1MiB",
     "compaction.memory_bytes": "64MiB",
+    "retention.every_seconds": "5s",
+    "delete.enabled": "true",
+    "continuous.delay_seconds": "1s",
+    "continuous.late_check_seconds": "3s",
 }
 """So that faults fall into flushes, registrations, the recycling of segments and merges of files."""
 LOOK_SECONDS = 2.0

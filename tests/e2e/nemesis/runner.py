@@ -17,6 +17,7 @@ from tests.e2e.harness import POLL_SECONDS, TOKEN
 from tests.e2e.links import between
 from tests.e2e.nemesis.clients import DATABASE, Client, make_clients
 from tests.e2e.nemesis.history import Done, History, Told, Trouble
+from tests.e2e.nemesis.lifecycle import Lifecycle
 from tests.e2e.nemesis.nodes import Nodes
 from tests.e2e.nemesis.schedule import LEADER, ROLES, STANDBY, WRITER, Kind, Step
 from tests.e2e.nemesis.watchers import Asker, Looker
@@ -49,6 +50,7 @@ class Runner:
         self._clients, absent = make_clients(nodes.servers, self._now)
         self._askers = [Asker(name, nodes.servers, self._clients, self._now) for name in nodes.names]
         self._looker = Looker(nodes, self._now)
+        self._lifecycle = Lifecycle(nodes.servers, seed=seed)
         self.history = History(
             seed=seed,
             seconds=seconds,
@@ -70,6 +72,7 @@ class Runner:
         for asker in self._askers:
             asker.start()
         self._looker.start()
+        self._lifecycle.start()
         self._wait_flow()
         for step in self._steps:
             self._wait(step.at)
@@ -224,6 +227,9 @@ class Runner:
             history.troubles += [Trouble(kind="an answer nobody may get", words=words) for words in asker.strange]
         history.looks += self._looker.looks
         self._tell(f"{self._now():7.1f} s  counting")
+        history.lived = self._lifecycle.end()
+        if history.lived.wrong:
+            self._wrong("what lives and dies is wrong", history.lived.wrong)
         history.found = self._count()
         history.troubles += self._nodes.died()
         history.troubles += self._nodes.tracebacks()

@@ -232,7 +232,11 @@ def told(history: History, verdict: Verdict) -> Iterator[str]:
     )
     yield f"rows: {verdict.lost} lost, {verdict.doubled} doubled, {verdict.unwanted} there that must not be"
     yield f"queries: {verdict.queries:,} answered, {history.queries_refused:,} not"
-    yield f"merges of files meanwhile: {history.merges:,}"
+    lived = history.lived
+    yield (
+        f"meanwhile: {history.merges:,} merges of files, {lived.deletes:,} deletes ({lived.rows_deleted:,} rows), "
+        f"{lived.old_rows:,} rows too old, {lived.windows:,} windows of a continuous query"
+    )
     for trouble in verdict.troubles:
         yield f"WRONG: {trouble.kind}: {trouble.words}"
     yield "CLEAN" if verdict.is_clean else f"NOT CLEAN: {len(verdict.troubles)} findings"
