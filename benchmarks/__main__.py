@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import compaction, flush, ingest, liveness, output, queries
+from benchmarks import compaction, flush, ingest, lifecycle, liveness, output, queries
 from benchmarks.measure import Benchmark, Row, Run, table
 from benchmarks.servers import Arc, InfluxDB, VictoriaMetrics, version_of
 
@@ -32,6 +32,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "log-cost": ingest.log_cost,
     "flush": flush.flush,
     "compaction": compaction.compaction,
+    "while-compacting": lifecycle.while_compacting,
+    "delete": lifecycle.delete,
+    "catalog": lifecycle.catalog,
     "queries": queries.queries,
     "one-series": queries.one_series,
     "rows-out": output.rows_out,

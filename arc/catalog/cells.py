@@ -10,7 +10,7 @@ Days, not hours: the table of cells is copied at every change, and ten years of 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -145,11 +145,25 @@ def changed(
             del cells[key]
         files, rows, size = files - len(gone), rows - sum(f.rows for f in gone), size - sum(f.size_bytes for f in gone)
     for key, new in _by_cell(add).items():
-        # Two ordered runs: the sort only merges them.
-        cells[key] = tuple(sorted((*cells.get(key, ()), *sorted(new, key=_path_of)), key=_path_of))
+        cells[key] = _with(cells.get(key, ()), new)
         files, rows, size = files + len(new), rows + sum(f.rows for f in new), size + sum(f.size_bytes for f in new)
     wide = cells.pop(_WIDE)
     return MeasurementFiles(days=cells, wide=wide, stats=FileStats(files, rows, size), mark=mark)
+
+
+FEW = 8
+"""One in so many: inserting by bisection looks at so few paths of a cell that it beats a merge of all of them."""
+
+
+def _with(cell: Cell, new: list[FileEntry]) -> Cell:
+    """The cell with more files, by path. Old data touches many cells with a file or two for each."""
+    if len(new) * FEW > len(cell):
+        # Two ordered runs: the sort only merges them.
+        return tuple(sorted((*cell, *sorted(new, key=_path_of)), key=_path_of))
+    files = list(cell)
+    for file in new:
+        insort(files, file, key=_path_of)
+    return tuple(files)
 
 
 def swapped(old: MeasurementFiles, files: Iterable[Dated]) -> MeasurementFiles:

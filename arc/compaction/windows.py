@@ -1,4 +1,4 @@
-"""A sorted run of files, seen through a window: some rows in memory, the rest on the disk until they are needed.
+"""A sorted run of files, seen through windows: some rows in memory, the rest on the disk until they are needed.
 
 Rows are ordered by tags, then time; null first, then the values' bytes, which is how files are written
 (`storage.parquet`). A window finds its rows by bisection, so nothing is looked at row by row.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -47,37 +48,55 @@ class NotSorted(Exception):
         self.run = run
 
 
-class _Tag:
-    """One tag of a window's rows: ``ranks`` are their places in the order of the values, 0 for null."""
+class _Values:
+    """The values of one tag that a dictionary has, in the order of their bytes."""
 
-    __slots__ = ("_known", "_sorted", "ranks")
+    __slots__ = ("_rank", "_sorted", "dictionary")
 
-    def __init__(self, tag: pa.DictionaryArray) -> None:
-        self.ranks, self._sorted = _ranked(tag)
-        self._known: list[bytes] | None = None
+    def __init__(self, dictionary: pa.Array) -> None:
+        self.dictionary = dictionary
+        order = pc.sort_indices(dictionary).to_numpy()
+        self._rank = np.empty(len(order) + 1, np.int32)
+        self._rank[order] = np.arange(1, len(order) + 1, dtype=np.int32)
+        self._rank[-1] = 0
+        self._sorted = dictionary.take(pa.array(order))
+
+    def ranks(self, tag: pa.DictionaryArray) -> np.ndarray:
+        """For each row the place of its value in the order, 0 for null."""
+        indices = pc.fill_null(tag.indices, len(self.dictionary)) if tag.indices.null_count else tag.indices
+        found: np.ndarray = self._rank[indices.to_numpy()]
+        return found
 
     def find(self, value: bytes) -> tuple[int, bool]:
         """The rank that a value has or would have, and whether any row could have it."""
         if not value:
             return 0, True
-        if self._known is None:
-            self._known = [b"\x01" + text.encode() for text in self._sorted.to_pylist()]
-        known = self._known
-        at = bisect_left(known, value)
-        return at + 1, at < len(known) and known[at] == value
+        at = bisect_left(self._sorted, value, key=_bytes)
+        return at + 1, at < len(self._sorted) and _bytes(self._sorted[at]) == value
+
+
+def _values_of(dictionary: pa.Array, before: _Values | None) -> _Values:
+    """Those of the window before when they are the same, as they mostly are: sorting them again would cost more than
+    all else that a window does.
+    """
+    return before if before is not None and before.dictionary.equals(dictionary) else _Values(dictionary)
 
 
 class Window:
-    """Rows of one batch from ``start`` on."""
+    """Rows of one batch from ``start`` on. ``before``: `values` of the window before, if there was one."""
 
-    __slots__ = ("_batch", "_names", "_tags", "_times", "last", "start")
+    __slots__ = ("_batch", "_names", "_ranks", "_times", "last", "start", "values")
 
-    def __init__(self, batch: pa.RecordBatch, tags: Sequence[str], start: int = 0) -> None:
+    def __init__(self, batch: pa.RecordBatch, tags: Sequence[str], before: Sequence[_Values] = ()) -> None:
         self._batch = batch
         self._names = tags
         self._times = batch.column("time").cast(pa.int64()).to_numpy()
-        self._tags = [_Tag(batch.column(name)) for name in tags]
-        self.start = start
+        columns = [batch.column(name) for name in tags]
+        known = before or (None,) * len(columns)
+        self.values = tuple(_values_of(tag.dictionary, old) for tag, old in zip(columns, known, strict=True))
+        """Of each tag, for the window that follows."""
+        self._ranks = [values.ranks(tag) for values, tag in zip(self.values, columns, strict=True)]
+        self.start = 0
         self.last = key_of(batch, tags, batch.num_rows - 1)
         """Key of the last row."""
 
@@ -95,8 +114,8 @@ class Window:
     def is_sorted(self) -> bool:
         """Whether each row's key is at least that of the one before: bisection in anything else would lose rows."""
         undecided = np.ones(max(0, self._batch.num_rows - 1), np.bool_)
-        for tag in self._tags:
-            step = np.diff(tag.ranks)
+        for ranks in self._ranks:
+            step = np.diff(ranks)
             if bool((step[undecided] < 0).any()):
                 return False
             undecided &= step == 0
@@ -108,9 +127,10 @@ class Window:
             return self.rows, self.rows
         low, high = self.start, self._batch.num_rows
         values, time_us = key
-        for tag, value in zip(self._tags, values, strict=True):  # each in the rows that have all before in common
-            rank, may_be_there = tag.find(value)
-            among = tag.ranks[low:high]
+        for known, ranks, value in zip(self.values, self._ranks, values, strict=True):
+            # Each in the rows that have all before in common.
+            rank, may_be_there = known.find(value)
+            among = ranks[low:high]
             left = low + int(among.searchsorted(rank, "left"))
             if not may_be_there:
                 return left - self.start, left - self.start
@@ -138,45 +158,57 @@ def _bytes(value: pa.Scalar) -> bytes:
     return b"\x01" + text.encode()
 
 
-def _ranked(tag: pa.DictionaryArray) -> tuple[np.ndarray, pa.Array]:
-    """For each row the rank of its value, 0 for null; and the values in the order of their bytes."""
-    order = pc.sort_indices(tag.dictionary).to_numpy()
-    rank = np.empty(len(order) + 1, np.int32)
-    rank[order] = np.arange(1, len(rank), dtype=np.int32)
-    rank[-1] = 0
-    return rank[pc.fill_null(tag.indices, len(order)).to_numpy()], tag.dictionary.take(pa.array(order))
-
-
 class Run:
-    """A run and its window. ``batches`` come sorted, none empty; ``number`` is its place in the order of the WAL."""
+    """A run and the windows on it that follow one another. ``batches`` come sorted, none empty; ``number`` is its place
+    in the order of the WAL.
+    """
 
     def __init__(self, batches: Iterator[pa.RecordBatch], tags: Sequence[str], number: int) -> None:
         self._batches = batches
         self._tags = tags
         self.number = number
         self._next: pa.RecordBatch | None = next(batches, None)
-        self._seen: Key | None = None
-        self.window: Window | None = None
-        self.refill()
+        self._windows: deque[Window] = deque()
+        self._values: tuple[_Values, ...] = ()
+        self.last: Key | None = None
+        """Key of the last row that was put in a window."""
+
+    @property
+    def window(self) -> Window | None:
+        """The next rows. None: not filled, or over."""
+        return self._windows[0] if self._windows else None
 
     @property
     def has_more(self) -> bool:
-        """Whether rows follow that are not in the window."""
+        """Whether rows follow that are in no window."""
         return self._next is not None
 
-    def refill(self) -> None:
-        """Put the next batch in the place of a window that is used up. No window: the run is over."""
-        assert self.window is None or self.window.rows == 0
-        if self._next is None:
-            self.window = None
-            return
-        self.window = Window(self._next, self._tags)
-        if self._seen is not None and self.window.first < self._seen:
-            raise NotSorted(self.number)
-        if not self.window.is_sorted:
-            raise NotSorted(self.number)
-        self._seen = self.window.last
-        self._next = next(self._batches, None)
+    def fill(self, rows: int) -> None:
+        """Have at least so many rows in windows, as far as there are any. Raises NotSorted, and as the batches do."""
+        there = sum(window.rows for window in self._windows)
+        while self._next is not None and there < rows:
+            window = Window(self._next, self._tags, self._values)
+            if self.last is not None and window.first < self.last:
+                raise NotSorted(self.number)
+            if not window.is_sorted:
+                raise NotSorted(self.number)
+            self._windows.append(window)
+            self.last, self._values = window.last, window.values
+            there += window.rows
+            self._next = next(self._batches, None)
+        while self._windows and self._windows[0].rows == 0:
+            self._windows.popleft()
+
+    def take_below(self, key: Key | None) -> tuple[list[pa.RecordBatch], bool]:
+        """The rows in windows whose key is less, all of them for None; and whether the next row has this very key."""
+        taken = []
+        for window in self._windows:
+            less, not_more = (window.rows,) * 2 if key is None else window.around(key)
+            if less:
+                taken.append(window.take(less))
+            if window.rows:
+                return taken, not_more > less
+        return taken, False
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

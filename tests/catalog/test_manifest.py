@@ -340,6 +340,17 @@ def test_a_range_finds_exactly_what_a_scan_finds(
     assert all(machine.catalog.file(f.path) == f for f in entries)
 
 
+@pytest.mark.parametrize("count", [1, 3, 30], ids=["one of many", "few of many", "as many again"])
+def test_files_of_a_day_stay_ordered_by_path_however_many_come(count: int) -> None:
+    machine = ready()
+    do(machine, register(*(file(f"{n:03d}") for n in range(100, 400, 10))))
+    come = [file(f"{(n * 130 + 5) % 500:03d}") for n in range(count)]
+    do(machine, register(*come))
+    found = paths(machine.catalog)
+    assert found == sorted(found) and len(found) == 30 + count
+    assert all(machine.catalog.file(each.path) is not None for each in come)
+
+
 def test_a_held_version_keeps_its_files() -> None:
     machine = ready()
     a = file("a")

@@ -286,8 +286,8 @@ def test_stop_between_any_two_pieces_ends_it_and_leaves_nothing_behind() -> None
 
 
 def test_memory_bounds_windows_and_runs_not_the_size_of_files() -> None:
-    assert limits_of(512 << 20, 10, 200) == Limits(runs_max=63, window_rows=44739)
-    assert limits_of(32 << 20, 100, 1000) == Limits(runs_max=2, window_rows=2796)
+    assert limits_of(512 << 20, 10, 200) == Limits(runs_max=58, window_rows=26843)
+    assert limits_of(32 << 20, 100, 1000) == Limits(runs_max=2, window_rows=1677)
     assert limits_of(32 << 20, 2, 100_000).window_rows == 1024
 
 
