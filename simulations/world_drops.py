@@ -84,6 +84,8 @@ class Drops:
     async def _drop_now_and_then(self) -> None:
         while not self.stop:
             await trio.sleep(self._chance.expovariate(1 / DROP_SECONDS))
+            if not self.history.kept(self._current):
+                continue  # Nothing came since the last drop.
             self.history.under_way += 1
             await self._drop(self._current)
             self.history.under_way -= 1
