@@ -84,8 +84,10 @@ class History:
         return self.done[measurement] - self.going[measurement]
 
     def deleting(self, measurement: str, first: int, end: int) -> set[int]:
-        """A delete of these numbers is about to be asked for: the acknowledged ones among them."""
-        wanted = {number for number in range(first, end) if number in self.sent[measurement]}
+        """A delete of these numbers is about to be asked for: the acknowledged ones among them. Those that are sent
+        from now on may go as well: it covers what is there when it is carried out (world seed 300018).
+        """
+        wanted = set(range(first, end))
         self.going[measurement] |= wanted
         return wanted & self.done[measurement]
 
