@@ -139,6 +139,8 @@ class World:
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
         """Names of machines that take part now, or are on their way in."""
+        self.leaving: dict[str, None] = {}
+        """Those of them that were told to leave, and may have done so in part."""
         self.strangers: list[Machine] = []
         self._stories = 0
         self._is_over = False
