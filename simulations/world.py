@@ -47,6 +47,7 @@ from simulations.world_machine import Machine
 from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
+from simulations.world_programs import Program, programs
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
 from simulations.world_store import SETTINGS, Bucket
@@ -138,9 +139,12 @@ class World:
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
         """Names of machines that take part now, or are on their way in."""
+        self.leaving: dict[str, None] = {}
+        """Those of them that were told to leave, and may have done so in part."""
         self.strangers: list[Machine] = []
         self._stories = 0
         self._is_over = False
+        self._programs: list[Program] = []
         self._servers: dict[str, int] = {}
         self._orders = 0
 
@@ -269,24 +273,39 @@ class World:
         named = [number for number, machine in enumerate(self.machines) if machine.name == hint]
         self._servers[client] = named[0] if named else self._servers.get(client, 0) + 1
 
-    # ---- the story
+    def client(self, name: str, plan: WorldPlan, history: History) -> Client:
+        """Somebody who uses the database, with a history of its own."""
+        connect = partial(self.fabric.connect, name)
+        return Client(name, plan, connect, self, history, self.trace, stream(plan.seed, f"client/{name}"))
 
-    async def _story(self) -> None:
-        for machine in self.machines:
-            self.spawn(machine.live)
-        judge = Judge(
-            self._client("judge"),
-            self.history,
+    def judge(self, name: str, history: History) -> Judge:
+        """Somebody who compares it with what nodes show."""
+        return Judge(
+            self.client(name, self.plan, history),
+            history,
             self.ghost,
             self.trace,
             names=lambda: [machine.name for machine in self._taking_part()],
             until=self.until,
             election_seconds=self.machines[0].config.cluster.election_timeout_seconds,
         )
+
+    def wall_clocks(self) -> list[int]:
+        """Of machines that take part, in µs since 1970."""
+        return [machine.clock.wall_us() for machine in self._taking_part()]
+
+    # ---- the story
+
+    async def _story(self) -> None:
+        for machine in self.machines:
+            self.spawn(machine.live)
+        judge = self.judge("judge", self.history)
         await self._gather(judge)
         clients = [self._client(name) for name in self.client_names]
-        for client in clients:
-            self.spawn(client.run)
+        self._programs = programs(self)
+        working: list[Client | Program] = [*clients, *self._programs]
+        for each in working:
+            self.spawn(each.run)
         await self._let_faults_happen()
         await self.until(
             "V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader())
@@ -296,10 +315,10 @@ class World:
         self._is_over = True
         if self.plan.takeover_seconds_max:
             self.leases.check_takeovers(self.plan.takeover_seconds_max)
-        for client in clients:
-            client.stop = True
-        await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self.history.under_way == 0)
-        await judge.judge()
+        for each in working:
+            each.stop = True
+        await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self._under_way() == 0)
+        await self._judge(judge)
         for machine in self.machines:
             machine.want(False)
             machine.order_stop()
@@ -309,12 +328,19 @@ class World:
         for machine in self._taking_part():
             machine.want(True)
         await self.until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
-        await judge.judge()
+        await self._judge(judge)
         await judge.client.close()
         for machine in self.machines:
             machine.want(False)
             machine.kill(0.0)
         await self.until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
+
+    async def _judge(self, judge: Judge) -> None:
+        """What clients wrote, then what programs had done with it."""
+        await judge.judge()
+        for program in self._programs:
+            await program.judge([machine.name for machine in self._taking_part()])
+            self.trace.note("world", "judged", type(program).__name__)
 
     async def _gather(self, judge: Judge) -> None:
         """The first machine has founded a cluster, and the others are taken in one after another; or all founded it."""
@@ -341,8 +367,11 @@ class World:
         deadline = trio.current_time() + seconds
         while not is_so():
             if trio.current_time() >= deadline:
-                broken(killer, what, *self.machines, f"{self.history.under_way} requests under way")
+                broken(killer, what, *self.machines, f"{self._under_way()} requests under way")
             await trio.sleep(0.1)
+
+    def _under_way(self) -> int:
+        return self.history.under_way + sum(program.history.under_way for program in self._programs)
 
     def _leaderless_seconds(self) -> float:
         """How long it may take until somebody leads: ten elections, and the time in which dead processes come back."""
@@ -406,7 +435,4 @@ class World:
         return Machine(self, name, config, disk, clocks, is_wanted=number < plan.size)
 
     def _client(self, name: str) -> Client:
-        connect = partial(self.fabric.connect, name)
-        return Client(
-            name, self.plan, connect, self, self.history, self.trace, stream(self.plan.seed, f"client/{name}")
-        )
+        return self.client(name, self.plan, self.history)

@@ -8,7 +8,7 @@ once: what had been acknowledged before it was asked must be in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -39,6 +39,11 @@ STRONG_SHARE = 0.5
 
 LEADERS_MAX = 3
 """Who asks for the leader is sent on so often, then waits a while."""
+
+
+def time_ns(plan: WorldPlan, number: int) -> int:
+    """When a row is from, by its number."""
+    return BASE_NS - round(plan.rows_age_seconds * 1e9) + number * STEP_NS
 
 
 class Where(Protocol):
@@ -87,18 +92,19 @@ class Client:
             elif drawn < plan.query_share + plan.flush_share + plan.catalog_share:
                 await self.create_database()
             elif drawn < plan.query_share + plan.flush_share + plan.catalog_share + plan.delete_share:
-                await self.delete(chance.choice(MEASUREMENTS))
+                # A window is counted again, so one row less and one more between two looks would go unnoticed there.
+                await self.delete(chance.choice(MEASUREMENTS[1:] if plan.has_continuous else MEASUREMENTS))
             else:
                 await self.write()
             self._history.under_way -= 1
         await self._http.close()
 
-    async def write(self) -> None:
-        """One request with new rows, until its fate is known or cannot be."""
+    async def write(self, among: Sequence[str] = MEASUREMENTS) -> None:
+        """One request with new rows in one or two of these, until its fate is known or cannot be."""
         chance = self._chance
         self._count += 1
         key = f"{self._name}-{self._count}" if chance.random() < self._plan.key_share else ""
-        chosen = chance.sample(MEASUREMENTS, chance.choice((1, 1, 2)))
+        chosen = chance.sample(among, min(len(among), chance.choice((1, 1, 2))))
         write = self._history.write(key, {name: chance.randint(1, self._plan.rows_max) for name in chosen})
         body = self._lines(write)
         headers = {"idempotency-key": key} if key else {}
@@ -123,28 +129,31 @@ class Client:
         self._history.settle(write, known)
         self._trace.note(self._name, "wrote", write.number, known.value, write.tries)
 
-    async def query(self, measurement: str, *, server: str = "") -> dict[int, int] | None:
+    async def query(
+        self, measurement: str, *, server: str = "", is_strong: bool | None = None
+    ) -> dict[int, int] | None:
         """Row numbers of a measurement with how often each is there; None without an answer. Raises Violation."""
         history = self._history
         done, gone = set(history.done[measurement]), set(history.gone[measurement])
-        is_strong = bool(gone) and self._chance.random() < STRONG_SHARE
+        if is_strong is None:
+            is_strong = bool(gone) and self._chance.random() < STRONG_SHARE
         # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
         text = f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id"
-        answer = await self._sql(text, server, is_strong=is_strong)
+        answer = await self.sql(text, server, is_strong=is_strong)
         if answer is None:
             return None
         seen = {number: count for number, count in answer}
         check_answer(measurement, seen, done - history.going[measurement], history.sent[measurement])
         if is_strong:
             self._trace.probe("asked_strongly")
-            check_gone(measurement, seen, gone)
+            check_gone(measurement, seen, gone, history.killer)
         history.completed += 1
         self._trace.note(self._name, "saw", measurement, len(seen))
         return seen
 
     async def count(self, measurement: str, *, server: str = "") -> int | None:
         """How many rows the manifest and the buffer say there are."""
-        answer = await self._sql(f"SELECT count(*) AS n FROM {measurement}", server)
+        answer = await self.sql(f"SELECT count(*) AS n FROM {measurement}", server)
         return None if answer is None else answer[0][0] if answer else 0
 
     async def delete(self, measurement: str) -> None:
@@ -222,6 +231,37 @@ class Client:
         self._trace.probe(f"ordered_{path.rpartition('/')[2]}_{answer.status}")
         return answer.status
 
+    async def request(
+        self, method: str, path: str, wish: Mapping[str, object] | None = None, *, server: str = ""
+    ) -> Answer | None:
+        """Anything else, asked once; None when nobody knows what came of it. Raises NotSent, when nothing can have."""
+        body = json.dumps(wish).encode() if wish is not None else b""
+        try:
+            return await self._send(method, path, {"content-type": "application/json"}, body, server)
+        except Lost:
+            return None
+
+    async def sql(self, sql: str, server: str = "", *, is_strong: bool = False) -> list[list[int]] | None:
+        """The rows of a query that is asked for what this client has seen; none of a measurement that is not there."""
+        epoch, sequence = self._history.position
+        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
+        if is_strong:
+            seen["x-arc-consistency"] = "strong"
+        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
+        if answer is None:
+            return None
+        document = json.loads(answer.body)
+        if answer.status == 200:
+            rows: list[list[int]] = document["data"]
+            return rows
+        if document.get("code") == "unknown_table":
+            return []
+        return None
+
+    def elsewhere(self) -> None:
+        """Try another node next time."""
+        self._where.elsewhere(self._name, "")
+
     async def close(self) -> None:
         """Hang up."""
         await self._http.close()
@@ -251,22 +291,6 @@ class Client:
         if answer.status < 500:
             raise Violation("W-08", "a good request was answered with an error", answer.status, answer.body[:300])
         return Known.OPEN
-
-    async def _sql(self, sql: str, server: str = "", *, is_strong: bool = False) -> list[list[int]] | None:
-        epoch, sequence = self._history.position
-        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
-        if is_strong:
-            seen["x-arc-consistency"] = "strong"
-        answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
-        if answer is None:
-            return None
-        document = json.loads(answer.body)
-        if answer.status == 200:
-            rows: list[list[int]] = document["data"]
-            return rows
-        if document.get("code") == "unknown_table":
-            return []
-        return None
 
     async def _post(
         self,
@@ -313,9 +337,8 @@ class Client:
     def _lines(self, write: Write) -> bytes:
         chance = self._chance
         extra = f",extra{chance.randrange(6)}=1i" if chance.random() < 0.1 else ""
-        age_ns = round(self._plan.rows_age_seconds * 1e9)
         lines = [
-            f"{name},host=h{number % 3} id={number}i,v={number}.5{extra} {BASE_NS - age_ns + number * STEP_NS}"
+            f"{name},host=h{number % 3} id={number}i,v={number}.5{extra} {time_ns(self._plan, number)}"
             for name, numbers in write.rows.items()
             for number in numbers
         ]

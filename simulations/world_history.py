@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 MEASUREMENTS = ("cpu", "mem", "disk")
@@ -37,22 +37,34 @@ class Write:
 
 
 class History:
-    """All requests of a world."""
+    """All requests about some measurements. ``killer`` is what is broken when a row that is gone is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, measurements: Sequence[str] = MEASUREMENTS, *, killer: str = "W-15") -> None:
+        self.measurements: list[str] = []
+        self.killer = killer
         self.writes: list[Write] = []
         self.databases: dict[str, Known] = {}
-        self.sent: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
-        self.done: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
-        self.going: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.sent: dict[str, set[int]] = {}
+        self.done: dict[str, set[int]] = {}
+        self.going: dict[str, set[int]] = {}
         """Rows that a delete was asked for: each may be there or not, until it is known to be gone."""
-        self.gone: dict[str, set[int]] = {name: set() for name in MEASUREMENTS}
+        self.gone: dict[str, set[int]] = {}
         """Rows that were acknowledged before a delete that is done was asked for."""
+        self.passing: set[str] = set()
+        """Measurements that something removes rows of right now: whatever is sent meanwhile may go with them."""
+        for name in measurements:
+            self.begin(name)
         self.position = (0, 0)
         """The furthest place in the WAL (epoch, sequence) that was told: who saw it saw all acknowledged rows."""
         self.rows = 0
         self.completed = 0
         self.under_way = 0
+
+    def begin(self, measurement: str) -> None:
+        """One more measurement."""
+        self.measurements.append(measurement)
+        for rows in (self.sent, self.done, self.going, self.gone):
+            rows[measurement] = set()
 
     def write(self, key: str, counts: Mapping[str, int]) -> Write:
         """A new request with so many new rows in each measurement."""
@@ -61,6 +73,8 @@ class History:
             rows[name] = tuple(range(self.rows, self.rows + count))
             self.rows += count
             self.sent[name].update(rows[name])
+            if name in self.passing:
+                self.going[name].update(rows[name])
         write = Write(len(self.writes), key, rows)
         self.writes.append(write)
         return write
@@ -70,8 +84,10 @@ class History:
         return self.done[measurement] - self.going[measurement]
 
     def deleting(self, measurement: str, first: int, end: int) -> set[int]:
-        """A delete of these numbers is about to be asked for: the acknowledged ones among them."""
-        wanted = {number for number in range(first, end) if number in self.sent[measurement]}
+        """A delete of these numbers is about to be asked for: the acknowledged ones among them. Those that are sent
+        from now on may go as well: it covers what is there when it is carried out (world seed 300018).
+        """
+        wanted = set(range(first, end))
         self.going[measurement] |= wanted
         return wanted & self.done[measurement]
 
@@ -79,6 +95,11 @@ class History:
         """What `deleting` gave is gone for good."""
         self.gone[measurement] |= numbers
         self.completed += 1
+
+    def passing_away(self, measurement: str) -> None:
+        """From here on every row of it may go, those to come as well."""
+        self.passing.add(measurement)
+        self.going[measurement] |= self.sent[measurement]
 
     def stored_at(self, position: str) -> None:
         """A write was answered with its place."""

@@ -12,7 +12,7 @@ from simulations.checkers.violation import Violation
 from simulations.checkers.world_agreement import Ghost
 from simulations.checkers.world_rows import check_history
 from simulations.world_client import Client
-from simulations.world_history import MEASUREMENTS, History, Known
+from simulations.world_history import History, Known
 from simulations.world_trace import Trace
 
 T = TypeVar("T")
@@ -65,22 +65,22 @@ class Judge:
         """Compare everything, before and after all rows went into files."""
         for _ in range(2):
             for name in self._names():
-                await self._compare_rows(name)
-            await self._level()  # Any node answers this from its own catalog.
+                await self.compare_rows(name)
+            await self.level()  # Any node answers this from its own catalog.
             databases = await self.certainly("a list of databases", self.client.databases)
             if gone := sorted(set(self._certain_databases()) - set(databases)):
                 broken("W-06", "acknowledged databases are missing", gone[:5])
             await self.certainly("a flush", self.client.flush)
         await trio.sleep(SETTLE_SECONDS)
-        await self._level()
+        await self.level()
         self._ghost.check_equal(self._names())
 
-    async def _level(self) -> None:
+    async def level(self) -> None:
         """Wait until every node has applied all that any of them has."""
         names, seconds = self._names(), LEVEL_ELECTIONS * self._election_seconds
         await self._until("V-03", "nodes stay behind", seconds, lambda: self._ghost.is_level(names))
 
-    async def _compare_rows(self, server: str) -> None:
+    async def compare_rows(self, server: str) -> None:
         """The rows of all measurements that one node shows among each other, with their counts, and with the history.
 
         A request whose client gave up may be carried out as long as its node lives, so between two questions too. What
@@ -108,7 +108,7 @@ class Judge:
         """Row numbers by measurement, and their counts as another query tells them."""
         rows: dict[str, dict[int, int]] = {}
         counts: dict[str, int] = {}
-        for measurement in MEASUREMENTS:
+        for measurement in self._history.measurements:
             query = partial(self.client.query, measurement, server=server)
             rows[measurement] = await self.certainly(f"a query on {server}", query)
             count = partial(self.client.count, measurement, server=server)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from arc.api.acts import RECORD_SECONDS
 from arc.config import Config
 from arc.errors import DiskFailed, OutcomeUnknown, Overloaded
 from arc.node import Started, run_node
@@ -26,8 +27,10 @@ from simulations.world_ports import MachineClock, Workers, make_ports
 from simulations.world_store import Bucket, Door
 from simulations.world_trace import Trace
 
-DEATH_SECONDS = 1.0
-"""Longest time, in the simulated world, that the tasks of a killed process need to be gone (V-10)."""
+DEATH_SECONDS = RECORD_SECONDS + 1.0
+"""Longest time, in the simulated world, that the tasks of a killed process need to be gone (V-10). A process that is
+really killed has none; here one that is about to put an act on record shields that from its cancellation.
+"""
 
 RESPAWN_SECONDS = 0.5
 """Pause of the supervisor after a process gave up."""

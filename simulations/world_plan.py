@@ -63,6 +63,14 @@ class WorldPlan:
     """How much older than the start the rows are, beside the hours that they always are."""
     has_store: bool = False
     """Whether all nodes share an object store."""
+    has_continuous: bool = False
+    """Whether a continuous query sums up rows; it needs ``continuous.delay_seconds``."""
+    window_seconds: float = 300.0
+    """How long its windows are."""
+    has_retention: bool = False
+    """Whether a retention policy removes old rows."""
+    has_drops: bool = False
+    """Whether a measurement is dropped again and again."""
     takeover_seconds_max: float = 0.0
     """A writer that was killed has a successor within this; 0: however long it takes."""
     faults: tuple[Fault, ...] = ()
@@ -132,6 +140,9 @@ FAULTS_ONCE: Mapping[str, tuple[float, float]] = {"wipe": (0.5, 6.0), "join": (0
 FAULTS_OF_STORE: Mapping[str, tuple[float, float]] = {"store_away": (0.5, 12.0), "lose_files": (0.1, 4.0)}
 """Where there is a store; files may be lost on every disk, since all of them are there."""
 
+RECENT_SECONDS = -6520.0
+"""``rows_age_seconds`` of rows that begin 58 minutes before the world does: in reach of a query that is made soon."""
+
 ROLES = ("standalone", "writer", "writer", "reader", "compactor")
 
 
@@ -155,6 +166,8 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     age = _compaction(stream(seed, "world/compaction"), config)
     delete_share = stream(seed, "world/delete").choice((0.0, 0.0, 0.03, 0.1))
     config["delete"] = {"enabled": True}
+    has_continuous, window_seconds = _continuous(stream(seed, "world/continuous"), config)
+    has_retention = _retention(stream(seed, "world/retention"), config)
     return WorldPlan(
         seed=seed,
         size=size,
@@ -182,8 +195,12 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         roles=roles,
         founding=founding,
         spares=spares,
-        rows_age_seconds=age,
+        rows_age_seconds=RECENT_SECONDS if has_continuous else age,
         has_store=has_store,
+        has_continuous=has_continuous,
+        window_seconds=window_seconds,
+        has_retention=has_retention,
+        has_drops=stream(seed, "world/drops").random() < 0.25,
         faults=tuple(sorted((*faults, *more, *troubles))),
     )
 
@@ -269,6 +286,26 @@ def _compaction(chance: Stream, config: dict[str, dict[str, Any]]) -> float:
         "poll_seconds": chance.choice((0.3, 2.0)),
     }
     return chance.choice((0.0, 86_400.0))
+
+
+def _continuous(chance: Stream, config: dict[str, dict[str, Any]]) -> tuple[bool, float]:
+    """One world in three sums up rows, in windows of so many seconds."""
+    if chance.random() >= 1 / 3:
+        return False, 300.0
+    config["continuous"] = {
+        "delay_seconds": chance.choice((0.5, 2.0)),
+        "late_check_seconds": chance.choice((0.5, 3.0)),
+        "concurrent": chance.choice((1, 2)),
+    }
+    return True, chance.choice((120.0, 300.0, 600.0))
+
+
+def _retention(chance: Stream, config: dict[str, dict[str, Any]]) -> bool:
+    """One world in four has rows that are too old, and looks for them all the time."""
+    if chance.random() >= 0.25:
+        return False
+    config["retention"] = {"every_seconds": chance.choice((0.5, 3.0))}
+    return True
 
 
 def _logarithmic(chance: Stream, low: float, high: float) -> float:

@@ -44,7 +44,8 @@ def due(
 ) -> Due:
     """What is to be done now. ``looked_us`` is when open windows were counted last.
 
-    An open window is looked at every ``look_every_us``, and once more as soon as it closes.
+    An open window is looked at every ``look_every_us``, and once more as soon as it closes; also when the last look was
+    in what is the future now, since the wall clock was set back.
     """
     new: list[Span] = []
     window = _following(progress, schedule, progress.until_us)
@@ -52,7 +53,7 @@ def due(
         new.append(window)
         window = _following(progress, schedule, window[1])
     closes_us = [each.end_us + lateness_us for each in progress.open]
-    is_look = bool(closes_us) and (looked_us + look_every_us <= now_us or min(closes_us) <= now_us)
+    is_look = bool(closes_us) and (not looked_us <= now_us < looked_us + look_every_us or min(closes_us) <= now_us)
     times = [window[1] + delay_us, *closes_us, *([looked_us + look_every_us] if closes_us else [])]
     return Due(new=tuple(new), look=progress.open if is_look else (), next_us=min(times))
 

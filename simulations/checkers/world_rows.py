@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from simulations.checkers.violation import Violation
-from simulations.world_history import MEASUREMENTS, History, Known
+from simulations.world_history import History, Known
 
 SHOWN = 5
 
@@ -24,17 +24,17 @@ def check_answer(measurement: str, seen: Mapping[int, int], done: Set[int], sent
         raise Violation("W-05", "rows are there that nobody sent", measurement, len(invented), invented[:SHOWN])
 
 
-def check_gone(measurement: str, seen: Mapping[int, int], gone: Set[int]) -> None:
-    """A query that saw all that was agreed on before it, and rows whose delete was done by then. Raises Violation."""
+def check_gone(measurement: str, seen: Mapping[int, int], gone: Set[int], killer: str = "W-15") -> None:
+    """A query that saw all that was agreed on before it, and rows that were gone by then. Raises Violation."""
     if there := sorted(gone & seen.keys()):
-        raise Violation("W-15", "deleted rows are there", measurement, len(there), there[:SHOWN])
+        raise Violation(killer, "rows are there that are gone", measurement, len(there), there[:SHOWN])
 
 
 def check_history(history: History, seen: Mapping[str, Mapping[int, int]]) -> None:
     """The end: ``seen`` by measurement. Raises Violation, also W-03 (refused and there) and W-04 (half a request)."""
-    for name in MEASUREMENTS:
+    for name in history.measurements:
         check_answer(name, seen[name], history.kept(name), history.sent[name])
-        check_gone(name, seen[name], history.gone[name])
+        check_gone(name, seen[name], history.gone[name], history.killer)
     for write in history.writes:
         there = [
             number in seen[name]

@@ -11,10 +11,22 @@ from typing import Any
 
 from simulations.chance import stream
 from simulations.plan import Fault
-from simulations.world_plan import LogKind, WorldPlan, draw
+from simulations.world_plan import RECENT_SECONDS, LogKind, WorldPlan, draw
 
 SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 30, "flush_age_seconds": 2.0}}
 SMALL_LOG = LogKind(16384, 20, 5, 2048)
+
+MERGING = {
+    "hourly_min_age_seconds": 0.0,
+    "hourly_min_files": 2,
+    "daily_min_age_seconds": 0.0,
+    "daily_min_files": 2,
+    "late_min_files": 2,
+    "late_quiet_seconds": 5.0,
+    "size_ratio": 4.0,
+    "poll_seconds": 0.3,
+}
+"""Everything is merged as soon as it can be."""
 
 TAKEOVER_SECONDS_MAX = 5.0
 """From the loss of the writer to a new epoch, with default settings, while a leader and a node in sync are there."""
@@ -110,19 +122,9 @@ def _compaction(seed: int) -> WorldPlan:
         Fault(7.0, "crash", ("writer",), 1.0),
         Fault(9.0, chance.choice(("isolate", "asymmetric")), ("compactor",), 2.0),
     ]
-    merging = {
-        "hourly_min_age_seconds": 0.0,
-        "hourly_min_files": 2,
-        "daily_min_age_seconds": 0.0,
-        "daily_min_files": 2,
-        "late_min_files": 2,
-        "late_quiet_seconds": 5.0,
-        "size_ratio": 4.0,
-        "poll_seconds": 0.3,
-    }
     config = SMALL | {
         "ingest": {"flush_rows": 10, "flush_age_seconds": 0.5},
-        "compaction": merging,
+        "compaction": MERGING,
         "storage": {"delete_grace_seconds": 1.0},
         # A compactor that is gone is replaced while the run lasts.
         "failover": {"compactor_patience_seconds": 2.0, "compactor_cooldown_seconds": 1.0},
@@ -130,6 +132,48 @@ def _compaction(seed: int) -> WorldPlan:
     age = chance.choice((0.0, 86_400.0))
     more = {"query_share": 0.3, "flush_share": 0.1, "rows_age_seconds": age, "seconds": 14.0}
     return _plan("world_compaction", seed, *faults, config=config, **more)
+
+
+def _aimed(seed: int, name: str) -> list[Fault]:
+    """Whoever writes, and so has things done with rows, is lost in every way."""
+    chance = stream(seed, f"scenario/{name}/faults")
+    return [
+        Fault(2.0, "crash_in_write", ("writer",), chance.choice((1.0, 3.0, 6.0, 9.0))),
+        Fault(4.5, chance.choice(("crash", "power_off", "pause", "isolate")), ("writer",), chance.uniform(0.5, 6.0)),
+        Fault(8.0, chance.choice(("failover", "drain", "transfer")), ("writer",), 2.0),
+        Fault(10.0, "crash_in_write", ("writer",), chance.choice((2.0, 4.0, 8.0, 12.0))),
+    ]
+
+
+def _continuous(seed: int) -> WorldPlan:
+    """Windows are executed again and again as their rows come in, by one writer after the other."""
+    name = "world_continuous"
+    chance = stream(seed, f"scenario/{name}")
+    config = SMALL | {"continuous": {"delay_seconds": 0.5, "late_check_seconds": 0.5}}
+    more = {"has_continuous": True, "rows_age_seconds": RECENT_SECONDS, "window_seconds": 120.0, "rows_max": 3}
+    if chance.random() < 0.5:
+        config |= {"compaction": MERGING, "storage": {"delete_grace_seconds": 1.0}}
+    jump = Fault(6.0, "clock", ("writer",), chance.choice((-120.0, 120.0)))
+    return _plan(name, seed, *_aimed(seed, name), jump, config=config, seconds=14.0, **more)
+
+
+def _retention(seed: int) -> WorldPlan:
+    """Rows that are too old are removed as soon as they are in files, and merged meanwhile."""
+    name = "world_retention"
+    config = SMALL | {
+        "ingest": {"flush_rows": 10, "flush_age_seconds": 0.5},
+        "retention": {"every_seconds": 0.5},
+        "compaction": MERGING,
+        "storage": {"delete_grace_seconds": 1.0},
+    }
+    return _plan(name, seed, *_aimed(seed, name), config=config, seconds=14.0, clients=1, has_retention=True)
+
+
+def _drops(seed: int) -> WorldPlan:
+    """A measurement is dropped while it is written to, and made anew by the next row."""
+    name = "world_drops"
+    config = SMALL | {"delete": {"enabled": True}}
+    return _plan(name, seed, *_aimed(seed, name), config=config, seconds=14.0, clients=1, has_drops=True)
 
 
 def _rolling(seed: int) -> WorldPlan:
@@ -173,11 +217,14 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_both", "leader and writer lost at once", _both),
     ("world_clock", "wall clocks jump while leases move", _clock),
     ("world_compaction", "whoever merges files is lost, in every way, while queries run", _compaction),
+    ("world_continuous", "the writer is lost while it executes continuous queries", _continuous),
+    ("world_drops", "a measurement dropped and made anew while writers are lost", _drops),
     ("world_flap", "a node cut off and back about as fast as it is noticed", _flap),
     ("world_joins", "nodes come and go under load", _joins),
     ("world_leader_loss", "whole nodes lose their leader", _leader_loss),
     ("world_paused_primary", "the writer sleeps through its own succession", _paused_primary),
     ("world_registrar_leader_loss", "leaders lost while files are registered", _registrar_leader_loss),
+    ("world_retention", "old rows removed by whoever writes, merged meanwhile", _retention),
     ("world_rolling", "one node after the other stopped in order and started again", _rolling),
     ("world_store", "a store that all share, away for a while, and every file lost on every disk", _store),
     ("world_two_failovers", "the writer lost, and at once its successor", _two_failovers),

@@ -63,6 +63,16 @@ def test_windows_are_due_when_they_have_ended_and_a_moment_has_passed(
     assert list(due(Progress(until_us=hours(until)[0]), now_us, interval=interval).new) == expected
 
 
+@pytest.mark.parametrize(
+    ("looked_us", "is_look"),
+    [(NOON_US - 59_000_000, False), (NOON_US - 60_000_000, True), (NOON_US, False), (NOON_US + 1, True)],
+)
+def test_open_windows_are_counted_now_and_then_also_when_the_clock_was_set_back(looked_us: int, is_look: bool) -> None:
+    """A wall clock that was two minutes ahead for a while stopped late rows for two minutes (world_continuous)."""
+    progress = after(Progress(until_us=NOON_US), hours(11), is_open=True)
+    assert bool(due(progress, NOON_US, looked_us=looked_us).look) == is_look
+
+
 def test_a_turn_is_bounded_and_the_rest_is_due_at_once() -> None:
     found = due(Progress(until_us=hours(12 - 80)[0]), NOON_US)
     assert len(found.new) == windows.WINDOWS_PER_TURN

@@ -15,11 +15,15 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_asymmetric": lambda world: world.faults["asymmetric"] == 2,
     "world_both": lambda world: len(world.leases.takeovers()) >= 1 and world.faults["both"] == 1,
     "world_clock": lambda world: world.trace.probes["ordered_failover_200"] == 1 and world.faults["clock"] == 6,
+    "world_compaction": lambda world: world.trace.probes["swapped_files"] > 3,
+    "world_continuous": lambda world: world.trace.probes["windows_seen"] > 3 and world.faults["crash_in_write"] == 2,
+    "world_drops": lambda world: world.trace.probes["dropped_200"] >= 2,
     "world_flap": lambda world: world.faults["flap"] == 1,
     "world_joins": lambda world: len(world.members) == 3 and {"n4", "n5"} <= world.members.keys(),
     "world_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
     "world_paused_primary": lambda world: len(world.leases.epochs) >= 2,
     "world_registrar_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
+    "world_retention": lambda world: bool(world.trace.probes["retention_seen_at_work"]),
     "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
     "world_store": lambda world: world.bucket is not None and len(world.bucket.bodies) > 3,
     "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,
@@ -60,6 +64,9 @@ def test_drawn_worlds_have_everything_now_and_then() -> None:
     assert {plan.founding for plan in worlds} == {"join", "seeds"}
     assert {plan.has_store for plan in worlds} == {True, False}
     assert {"store_away", "lose_files"} <= kinds
+    for has in ("has_continuous", "has_retention", "has_drops"):
+        assert {getattr(plan, has) for plan in worlds} == {True, False}
+    assert {plan.window_seconds for plan in worlds if plan.has_continuous} == {120.0, 300.0, 600.0}
     for plan in worlds:
         able = [number for number in range(plan.size) if plan.role(number) in ("standalone", "writer")]
         assert len(able) >= min(plan.size, 2), "somebody must be able to take over"
