@@ -133,10 +133,12 @@ def expired(catalog: Catalog, policy: RetentionPolicy, now_us: int) -> list[File
 
 
 def due(catalog: Catalog, now_us: int, every_us: int) -> list[RetentionPolicy]:
-    """Active policies that have not been executed for ``every_us``; a failed attempt counts as one."""
+    """Active policies that have not been executed for ``every_us``; a failed attempt counts as one. So does none of a
+    time that is still to come: that clock was ahead, and the schedule does not stand still until it is caught up with.
+    """
     found = []
     for policy in policies(catalog):
         last = runs(catalog, policy.id)
-        if policy.is_active and (not last or last[0].at_us + every_us <= now_us):
+        if policy.is_active and not (last and last[0].at_us <= now_us < last[0].at_us + every_us):
             found.append(policy)
     return found

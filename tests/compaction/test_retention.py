@@ -144,6 +144,7 @@ async def test_what_fails_is_in_the_history_and_due_again_later(log: Log) -> Non
     assert (run.status, run.rows, run.error) == ("failed", 0, "no leader is known now")
     assert retention.due(fsm.catalog, NOW_US + 10_000_000, 20_000_000) == []
     assert [each.id for each in retention.due(fsm.catalog, NOW_US + 20_000_000, 20_000_000)] == [7]
+    assert [each.id for each in retention.due(fsm.catalog, NOW_US - 1, 20_000_000)] == [7], "a clock was set back"
     proposer.error = None
     assert (await retain.execute(7)).files == 1
 
