@@ -84,7 +84,8 @@ class Platter:
             return
         fate, at = self.chance.randrange(3), kept + self.chance.randrange(len(data) - kept)
         if fate == 1:
-            del data[at:]
+            # Another object: whoever of the old process still has it mapped would keep it from being shorter.
+            self.files[path] = data[:at]
         elif fate == 2:
             data[at:] = bytes(len(data) - at)
         self.trace.probe(f"draft_found_{('whole', 'short', 'with_a_hole')[fate]}")
