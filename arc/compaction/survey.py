@@ -25,7 +25,7 @@ def plan_catalog(catalog: Catalog, config: CompactionConfig, now_us: int, leaves
     for _, held in sorted(catalog.manifest.items()):
         for _, record in sorted(held.measurements.items()):
             for _, cell in sorted(record.days.items()):
-                free = tuple(entry for entry in cell if not is_left(entry)) if len(cell) > 1 else ()
-                if len(free) > 1:
-                    jobs += plan_day(free, config, now_us)
+                if len(cell) > 1:
+                    # Not out of sight: nothing may be merged across them either.
+                    jobs += plan_day(cell, config, now_us, busy=[entry.path for entry in cell if is_left(entry)])
     return sorted(jobs, key=value)

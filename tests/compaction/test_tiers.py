@@ -241,3 +241,11 @@ def test_files_that_others_still_replace_are_left_alone() -> None:
     jobs = plan_catalog(catalog_of(entries), C, LATER, lambda catalog: lambda entry: entry.path in names)
     assert jobs and jobs == plan(entries[2:], C, LATER)
     assert plan_catalog(catalog_of(entries), C, LATER, lambda catalog: lambda entry: True) == []
+
+
+def test_what_is_left_alone_is_not_jumped_over_either() -> None:
+    """A file that others will still replace stands between its neighbours, as one does that is too young."""
+    entries = of_hour(9)
+    left = entries[4]
+    jobs = plan_catalog(catalog_of(entries), C, LATER, lambda catalog: lambda entry: entry == left)
+    assert [paths(job) for job in jobs] == [[f.path for f in entries[:4]], [f.path for f in entries[5:]]]
