@@ -198,7 +198,7 @@ class Compaction:
                 "total_rows_deduplicated": found["rows_deduplicated_total"],
                 "cycle_running": found["cycle_running"],
                 "current_cycle_id": found["cycle_id"],
-                "recent_jobs": [_ended(job) for job in _seen(call, _list(told, "history"))[:RECENT]],
+                "recent_jobs": [_shown(job) for job in _seen(call, _list(told, "history"))[:RECENT]],
                 "tiers": [_tier(tier, settings) for tier in tiers],
             },
         )
@@ -220,7 +220,7 @@ class Compaction:
         """Raises as `status`, and InvalidRequest."""
         limit = whole_number(call.head.query(), "limit", default=RECENT, low=1, high=HISTORY_MAX)
         history = _seen(call, _list(await self._deps.compaction.look(), "history"))
-        return json_reply(200, {"total_jobs": len(history), "recent_jobs": [_ended(job) for job in history[:limit]]})
+        return json_reply(200, {"total_jobs": len(history), "recent_jobs": [_shown(job) for job in history[:limit]]})
 
     async def trigger(self, call: Call) -> Reply:
         """Returns at once; the jobs go on. Raises AlreadyRunning, InvalidRequest, and as `status`."""
@@ -268,12 +268,11 @@ def _seen(call: Call, rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _running(job: Mapping[str, Any]) -> dict[str, object]:
-    shown = {key: value for key, value in job.items() if key != "started_us"}
     percent = 100 * job["rows_done"] / job["rows_total"] if job["rows_total"] else 0.0
-    return {**shown, "percent": round(percent, 1), "started_at": rfc3339_ms(job["started_us"])}
+    return {**_shown(job), "percent": round(percent, 1)}
 
 
-def _ended(job: Mapping[str, Any]) -> dict[str, object]:
+def _shown(job: Mapping[str, Any]) -> dict[str, object]:
     shown = {key: value for key, value in job.items() if key != "started_us"}
     return {**shown, "started_at": rfc3339_ms(job["started_us"])}
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from arc.compaction.shape import tags_of
 from arc.compaction.windows import Key, Window, key_of
 from arc.ports import Disk
-from arc.storage.drafting import DraftFile, HashedSink, Part, one_chunk, trimmed
+from arc.storage.drafting import DraftFile, HashedSink, Part, RowGroups
 
 
 class Output:
@@ -36,22 +36,19 @@ class Output:
         self._schema = schema.with_metadata(dict(metadata))
         self._tags = tags_of(schema)
         self._target_bytes = target_bytes
-        self._row_group_rows = row_group_rows
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._groups = RowGroups(self._schema, row_group_rows)
         self._file: _File | None = None
         self.parts: list[Part] = []
 
     def add(self, rows: pa.Table) -> None:
         """More rows, all behind those before. Raises OSError."""
-        self._waiting.append(rows)
-        self._waiting_rows += len(rows)
-        if self._waiting_rows >= self._row_group_rows:
-            self._write(is_last=False)
+        for batch in self._groups.add(rows):
+            self._write_group(batch)
 
     def finish(self) -> tuple[Part, ...]:
         """Write what waits, close the last file."""
-        self._write(is_last=True)
+        for batch in self._groups.rest():
+            self._write_group(batch)
         self._end_file()
         return tuple(self.parts)
 
@@ -60,22 +57,7 @@ class Output:
         if self._file is not None:
             self._file.sink.close()
 
-    def _write(self, *, is_last: bool) -> None:
-        if not self._waiting:
-            return
-        rows = one_chunk(self._waiting)
-        start = 0
-        while len(rows) - start >= self._row_group_rows or (is_last and start < len(rows)):
-            count = min(self._row_group_rows, len(rows) - start)
-            self._write_group(rows.slice(start, count))
-            start += count
-        self._waiting = [rows.slice(start)] if start < len(rows) else []
-        self._waiting_rows = len(rows) - start
-
-    def _write_group(self, rows: pa.Table) -> None:
-        batch = rows.to_batches()[0]
-        columns = [trimmed(c) if pa.types.is_dictionary(c.type) else c for c in batch.columns]
-        batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+    def _write_group(self, batch: pa.RecordBatch) -> None:
         if self._file is not None and self._file.sink.size >= self._target_bytes:
             assert self._file.last is not None
             _, same = Window(batch, self._tags).around(self._file.last)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from arc.deletion.ports import Condition
 from arc.errors import Corrupt, NotFound
 from arc.ports import Disk
-from arc.storage.drafting import DraftFile, HashedSink, Part, one_chunk, trimmed
+from arc.storage.drafting import DraftFile, HashedSink, Part, RowGroups
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
 from arc.storage.parquet import ROW_GROUP_ROWS
@@ -66,43 +66,28 @@ class _Output:
         self._draft = draft
         self._schema = schema
         self._is_sorted = is_sorted
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._groups = RowGroups(schema, ROW_GROUP_ROWS)
         self._file: DraftFile | None = None
 
     def add(self, rows: pa.Table) -> None:
-        if rows.num_rows:
-            self._waiting.append(rows)
-            self._waiting_rows += rows.num_rows
-        if self._waiting_rows >= ROW_GROUP_ROWS:
-            self._write(is_last=False)
+        for batch in self._groups.add(rows):
+            self._write_group(batch)
 
     def finish(self) -> Part | None:
-        self._write(is_last=True)
+        for batch in self._groups.rest():
+            self._write_group(batch)
         return self._file.finish() if self._file is not None else None
 
     def close(self) -> None:
         if self._file is not None:
             self._file.sink.close()
 
-    def _write(self, *, is_last: bool) -> None:
-        if not self._waiting:
-            return
-        rows, start = one_chunk(self._waiting), 0
-        while len(rows) - start >= ROW_GROUP_ROWS or (is_last and start < len(rows)):
-            self._write_group(rows.slice(start, ROW_GROUP_ROWS))
-            start += ROW_GROUP_ROWS
-        self._waiting = [rows.slice(start)] if start < len(rows) else []
-        self._waiting_rows = max(0, len(rows) - start)
-
-    def _write_group(self, rows: pa.Table) -> None:
-        (batch,) = rows.to_batches()
-        columns = [trimmed(c) if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    def _write_group(self, batch: pa.RecordBatch) -> None:
         if self._file is None:
             sink = HashedSink(self._disk.open_draft(self._draft))
             tags = tuple(field.name for field in self._schema if pa.types.is_dictionary(field.type))
             self._file = DraftFile(self._draft, sink, self._schema, tags, is_sorted=self._is_sorted)
-        self._file.write(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        self._file.write(batch)
 
 
 def _asked(

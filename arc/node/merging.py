@@ -11,7 +11,6 @@ from dataclasses import asdict
 
 import cbor2
 
-from arc.compaction.reports import CompactionStatistics
 from arc.compaction.runner import HISTORY_MAX, Compactor
 from arc.duties import CompactorDuty
 from arc.errors import InvalidRequest, Unavailable
@@ -106,11 +105,10 @@ class Merging:
 
 def look(holder: NodeId, compactor: Compactor) -> Told:
     """What one compactor does and did, as plain values."""
-    statistics: CompactionStatistics = compactor.statistics()
     return {
         "holder": holder,
         "settings": asdict(compactor.config),
-        "statistics": {**asdict(statistics), "tiers": [asdict(tier) for tier in statistics.tiers]},
+        "statistics": asdict(compactor.statistics()),
         "running": [asdict(job) for job in compactor.running()],
         "history": [
             {**asdict(job), "success": job.success, "compression_ratio": job.compression_ratio}

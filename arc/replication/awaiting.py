@@ -15,6 +15,11 @@ PATIENCE_BYTES_PER_SECOND = 2 << 20
 """Waited for so long, and so much longer the more there is to bring."""
 
 
+def patience_seconds(entries: Sequence[FileEntry]) -> float:
+    """For files that another node has, or is to have."""
+    return PATIENCE_SECONDS + sum(entry.size_bytes for entry in entries) / PATIENCE_BYTES_PER_SECOND
+
+
 class Files(Protocol):
     """What is on this node's disk; `storage.keeper.FileKeeper`."""
 
@@ -45,8 +50,7 @@ class Awaiting:
     async def fetch(self, entries: Sequence[FileEntry]) -> None:
         """Return when all of them are here. Raises Unavailable: nothing is brought, or it takes too long."""
         lacking = self._lacking(entries)
-        patience = PATIENCE_SECONDS + sum(entry.size_bytes for entry in lacking) / PATIENCE_BYTES_PER_SECOND
-        with trio.move_on_after(patience if self._is_brought else 0.0):
+        with trio.move_on_after(patience_seconds(lacking) if self._is_brought else 0.0):
             while lacking:
                 await self._files.wait_changed(self._files.changes)
                 lacking = self._lacking(lacking)

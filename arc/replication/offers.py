@@ -23,6 +23,7 @@ from arc.catalog.facts import Catalog
 from arc.errors import ArcError, InvalidRequest, Unavailable
 from arc.ids import NodeId
 from arc.ports import Clock
+from arc.replication.awaiting import patience_seconds
 from arc.replication.fetch import Ask
 from arc.replication.placement import Placement
 from arc.storage.files import FileEntry
@@ -39,12 +40,6 @@ ANSWER_SECONDS = 5.0
 
 AGAIN_SECONDS = 1.0
 """Pause after a node that did not answer."""
-
-PATIENCE_SECONDS = 60.0
-PATIENCE_BYTES_PER_SECOND = 2 << 20
-"""A node that is reached is waited for so long, and so much longer the more there is to bring; then it is left behind,
-if enough others have all.
-"""
 
 
 class Offers:
@@ -124,17 +119,18 @@ class Spreading:
 
     async def spread(self, entries: Sequence[FileEntry]) -> tuple[NodeId, ...]:
         """Return, sorted, which nodes have all of these files on their disks, this one included: every node that should
-        and can be reached, and enough of them. The files lie in their place on this disk. Raises Unavailable.
+        and can be reached, and enough of them; one that takes too long is left behind. The files lie in their place on
+        this disk. Raises Unavailable.
         """
         if self._ask is None or not entries:
             return (self._me,)
         catalog = self._catalog()
         targets = Placement(catalog.nodes, self._factor).targets(entries[0])
-        others = [name for name in targets if name != self._me and name in {*self._reachable()}]
-        patience = PATIENCE_SECONDS + sum(entry.size_bytes for entry in entries) / PATIENCE_BYTES_PER_SECOND
+        reachable = set(self._reachable())
+        others = [name for name in targets if name != self._me and name in reachable]
         have: set[NodeId] = {self._me}
         reasons: dict[str, str] = {}
-        with self._offers.open(entries), trio.move_on_after(patience):
+        with self._offers.open(entries), trio.move_on_after(patience_seconds(entries)):
             async with trio.open_nursery() as nursery:
                 for name in others:
                     nursery.start_soon(self._bring_to, name, entries, have, reasons)

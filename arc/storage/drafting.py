@@ -7,6 +7,7 @@ time and of every tag. Merging writes so, and deleting. Everything blocks and ra
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +116,39 @@ class DraftFile:
             min_time_us=self._low,
             max_time_us=self._high,
         )
+
+
+class RowGroups:
+    """Rows as they come, out in batches of ``rows`` each, whose tags have only values that are in them."""
+
+    def __init__(self, schema: pa.Schema, rows: int) -> None:
+        self._schema = schema
+        self._group_rows = rows
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+
+    def add(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        """More rows; the batches that are full with them, all of which are to be consumed."""
+        if len(rows):
+            self._waiting.append(rows)
+            self._waiting_rows += len(rows)
+        if self._waiting_rows >= self._group_rows:
+            yield from self._full(self._waiting_rows // self._group_rows)
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """The last batch, if any rows are left."""
+        yield from self._full(-(-self._waiting_rows // self._group_rows))
+
+    def _full(self, groups: int) -> Iterator[pa.RecordBatch]:
+        if not groups:
+            return
+        rows, end = one_chunk(self._waiting), groups * self._group_rows
+        for start in range(0, min(end, len(rows)), self._group_rows):
+            (batch,) = rows.slice(start, self._group_rows).to_batches()
+            columns = [trimmed(column) if pa.types.is_dictionary(column.type) else column for column in batch.columns]
+            yield pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        self._waiting = [rows.slice(end)] if end < len(rows) else []
+        self._waiting_rows = max(0, len(rows) - end)
 
 
 def one_chunk(tables: list[pa.Table]) -> pa.Table:

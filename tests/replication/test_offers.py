@@ -16,7 +16,7 @@ from arc.catalog.commands import AssignLease, DescribeNode, ReplaceFiles, SetNod
 from arc.catalog.values import COMPACTOR
 from arc.errors import InvalidRequest, NotFound, Unavailable
 from arc.ids import NodeId
-from arc.replication import offers, taking
+from arc.replication import awaiting, offers, taking
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import OFFERED_DRAFTS
 from arc.replication.fetch import FileServer
@@ -27,16 +27,12 @@ from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA, FileKeeper
 from arc.telemetry import Log, RingSink
 from tests.catalog.facts import file, ready
-from tests.fakes import InlineWorkers, ManualClock, MemoryDisk
+from tests.fakes import InlineWorkers, MemoryDisk
+from tests.replication.cluster import TrioClock
 
 NAMES = ("n1", "n2", "n3")
 BODY = bytes(range(256)) * 9000
 SMALL = b"small"
-
-
-class TrioClock(ManualClock):
-    def now(self) -> float:
-        return trio.current_time()
 
 
 class Cluster:
@@ -174,7 +170,7 @@ async def test_a_node_that_is_reached_and_does_not_take_is_left_behind_after_a_w
     async with cluster.taking():
         began = trio.current_time()
         assert await cluster.spreading.spread([entry]) == ("n1", "n2")
-    assert trio.current_time() - began == pytest.approx(offers.PATIENCE_SECONDS, abs=5)
+    assert trio.current_time() - began == pytest.approx(awaiting.PATIENCE_SECONDS, abs=5)
     assert not cluster.disks["n3"].walk(OFFERED_DRAFTS)
 
 
