@@ -58,7 +58,7 @@ AGEING: tuple[Mutant, ...] = (
         "compaction",
         "what one writer has executed is due again with the next look",
         ("tests/compaction/test_retention.py",),
-        Edit(RETENTION, "(not last or last[0].at_us + every_us <= now_us)", "now_us"),
+        Edit(RETENTION, "not (last and last[0].at_us <= now_us < last[0].at_us + every_us)", "now_us"),
     ),
 )
 
