@@ -48,11 +48,19 @@ from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_programs import Program, programs
+from simulations.world_rot import Rot
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
 from simulations.world_store import SETTINGS, Bucket
 from simulations.world_stories import END_SECONDS
 from simulations.world_trace import Trace
+
+ROT_SECONDS = 180.0
+"""After the faults, a copy that rotted is found within this (W-20): the period of re-reading in a world, and the rests
+that it takes.
+"""
+
+ROT_LOOK_SECONDS = 0.5
 
 READY_SECONDS = 60.0
 """After the faults, a node is ready within this (W-09)."""
@@ -135,6 +143,7 @@ class World:
             self.trace.probe,
             has_store=plan.has_store,
         )
+        self.rot = Rot(self._taking_part, self.newest, self.trace.note, has_store=plan.has_store)
         self.leases = Leases(self.bucket.bodies if self.bucket is not None else None, self.swaps)
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
@@ -273,6 +282,10 @@ class World:
         named = [number for number, machine in enumerate(self.machines) if machine.name == hint]
         self._servers[client] = named[0] if named else self._servers.get(client, 0) + 1
 
+    def begun(self) -> Callable[[str], bool]:
+        """A query is asked now; see `Rot.begun`."""
+        return self.rot.begun()
+
     def client(self, name: str, plan: WorldPlan, history: History) -> Client:
         """Somebody who uses the database, with a history of its own."""
         connect = partial(self.fabric.connect, name)
@@ -301,6 +314,8 @@ class World:
             self.spawn(machine.live)
         judge = self.judge("judge", self.history)
         await self._gather(judge)
+        if any(fault.kind == "rot" for fault in self.plan.faults):
+            self.spawn(self._watch_files)
         clients = [self._client(name) for name in self.client_names]
         self._programs = programs(self)
         working: list[Client | Program] = [*clients, *self._programs]
@@ -312,12 +327,15 @@ class World:
         )
         await self.until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
         await self.until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
+        await self.until("W-20", "a copy that rotted is not found", ROT_SECONDS, self.rot.is_over)
         self._is_over = True
         if self.plan.takeover_seconds_max:
             self.leases.check_takeovers(self.plan.takeover_seconds_max)
         for each in working:
             each.stop = True
         await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self._under_way() == 0)
+        await judge.level()
+        self.rot.forget()
         await self._judge(judge)
         for machine in self.machines:
             machine.want(False)
@@ -329,11 +347,18 @@ class World:
             machine.want(True)
         await self.until("W-09", "a node is not ready after a stop", READY_SECONDS, self._all_ready)
         await self._judge(judge)
+        self.rot.check()
         await judge.client.close()
         for machine in self.machines:
             machine.want(False)
             machine.kill(0.0)
         await self.until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
+
+    async def _watch_files(self) -> None:
+        """A bad copy that spread may be found and replaced before the end."""
+        while True:
+            self.rot.check()
+            await trio.sleep(ROT_LOOK_SECONDS)
 
     async def _judge(self, judge: Judge) -> None:
         """What clients wrote, then what programs had done with it."""

@@ -8,14 +8,14 @@ once: what had been acknowledged before it was asked must be in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
 
 from simulations.chance import Stream
 from simulations.checkers.violation import Violation
-from simulations.checkers.world_rows import check_answer, check_gone
+from simulations.checkers.world_rows import check_answer, check_gone, check_values
 from simulations.world_history import MEASUREMENTS, History, Known, Write
 from simulations.world_http import Answer, Connect, Http, Lost, NotSent
 from simulations.world_plan import WorldPlan
@@ -30,6 +30,9 @@ STEP_NS = 7_000_000_000
 WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/write/line-protocol?db=default")
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
+
+CHANGED = "count(*) FILTER (v IS DISTINCT FROM id + 0.5 OR host IS DISTINCT FROM 'h' || (id % 3))"
+"""How many rows are not what `Client.write` made of their number."""
 
 MOVES = 0.2
 """How often a client tries another node for no reason."""
@@ -55,6 +58,10 @@ class Where(Protocol):
 
     def elsewhere(self, client: str, hint: str) -> None:
         """The server did not take a request; ``hint`` names another, or nobody."""
+        ...
+
+    def begun(self) -> Callable[[str], bool]:
+        """A query is asked now: a function that says whether the disk of who answered it was sound all the while."""
         ...
 
 
@@ -138,11 +145,12 @@ class Client:
         if is_strong is None:
             is_strong = bool(gone) and self._chance.random() < STRONG_SHARE
         # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
-        text = f"SELECT id, count(*) AS n FROM {measurement} GROUP BY id ORDER BY id"
+        text = f"SELECT id, count(*) AS n, {CHANGED} AS changed FROM {measurement} GROUP BY id ORDER BY id"
         answer = await self.sql(text, server, is_strong=is_strong)
         if answer is None:
             return None
-        seen = {number: count for number, count in answer}
+        seen = {number: count for number, count, _ in answer}
+        check_values(measurement, [number for number, _, changed in answer if changed])
         check_answer(measurement, seen, done - history.going[measurement], history.sent[measurement])
         if is_strong:
             self._trace.probe("asked_strongly")
@@ -242,13 +250,20 @@ class Client:
             return None
 
     async def sql(self, sql: str, server: str = "", *, is_strong: bool = False) -> list[list[int]] | None:
-        """The rows of a query that is asked for what this client has seen; none of a measurement that is not there."""
+        """The rows of a query that is asked for what this client has seen; none of a measurement that is not there.
+
+        None without an answer, and without one that can be relied on (`world_rot`).
+        """
         epoch, sequence = self._history.position
         seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
         if is_strong:
             seen["x-arc-consistency"] = "strong"
+        is_sound = self._where.begun()
         answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
         if answer is None:
+            return None
+        if not is_sound(answer.headers.get("x-arc-served-by", server)):
+            self._trace.probe(f"answered_beside_rot_{answer.status}")
             return None
         document = json.loads(answer.body)
         if answer.status == 200:

@@ -59,6 +59,8 @@ class Platter:
         self.folders: set[str] = set()
         self.unsynced: dict[str, int] = {}
         """Drafts, with their lengths when they were opened: what is behind it may not survive."""
+        self.doubtful: dict[str, tuple[str, bytearray] | None] = {}
+        """Files that rotted once, with the session and the bytes that were last copied to ``mirror``."""
         self.sessions = 0
 
     def __repr__(self) -> str:
@@ -97,9 +99,13 @@ class Platter:
         twin.folders = set(self.folders)
         return twin
 
-    def rot(self, path: str, offset: int, mask: int) -> None:
-        """Flip bits of a stored byte."""
-        self.files[path][offset] ^= mask
+    def rot(self, path: str, offset: int, mask: int) -> bytearray:
+        """Flip bits of a stored byte. Whoever has the file mapped keeps the good page; gives what is stored now."""
+        body = bytearray(self.files[path])
+        body[offset] ^= mask
+        self.files[path] = body
+        self.doubtful[path] = None
+        return body
 
 
 class Session:
@@ -284,6 +290,11 @@ class Session:
         content = self._platter.files.get(path)
         if content is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
+            if path in self._platter.doubtful:
+                copied = self._platter.doubtful[path]
+                if copied is None or copied[0] != self._name or copied[1] is not content:
+                    target.unlink(missing_ok=True)  # Not written over: a query may still read it.
+                    self._platter.doubtful[path] = (self._name, content)
             if not target.exists() or target.stat().st_size != len(content):
                 target.write_bytes(content)
         return str(target)

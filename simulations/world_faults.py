@@ -14,6 +14,7 @@ from simulations import world_stories
 from simulations.chance import Stream, stream
 from simulations.plan import Fault
 from simulations.world_machine import Machine
+from simulations.world_rot import Rot
 from simulations.world_store import Bucket
 
 
@@ -22,6 +23,7 @@ class World(world_stories.World, Protocol):
 
     client_names: tuple[str, ...]
     bucket: Bucket | None
+    rot: Rot
 
     def order(self, machine: Machine, path: str) -> None:
         """An operator asks a node for something."""
@@ -183,6 +185,13 @@ def _lose_files(world: World, fault: Fault, chance: Stream) -> None:
             del machine.platter.files[path]
 
 
+def _rot(world: World, fault: Fault, chance: Stream) -> None:
+    """Bits flip in a share of the files on a disk."""
+    world.trace.probe(
+        "files_rotted" if world.rot.strike(pick(world, fault, chance), chance, fault.amount) else "no_rot"
+    )
+
+
 def end(world: World) -> None:
     """No fault lasts any longer."""
     world.trace.note("world", "healed")
@@ -222,4 +231,5 @@ KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
     "partition": _partition,
     "store_away": _store_away,
     "lose_files": _lose_files,
+    "rot": _rot,
 }

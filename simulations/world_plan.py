@@ -140,6 +140,11 @@ FAULTS_ONCE: Mapping[str, tuple[float, float]] = {"wipe": (0.5, 6.0), "join": (0
 FAULTS_OF_STORE: Mapping[str, tuple[float, float]] = {"store_away": (0.5, 12.0), "lose_files": (0.1, 4.0)}
 """Where there is a store; files may be lost on every disk, since all of them are there."""
 
+ROT: tuple[float, ...] = (0.02, 0.2, 1.0)
+"""Shares of the files on a disk that rot at once. Not where a disk is lost or given up besides: with two copies that
+would be more than is promised. Nor where windows are summed up, since they may be summed up from what rotted.
+"""
+
 RECENT_SECONDS = -6520.0
 """``rows_age_seconds`` of rows that begin 58 minutes before the world does: in reach of a query that is made soon."""
 
@@ -168,6 +173,10 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     config["delete"] = {"enabled": True}
     has_continuous, window_seconds = _continuous(stream(seed, "world/continuous"), config)
     has_retention = _retention(stream(seed, "world/retention"), config)
+    quick = 0.0
+    if size > 1 and not has_continuous and not any(fault.kind in FAULTS_ONCE for fault in more):
+        rotting = _rot(stream(seed, "world/rot"), seconds, size, config)
+        troubles, quick = [*troubles, *rotting], 0.0005 if rotting else 0.0
     return WorldPlan(
         seed=seed,
         size=size,
@@ -182,7 +191,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         log=LOGS[1] if is_about_logs else stream(seed, "world/log").choice(LOGS),
         capacity_bytes=chance.choice((24, 64)) * MIB,
         threads=chance.choice((2, 4, 64)),
-        work_seconds=_logarithmic(chance, 0.0001, 0.01),
+        work_seconds=min(_logarithmic(chance, 0.0001, 0.01), quick or 1.0),
         clocks=tuple(chance.choice((1.0, 1.0, 0.99, 1.01)) for _ in range(size)),
         clients=chance.choice((1, 2, 4, 8)),
         think_seconds=_logarithmic(chance, 0.1, 1.0),
@@ -236,6 +245,18 @@ def _store(chance: Stream, seconds: float, size: int) -> tuple[bool, list[Fault]
         who = chance.choice((f"n{chance.randrange(size) + 1}", "writer", "all"))
         faults.append(Fault(round(chance.uniform(1.0, seconds), 3), kind, (who,), round(chance.uniform(low, high), 3)))
     return True, faults
+
+
+def _rot(chance: Stream, seconds: float, size: int, config: dict[str, dict[str, Any]]) -> list[Fault]:
+    """One world in four: bits flip on disks, and nodes read their files again every few seconds."""
+    if chance.random() >= 0.25:
+        return []
+    config["replication"] = {"look_seconds": 2.0, "scrub_days": chance.choice((4.0, 12.0)) / 86_400}
+    faults = []
+    for _ in range(chance.choice((1, 2, 4))):
+        who, share = f"n{chance.randrange(size) + 1}", chance.choice(ROT)
+        faults.append(Fault(round(chance.uniform(0.3 * seconds, seconds), 3), "rot", (who,), share))
+    return faults
 
 
 def _fault(chance: Stream, kinds: list[str], seconds: float, size: int) -> Fault:

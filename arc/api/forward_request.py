@@ -29,6 +29,7 @@ from arc.cluster.router import Candidate, Forward, Local, NoReaderAvailable, NoW
 from arc.errors import ArcError, OutcomeUnknown, Overloaded, TimedOut, Unavailable
 from arc.ids import NodeId
 from arc.ports import Rng
+from arc.query.mistakes import FILE_UNREADABLE
 from arc.telemetry import Log
 from arc.wire.http import AnswerHead, HttpClient
 
@@ -43,13 +44,13 @@ PAUSE_GROWTH = 4.0
 HURRY_SECONDS = 0.05
 """Requests that failed together go to the next node spread over this time."""
 
-FILES_MISSING = "files_missing"
-"""Code of a query that needs a file which is not on the node (`query.snapshot`)."""
+NOT_FROM_HERE = frozenset({"files_missing", FILE_UNREADABLE})
+"""Codes of a query that needs a file which is not on the node (`query.snapshot`), or cannot be read there."""
 
 REFUSED_BUT_MAY_WORK = frozenset(
     {
         "unavailable", "not_holder", "not_seen_yet", "forward_loop", "no_writer_available", "no_reader_available",
-        FILES_MISSING,
+        *NOT_FROM_HERE,
     }
 )  # fmt: skip
 """Codes of answers that say: nothing happened, and somebody else, or this one soon, may do it."""
@@ -142,7 +143,7 @@ class RoutedRequest:
     def _plan_instead(self, error: BaseException) -> Forward | None:
         """Where to ask after this node could not answer; None when the client is better told why."""
         reason, exchange = worst(error), self._exchange
-        is_lacking = isinstance(reason, Unavailable) and reason.code == FILES_MISSING
+        is_lacking = isinstance(reason, Unavailable) and reason.code in NOT_FROM_HERE
         if self._wish is None or not is_lacking or exchange.started or passed_nodes(exchange.head):
             return None
         try:

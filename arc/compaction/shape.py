@@ -37,8 +37,8 @@ _TYPES: Mapping[str, pa.DataType] = {
     "string": pa.utf8(),
 }
 
-OURS = b"arc."
-_NOT_METADATA = b"ARROW:schema"
+OURS = "arc."
+_NOT_METADATA = "ARROW:schema"
 
 
 def output_schema(sources: Iterable[Source], known: MeasurementSchema | None) -> pa.Schema:
@@ -76,12 +76,12 @@ def output_metadata(
     job: Job, sources: Sequence[Source], *, node: str, epoch: int, number: int, deduplicate: bool, tags: Sequence[str]
 ) -> dict[str, str]:
     """See the head of this module."""
-    found: dict[bytes, set[bytes]] = {}
+    found: dict[str, set[str]] = {}
     for source in sources:
         for key, value in source.metadata.items():
             if not key.startswith(OURS) and key != _NOT_METADATA:
                 found.setdefault(key, set()).add(value)
-    kept = {key.decode(): values.copy().pop().decode() for key, values in sorted(found.items()) if len(values) == 1}
+    kept = {key: values.copy().pop() for key, values in sorted(found.items()) if len(values) == 1}
     return {
         **kept,
         "arc.tags": ",".join(sorted(tags)),

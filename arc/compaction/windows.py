@@ -3,35 +3,30 @@
 Rows are ordered by tags, then time; null first, then the values' bytes, which is how files are written
 (`storage.parquet`). A window finds its rows by bisection, so nothing is looked at row by row.
 
-A file is hashed before its first row is read: a bit that rotted on this disk must not get a fresh hash by a merge.
+A file is proven before its first row is read (`storage.reading`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from arc.errors import Corrupt, NotFound, Unavailable
+from arc.errors import Corrupt, Unavailable
 from arc.ports import Disk
 from arc.storage.drafting import trimmed
 from arc.storage.files import FileEntry
-from arc.storage.keeper import DATA
+from arc.storage.reading import UNDECODABLE, map_file, open_parquet, verify
 
 Key = tuple[tuple[bytes, ...], int]
 """Tags and time of a row; a null tag is before all others."""
 
 Stop = Callable[[], bool]
 """Asked between pieces, from the worker's thread: whether to give up."""
-
-HASH_BYTES = 8 << 20
-"""Hashed in one go: some 10 ms."""
 
 
 class Stopped(Unavailable):
@@ -235,10 +230,14 @@ class Source:
     def __init__(self, disk: Disk, entry: FileEntry) -> None:
         self.entry = entry
         self._disk = disk
-        file = self._open(self._map())
-        self.schema: pa.Schema = file.schema_arrow
-        self.metadata: Mapping[bytes, bytes] = file.metadata.metadata or {}
-        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        file = open_parquet(map_file(disk, entry), entry)
+        try:
+            self.schema: pa.Schema = file.schema_arrow
+            self.metadata = {key.decode(): text.decode() for key, text in (file.metadata.metadata or {}).items()}
+            groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        except UNDECODABLE as error:
+            # Nothing is proven yet: what is planned from a footer is thrown away when its file turns out to be bad.
+            raise Corrupt(f"has a footer that is none: {error}", path=entry.path, offset=0) from error
         self.raw_bytes = sum(group.total_byte_size for group in groups)
         """Of all columns, before compression."""
         if file.metadata.num_rows != entry.rows:
@@ -246,37 +245,18 @@ class Source:
 
     def batches(self, rows: int, schema: pa.Schema, stop: Stop) -> Iterator[pa.RecordBatch]:
         """All rows in their order, ``rows`` at a time. Raises Corrupt, NotFound, Stopped."""
-        view = self._map()
-        self._verify(view, stop)
-        file = self._open(view)
-        try:
-            for batch in file.iter_batches(batch_size=rows, use_threads=False):
-                if stop():
-                    raise Stopped("the merge was cancelled")
-                if batch.num_rows:
-                    yield fitted(batch, schema)
-        except (pa.ArrowException, OSError) as error:
-            raise Corrupt(f"cannot be decoded: {error}", path=self.entry.path, offset=0) from error
 
-    def _map(self) -> memoryview:
-        try:
-            return self._disk.map(f"{DATA}/{self.entry.path}")
-        except FileNotFoundError as error:
-            raise NotFound(f"{self.entry.path} is not on this disk", code="source_missing") from error
-        except OSError as error:
-            raise Corrupt(f"cannot be read: {error}", path=self.entry.path, offset=0) from error
-
-    def _open(self, view: memoryview) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(pa.BufferReader(pa.py_buffer(view)), pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
-            raise Corrupt(f"is no Parquet file: {error}", path=self.entry.path, offset=0) from error
-
-    def _verify(self, view: memoryview, stop: Stop) -> None:
-        found = hashlib.sha256()
-        for start in range(0, len(view), HASH_BYTES):
+        def pause() -> None:
             if stop():
                 raise Stopped("the merge was cancelled")
-            found.update(view[start : start + HASH_BYTES])
-        if len(view) != self.entry.size_bytes or found.hexdigest() != self.entry.sha256:
-            raise Corrupt("is not the file that the manifest has under this name", path=self.entry.path, offset=0)
+
+        view = map_file(self._disk, self.entry)
+        verify(view, self.entry, pause)
+        file = open_parquet(view, self.entry)
+        try:
+            for batch in file.iter_batches(batch_size=rows, use_threads=False):
+                pause()
+                if batch.num_rows:
+                    yield fitted(batch, schema)
+        except UNDECODABLE as error:
+            raise Corrupt(f"cannot be decoded: {error}", path=self.entry.path, offset=0) from error

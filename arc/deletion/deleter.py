@@ -89,8 +89,8 @@ class _Job:
 
 
 class Deleter:
-    """One order at a time. ``reserve_bytes`` of the disk are left to others; ``shelf`` is the store that all nodes
-    share, None without.
+    """One order at a time. ``suspect`` is told a file that is not what the manifest says; ``reserve_bytes`` of the disk
+    are left to others; ``shelf`` is the store that all nodes share, None without.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Deleter:
         conditions: Conditions,
         copies: Copies,
         files: Files,
+        suspect: Callable[[Sequence[FileEntry]], None],
         reserve_bytes: int,
         log: Log,
         shelf: Shelf | None = None,
@@ -112,7 +113,7 @@ class Deleter:
         self._config, self._node, self._ports = config, node, ports
         self._catalog, self._propose, self._writer = catalog, propose, writer
         self._conditions, self._copies, self._files = conditions, copies, files
-        self._reserve_bytes, self._shelf = reserve_bytes, shelf
+        self._suspect, self._reserve_bytes, self._shelf = suspect, reserve_bytes, shelf
         self._log = log.bind(component="delete")
         self._turn = trio.StrictFIFOLock()
         self._orders = self._failures = self._rows = self._removed = self._rewritten = 0
@@ -185,12 +186,16 @@ class Deleter:
             except NotFound:
                 continue  # Somebody replaced it a moment ago.
             except Corrupt as error:
-                raise _unreadable(error) from error
+                raise self._unreadable(error, unknown) from error
             finally:
                 self._files.unpin(paths)
         raise Unavailable(
             f"files of {job.order.database}.{job.order.measurement} kept changing: nothing was deleted now"
         )
+
+    def _unreadable(self, error: Corrupt, files: Sequence[FileEntry]) -> Unavailable:
+        self._suspect([file for file in files if file.path == error.path])
+        return Unavailable(f"a file cannot be read on this node: {error.message}", code="file_unreadable")
 
     def _covered(self, job: _Job) -> list[FileEntry]:
         return covered(
@@ -316,7 +321,7 @@ class Deleter:
                     if self._shelf is not None:
                         self._shelf.note(output.path)
         except Corrupt as error:
-            raise _unreadable(error) from error
+            raise self._unreadable(error, files) from error
         except OSError as error:
             if is_full(error):
                 raise Unavailable(f"the disk is full: {error}", code="disk_full") from error
@@ -435,7 +440,3 @@ class Deleter:
             files_removed_total=self._removed,
             files_rewritten_total=self._rewritten,
         )
-
-
-def _unreadable(error: Corrupt) -> Unavailable:
-    return Unavailable(f"a file cannot be read on this node: {error.message}", code="file_unreadable")

@@ -7,7 +7,6 @@ source is hashed before it is written again: a bit that rotted on this disk must
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -16,14 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arc.deletion.ports import Condition
-from arc.errors import Corrupt, NotFound
+from arc.errors import Corrupt
 from arc.ports import Disk
 from arc.storage.drafting import DraftFile, HashedSink, Part, RowGroups
 from arc.storage.files import FileEntry
-from arc.storage.keeper import DATA
 from arc.storage.parquet import ROW_GROUP_ROWS
-
-HASH_BYTES = 8 << 20
+from arc.storage.reading import UNDECODABLE, map_file, open_parquet, verify
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_METADATA = b"ARROW:schema"
@@ -31,9 +28,8 @@ _NOT_METADATA = b"ARROW:schema"
 
 def count(disk: Disk, entry: FileEntry, condition: Condition) -> int:
     """Rows that match. Raises NotFound (not on this disk), Corrupt, InvalidRequest, Overloaded."""
-    view = _map(disk, entry)
     found = 0
-    for rows, mask in _asked(_open(view, entry), entry, condition, list(condition.columns) or ["time"]):
+    for rows, mask in _asked(_open(disk, entry), entry, condition, list(condition.columns) or ["time"]):
         assert len(mask) == rows.num_rows
         found += int(mask.sum())
     return found
@@ -44,9 +40,7 @@ def rewrite(disk: Disk, entry: FileEntry, condition: Condition, draft: str, *, n
 
     Raises as `count`, and OSError of what is written; then nothing is left there.
     """
-    view = _map(disk, entry)
-    _verify(view, entry)
-    file = _open(view, entry)
+    file = _open(disk, entry)
     output = _Output(disk, draft, _schema(file, node, epoch), is_sorted=_is_sorted(file))
     try:
         for rows, mask in _asked(file, entry, condition, None):
@@ -101,7 +95,7 @@ def _asked(
             continue
         try:
             rows = file.read_row_group(n, columns=there, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+        except UNDECODABLE as error:
             raise Corrupt(f"cannot be decoded: {error}", path=entry.path, offset=0) from error
         yield rows, condition.matches(rows) if may_match else np.zeros(rows.num_rows, np.bool_)
 
@@ -136,25 +130,7 @@ def _is_sorted(file: pq.ParquetFile) -> bool:
     return file.metadata.num_row_groups > 0 and bool(file.metadata.row_group(0).sorting_columns)
 
 
-def _map(disk: Disk, entry: FileEntry) -> memoryview:
-    try:
-        return disk.map(f"{DATA}/{entry.path}")
-    except FileNotFoundError as error:
-        raise NotFound(f"{entry.path} is not on this disk", code="source_missing") from error
-    except OSError as error:
-        raise Corrupt(f"cannot be read: {error}", path=entry.path, offset=0) from error
-
-
-def _open(view: memoryview, entry: FileEntry) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(view)), pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        raise Corrupt(f"is no Parquet file: {error}", path=entry.path, offset=0) from error
-
-
-def _verify(view: memoryview, entry: FileEntry) -> None:
-    found = hashlib.sha256()
-    for start in range(0, len(view), HASH_BYTES):
-        found.update(view[start : start + HASH_BYTES])
-    if len(view) != entry.size_bytes or found.hexdigest() != entry.sha256:
-        raise Corrupt("is not the file that the manifest has under this name", path=entry.path, offset=0)
+def _open(disk: Disk, entry: FileEntry) -> pq.ParquetFile:
+    view = map_file(disk, entry)
+    verify(view, entry)
+    return open_parquet(view, entry)

@@ -81,6 +81,7 @@ class Rows:
                 is_readable=self.keeper.is_here,
             ),
             ports=ports,
+            suspect=lambda entries: self.antientropy.suspect(entries),
         )
         self.formats = Formats()
         self.offers = Offers()

@@ -21,6 +21,14 @@ _SORT = re.compile(r"^\s*(?:Error: )?([A-Za-z-]+(?: [A-Za-z-]+){0,3}) Error: ")
 _PARQUET_CALL = re.compile(r"read_parquet\(.*?\)", re.DOTALL)
 _MESSAGE_CHARS_MAX = 2000
 
+FILE_UNREADABLE = "file_unreadable"
+"""Code of a query that met a file which cannot be read on this node, or not as Parquet."""
+
+_DAMAGED = re.compile("Failed to read file|No magic bytes|too small to be a Parquet")
+"""What DuckDB says of bytes that are no Parquet; what its Thrift decoder says of them has no sort. Most flipped bits it
+does not notice at all.
+"""
+
 
 class Interrupted(Exception):
     """DuckDB stopped because it was told to. Whoever told it knows why."""
@@ -43,8 +51,8 @@ def translate(error: BaseException, *, roots: tuple[str, ...], token: str) -> Ex
             "or raise query.memory_limit_bytes",
             code="query_memory",
         )
-    if sort == "IO" or sort == "HTTP":
-        return Unavailable("a data file of this query could not be read on this node", code="file_unreadable")
+    if sort == "IO" or sort == "HTTP" or not sort or _DAMAGED.search(message):
+        return Unavailable("a data file of this query could not be read on this node", code=FILE_UNREADABLE)
     text = clean(message, roots=roots, token=token)
     if sort in _USER_MISTAKES:
         return InvalidRequest(text, code="bad_query")

@@ -7,7 +7,7 @@ its block is left, for whatever reason, and leaving interrupts what still runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Protocol
@@ -17,19 +17,21 @@ import trio
 
 from arc.catalog.fsm import Catalog
 from arc.catalog.visible import Eyes
-from arc.errors import Conflict, Overloaded, TimedOut
+from arc.errors import Conflict, Overloaded, TimedOut, Unavailable
 from arc.ports import Ports
 from arc.query import results_json, results_msgpack
 from arc.query.admission import TOO_MANY, Admission
 from arc.query.answer import Answer, Beginning, Rows, TableRows
 from arc.query.config import QueryConfig
 from arc.query.engine import Engine
+from arc.query.mistakes import FILE_UNREADABLE
 from arc.query.names import UnknownName
 from arc.query.registry import QueryStatistics, Registry, RunningQuery, Status
 from arc.query.show import Show, answer_show
 from arc.query.snapshot import Snapshot, TakeSnapshot
 from arc.query.statement import Statement, analyse
 from arc.query.steps import Steps
+from arc.storage.files import FileEntry
 
 DEFAULT_DATABASE = "default"
 """What a bare name belongs to when the caller names no database."""
@@ -62,13 +64,24 @@ class Caller(Eyes, Protocol):
 
 
 class QueryService:
-    """Answers read-only SQL. Every method but `open` and `estimate` returns at once."""
+    """Answers read-only SQL. Every method but `open` and `estimate` returns at once. ``suspect`` is told the files of a
+    query that could not read one of them.
+    """
 
-    def __init__(self, *, config: QueryConfig, engine: Engine, take_snapshot: TakeSnapshot, ports: Ports) -> None:
+    def __init__(
+        self,
+        *,
+        config: QueryConfig,
+        engine: Engine,
+        take_snapshot: TakeSnapshot,
+        ports: Ports,
+        suspect: Callable[[Sequence[FileEntry]], None] = lambda entries: None,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._take_snapshot = take_snapshot
         self._ports = ports
+        self._suspect = suspect
         self._admission = Admission(
             config.max_concurrent, queue_max=config.queue_max, queue_seconds=config.queue_seconds
         )
@@ -239,6 +252,10 @@ class QueryService:
                     self._rows(planned, snapshot, token, counting), query_id, steps, started
                 ) as answer:
                     yield answer
+            except Unavailable as error:
+                if error.code == FILE_UNREADABLE:
+                    self._suspect([entry for table in snapshot.tables.values() for entry in table.files])
+                raise
             finally:
                 snapshot.release()
 

@@ -7,9 +7,11 @@ are read and their bytes compared with their checksums; when it is which file's 
 calendar alone, so a restart begins nothing anew, and the nodes do not all read the same file at once.
 
 A copy that is not what the manifest says is set aside, and fetched again by whoever hears that it went. Where nobody
-else could give it, it stays: it is the best there is, most queries do not touch the bad bytes, those that do mostly
-fail on Parquet's own checks, and taking it away would turn some lost rows into a whole measurement that nobody can ask
-for. The operator is told, loudly and at every reading.
+else could give it, it stays: it is the best there is, most queries do not touch the bad bytes, and taking it away would
+turn some lost rows into a whole measurement that nobody can ask for. The operator is told, loudly and at every reading.
+
+Most flipped bits are noticed by nobody who reads the file as Parquet: they are other numbers. Where a query does fail
+on a file, its files are read at once, out of turn.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ step costs the event loop a little too.
 
 READ_BYTES = 1 << 20
 """Read and hashed in one step: about a millisecond."""
+
+REST_SECONDS_MAX = 10.0
+"""A step that took longer than a tenth of a second waited for a disk, and used no core."""
+
+SUSPECTS_MAX = 10_000
+"""Files that are to be read out of turn; those beyond wait for their turn."""
+
+VOUCHED_SECONDS = 600.0
+"""A file that was good when it was suspected is not suspected again so soon: what fails is something else."""
 
 STEP_FILES = 200
 """Compared in one step."""
@@ -108,6 +119,9 @@ class AntiEntropy:
         self._period_us = round(config.scrub_days * DAY_US)
         self._looks = self._lost = self._leftovers = self._read_files = self._read_bytes = self._bad = 0
         self._to_read = 0
+        self._suspects: dict[str, FileEntry] = {}
+        self._suspected = trio.Event()
+        self._vouched: dict[str, float] = {}
         self._behind = self._busy = 0.0
 
     def __repr__(self) -> str:
@@ -115,6 +129,11 @@ class AntiEntropy:
 
     async def run(self) -> None:
         """Until cancelled. The start of the node has just looked."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._walk)
+            nursery.start_soon(self._read_suspects)
+
+    async def _walk(self) -> None:
         since_us = self._clock.wall_us()
         while True:
             began = self._clock.now()
@@ -209,6 +228,28 @@ class AntiEntropy:
             await self.read(entry)
         self._to_read = 0
 
+    def suspect(self, entries: Iterable[FileEntry]) -> None:
+        """Somebody failed on one of these files: read them soon."""
+        limit = self._clock.now() - VOUCHED_SECONDS
+        for entry in entries:
+            if self._vouched.get(entry.path, limit) <= limit and len(self._suspects) < SUSPECTS_MAX:
+                self._suspects[entry.path] = entry
+        if self._suspects:
+            self._suspected.set()
+
+    async def _read_suspects(self) -> None:
+        while True:
+            await self._suspected.wait()
+            self._suspected = trio.Event()
+            self._log.warning("files_suspected", files=len(self._suspects), reason="a query failed on one of them")
+            while self._suspects:
+                entry = self._suspects.pop(next(iter(self._suspects)))
+                await self.read(entry)
+                if self._is_mine(entry) and entry.path not in self._files.damaged:
+                    self._vouched[entry.path] = self._clock.now()
+            limit = self._clock.now() - VOUCHED_SECONDS
+            self._vouched = {path: at for path, at in self._vouched.items() if at > limit}
+
     async def read(self, entry: FileEntry) -> None:
         """Compare one file with its checksum, and do what has to be done."""
         path = entry.path
@@ -279,7 +320,7 @@ class AntiEntropy:
         """Pause after a step, so that all steps together take no more than their share."""
         took = max(0.0, self._clock.now() - began)
         self._busy += took
-        await trio.sleep(took * (1 / CORE_SHARE - 1))
+        await trio.sleep(min(took * (1 / CORE_SHARE - 1), REST_SECONDS_MAX))
 
     def statistics(self) -> AntiEntropyStatistics:
         """Numbers for status and metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from simulations.checkers.violation import Violation
 from simulations.world_history import History, Known
@@ -22,6 +22,12 @@ def check_answer(measurement: str, seen: Mapping[int, int], done: Set[int], sent
         raise Violation("W-02", "rows are there more than once", measurement, len(doubled), doubled[:SHOWN])
     if invented := sorted(seen.keys() - sent):
         raise Violation("W-05", "rows are there that nobody sent", measurement, len(invented), invented[:SHOWN])
+
+
+def check_values(measurement: str, changed: Sequence[int]) -> None:
+    """A query found rows of these numbers that are not as they were sent. Raises Violation W-22."""
+    if changed:
+        raise Violation("W-22", "rows are not what was sent", measurement, len(changed), list(changed[:SHOWN]))
 
 
 def check_gone(measurement: str, seen: Mapping[int, int], gone: Set[int], killer: str = "W-15") -> None:

@@ -146,7 +146,7 @@ DELETION: tuple[Mutant, ...] = (
         "deletion",
         "a copy with a bit that has rotted gets a fresh hash by being written again",
         ("tests/deletion/test_deleter.py",),
-        Edit("arc/deletion/rewrite.py", " or found.hexdigest() != entry.sha256", ""),
+        Edit("arc/deletion/rewrite.py", "    verify(view, entry)\n", ""),
     ),
 )
 
@@ -276,5 +276,40 @@ ACCESS: tuple[Mutant, ...] = (
         "a line of the audit log tells every key of the body, secrets with them",
         ("tests/api/test_acts.py",),
         Edit("arc/api/acts.py", "    for key in TOLD_KEYS:\n", "    for key in given:\n"),
+    ),
+)
+
+ROT: tuple[Mutant, ...] = (
+    by_tests(
+        "R-100",
+        "replication",
+        "bytes that are read again are not compared with the checksum: what rotted stays",
+        ("tests/replication/test_antientropy.py",),
+        Edit("arc/replication/antientropy.py", 'return "" if found == entry.sha256 else', 'return "" if found else'),
+    ),
+    by_tests(
+        "R-101",
+        "query",
+        "a query that fails on bytes that are no Parquet is taken for a mistake of the user's",
+        ("tests/query/test_limits.py",),
+        Edit("arc/query/mistakes.py", " or not sort or _DAMAGED.search(message)", ""),
+    ),
+    by_tests(
+        "R-102",
+        "query",
+        "the files of a query that failed on one of them wait for their turn to be read again",
+        ("tests/query/test_limits.py",),
+        Edit("arc/query/service.py", "if error.code == FILE_UNREADABLE:", "if False:"),
+    ),
+    by_tests(
+        "R-103",
+        "api",
+        "a query that this node cannot read its files for is not asked of another",
+        ("tests/api/test_forward.py",),
+        Edit(
+            "arc/api/forward_request.py",
+            'frozenset({"files_missing", FILE_UNREADABLE})',
+            'frozenset({"files_missing"})',
+        ),
     ),
 )

@@ -70,14 +70,15 @@ async def test_what_is_for_this_node_stays_here_and_says_so() -> None:
 # ---- a query that needs files which are not here
 
 
-def lacking() -> FakeAnswers:
-    return FakeAnswers(error=Unavailable("a file of a.cpu is not here", code="files_missing"))
+def lacking(code: str = "files_missing") -> FakeAnswers:
+    return FakeAnswers(error=Unavailable("a file of a.cpu is not here", code=code))
 
 
-async def test_a_query_that_this_node_cannot_answer_whole_is_answered_by_another() -> None:
+@pytest.mark.parametrize("code", ["files_missing", "file_unreadable"])
+async def test_a_query_that_this_node_cannot_answer_whole_is_answered_by_another(code: str) -> None:
     server = Server([ANSWERS])
     async with cluster(holder("n1"), reader("n2"), servers={"n2": server}) as nodes:
-        nodes.world.replace(queries=lacking())
+        nodes.world.replace(queries=lacking(code))
         nodes.lacks_files = True
         got = await nodes.ask("/api/v1/query", SQL)()
     assert (got.status, got.body, got.one("x-arc-served-by")) == (200, b"rows", "n2")

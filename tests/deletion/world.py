@@ -54,6 +54,7 @@ class World:
     is_reigning: bool = True
     spread: Callable[[Sequence[FileEntry]], Awaitable[None]] | None = None
     given: list[FileEntry] = field(default_factory=list)
+    suspected: list[FileEntry] = field(default_factory=list)
 
     # -------------------------------------------------------------------------------------------- as the duties have it
 
@@ -178,6 +179,7 @@ async def open_world(
             conditions=Conditions(engine),
             copies=Others(),
             files=keeper,
+            suspect=lambda entries: made[0].suspected.extend(entries),
             reserve_bytes=0,
             log=log,
         )

@@ -142,6 +142,11 @@ class Store:
         """Unlink a file that the manifest still names."""
         Path(self.native_path(entry.path)).unlink()
 
+    def spoil(self, entry: FileEntry, how: Callable[[bytes], bytes]) -> None:
+        """Change the bytes of a file behind the manifest's back."""
+        native = Path(self.native_path(entry.path))
+        native.write_bytes(how(native.read_bytes()))
+
     def buffered(self, database: str, name: str, time_us: Sequence[int], **columns: Sequence[object]) -> None:
         """Put rows into the buffer only."""
         rows = self.batch(database, name, time_us, **columns)
@@ -220,7 +225,12 @@ def engine(store: Store):
     engine.close()
 
 
-def make_service(store: Store, engine: Engine, config: QueryConfig | None = None) -> QueryService:
+def make_service(
+    store: Store,
+    engine: Engine,
+    config: QueryConfig | None = None,
+    suspect: Callable[[Sequence[FileEntry]], None] = lambda entries: None,
+) -> QueryService:
     ports = Ports(
         clock=TestClock(),
         rng=TestRng(),
@@ -228,7 +238,9 @@ def make_service(store: Store, engine: Engine, config: QueryConfig | None = None
         disk=None,  # type: ignore[arg-type]
         workers=TestWorkers(),
     )
-    return QueryService(config=config or QueryConfig(), engine=engine, take_snapshot=store.take, ports=ports)
+    return QueryService(
+        config=config or QueryConfig(), engine=engine, take_snapshot=store.take, ports=ports, suspect=suspect
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import duckdb
@@ -13,6 +14,7 @@ from arc.query.config import QueryConfig
 from arc.query.engine import Engine
 from arc.query.results_json import JsonEncoder
 from arc.query.service import QueryService
+from arc.storage.files import FileEntry
 from tests.query.conftest import Store, fetch, make_service, rows, until
 
 ENDLESS = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
@@ -183,6 +185,42 @@ async def test_a_missing_file_is_named_by_no_path(store: Store, service: QuerySe
         await rows(service, "SELECT * FROM cpu")
     assert caught.value.code == "file_unreadable"
     assert str(store.root) not in caught.value.message
+
+
+def cut_in_half(body: bytes) -> bytes:
+    return body[: len(body) // 2]
+
+
+def without_its_footer(body: bytes) -> bytes:
+    length = int.from_bytes(body[-8:-4], "little")
+    return body[: -8 - length] + b"\xff" * length + body[-8:]
+
+
+def without_its_mark(body: bytes) -> bytes:
+    return body[:-4] + b"PORK"
+
+
+def empty(body: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("spoil", [cut_in_half, without_its_footer, without_its_mark, empty])
+async def test_a_file_that_is_no_parquet_any_more_is_the_nodes_trouble_and_suspected(
+    spoil: Callable[[bytes], bytes], store: Store, engine: Engine
+) -> None:
+    """World seed 700016: it was a bug of ours (500) or a mistake of the user's (400), by what DuckDB stumbled over."""
+    store.measurement("default", "cpu", u="float")
+    entry, other = store.file("default", "cpu", [0], u=[1.0]), store.file("default", "cpu", [9], u=[2.0])
+    suspected: list[FileEntry] = []
+    service = make_service(store, engine, suspect=suspected.extend)
+    with pytest.raises(InvalidRequest):
+        await rows(service, "SELECT host::INTEGER FROM cpu")
+    assert suspected == [], "that is the user's own mistake"
+    store.spoil(entry, spoil)
+    with pytest.raises(Unavailable) as caught:
+        await rows(service, "SELECT u FROM cpu")
+    assert caught.value.code == "file_unreadable"
+    assert suspected == [entry, other]
 
 
 @pytest.mark.parametrize(
