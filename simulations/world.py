@@ -48,19 +48,12 @@ from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_programs import Program, programs
-from simulations.world_rot import Rot
+from simulations.world_rot import ROT_SECONDS, Rot
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
 from simulations.world_store import SETTINGS, Bucket
 from simulations.world_stories import END_SECONDS
 from simulations.world_trace import Trace
-
-ROT_SECONDS = 180.0
-"""After the faults, a copy that rotted is found within this (W-20): the period of re-reading in a world, and the rests
-that it takes.
-"""
-
-ROT_LOOK_SECONDS = 0.5
 
 READY_SECONDS = 60.0
 """After the faults, a node is ready within this (W-09)."""
@@ -315,7 +308,7 @@ class World:
         judge = self.judge("judge", self.history)
         await self._gather(judge)
         if any(fault.kind == "rot" for fault in self.plan.faults):
-            self.spawn(self._watch_files)
+            self.spawn(self.rot.watch)
         clients = [self._client(name) for name in self.client_names]
         self._programs = programs(self)
         working: list[Client | Program] = [*clients, *self._programs]
@@ -353,12 +346,6 @@ class World:
             machine.want(False)
             machine.kill(0.0)
         await self.until("V-10", "a node did not die", 5.0, lambda: not any(m.process for m in self.machines))
-
-    async def _watch_files(self) -> None:
-        """A bad copy that spread may be found and replaced before the end."""
-        while True:
-            self.rot.check()
-            await trio.sleep(ROT_LOOK_SECONDS)
 
     async def _judge(self, judge: Judge) -> None:
         """What clients wrote, then what programs had done with it."""

@@ -13,6 +13,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+import trio
+
 from arc.catalog.facts import Catalog
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
@@ -22,6 +24,14 @@ from simulations.world_machine import Machine
 
 KEEPS_ALL = ("standalone", "reader")
 """Roles that have every file and never give one up."""
+
+
+ROT_SECONDS = 180.0
+"""After the faults, a copy that rotted is found within this (W-20): the period of re-reading in a world, and the rests
+that it takes.
+"""
+
+LOOK_SECONDS = 0.5
 
 
 class Rot:
@@ -72,6 +82,12 @@ class Rot:
         bad = {machine.name for machine, path, body in self._struck if _lies(machine, path, body)}
         before = self._strikes.copy()
         return lambda name: name not in bad and self._strikes[name] == before[name]
+
+    async def watch(self) -> None:
+        """`check` for ever: a bad copy that spread may be found and replaced before the end."""
+        while True:
+            self.check()
+            await trio.sleep(LOOK_SECONDS)
 
     def check(self) -> None:
         """Whenever. Raises Violation W-21: a copy is bad that did not rot where it is."""

@@ -17,7 +17,7 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_clock": lambda world: world.trace.probes["ordered_failover_200"] == 1 and world.faults["clock"] == 6,
     "world_compaction": lambda world: world.trace.probes["swapped_files"] > 3,
     "world_continuous": lambda world: world.trace.probes["windows_seen"] > 3 and world.faults["crash_in_write"] == 2,
-    "world_drops": lambda world: world.trace.probes["dropped_200"] >= 2,
+    "world_drops": lambda world: world.trace.probes["dropped_200"] >= 1,
     "world_flap": lambda world: world.faults["flap"] == 1,
     "world_joins": lambda world: len(world.members) == 3 and {"n4", "n5"} <= world.members.keys(),
     "world_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
