@@ -253,6 +253,14 @@ def test_a_clustered_node_needs_a_secret(settings: str, told: str) -> None:
     assert told in refusal(f"[cluster]\n{settings}")
 
 
+def test_where_a_node_is_reached_is_a_host_with_or_without_a_port() -> None:
+    """Given its peers' form twice, it was told to others as host:port:port, and nobody reached it."""
+    assert "advertise: '10.0.0.1:81:81' is neither host:port nor a host" in refusal(
+        '[server]\nadvertise = "10.0.0.1:81:81"'
+    )
+    assert load(toml='[server]\nadvertise = "10.0.0.1:81"', environment={}).config.server.advertise == "10.0.0.1:81"
+
+
 def test_the_secret_of_a_cluster_is_shown_nowhere() -> None:
     loaded = load(toml=f'[cluster]\nenabled = true\nshared_secret = "{SECRET}"', environment={})
     assert setting(loaded, "cluster", "shared_secret").value == "(set)"

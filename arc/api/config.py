@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from arc.security.tokens import BOOTSTRAP_CHARS_MIN
+from arc.wire.facts import Address
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -19,8 +20,8 @@ class ServerConfig:
     port: int = 8000
     """TCP port; 0 asks the system for a free one."""
     advertise: str = ""
-    """Name or address under which clients and other nodes reach this node's HTTP port. Empty: host; where that is a
-    wildcard, the host of cluster.advertise."""
+    """Where clients and other nodes reach this node's HTTP port: host:port, or a host alone when the port is the one it
+    listens on. Empty: host; where that is a wildcard, the host of cluster.advertise."""
     tls_cert_file: str = ""
     """PEM file with the certificate chain. TLS is on when certificate and key are both given."""
     tls_key_file: str = ""
@@ -57,6 +58,11 @@ class ServerConfig:
             raise ValueError("port must be between 0 and 65535")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
+        if self.advertise:
+            try:
+                Address.read(self.advertise, 1)
+            except ValueError as error:
+                raise ValueError(f"advertise: {error}") from error
         if min(self.max_body_bytes, self.max_json_bytes, self.max_concurrent_requests, self.max_connections) < 1:
             raise ValueError("limits must be at least 1")
 

@@ -41,6 +41,7 @@ from arc.security import tokens
 from arc.storage.keeper import Drift
 from arc.storage.objects import Objects
 from arc.telemetry import Log, RingSink
+from arc.wire.facts import Address
 
 AGAIN_SECONDS = 0.5
 """Pause before a word that nobody took is said again."""
@@ -110,7 +111,7 @@ async def run_node(
         licence=licence,
         fsm=ClusterFSM(),
         feed=Feed(),
-        api_address=lambda: f"{_reached_at(config)}:{door[0]}" if door else "",
+        api_address=lambda: str(_reached_at(config, door[0])) if door else "",
         objects=objects,
         certificates=certificates,
         backup_disk=backup_disk,
@@ -385,14 +386,14 @@ async def _unless(stop: trio.Event, wait: Callable[[], Awaitable[None]]) -> bool
     return has_come
 
 
-def _reached_at(config: Config) -> str:
-    """Host name for clients and other nodes."""
+def _reached_at(config: Config, port: int) -> Address:
+    """The HTTP port for clients and other nodes; ``port`` is the one it listens on."""
     if config.server.advertise:
-        return config.server.advertise
+        return Address.read(config.server.advertise, port)
     host = config.server.host
     if host in ("", "0.0.0.0", "::"):
         host = config.cluster.advertise.rpartition(":")[0].strip("[]") or config.cluster.peer_host
-    return f"[{host}]" if ":" in host else host
+    return Address(host, port)
 
 
 def _is_first(identity: Identity) -> bool:

@@ -189,8 +189,8 @@ class Rows:
         return self.keeper.is_here(path) and (self.shelf is None or not self.shelf.has(path))
 
     def lacks_files(self) -> bool:
-        """Whether any file of the manifest may not be here."""
-        return self.announcer is not None and self.announcer.is_short
+        """Whether any file of the manifest may not be here, or not be what it was."""
+        return (self.announcer is not None and self.announcer.is_short) or self.antientropy.is_suspicious
 
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""

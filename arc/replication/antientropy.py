@@ -127,6 +127,11 @@ class AntiEntropy:
     def __repr__(self) -> str:
         return f"<AntiEntropy looks={self._looks} read={self._read_files} bad={self._bad}>"
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether files wait to be read because somebody failed on them."""
+        return bool(self._suspects)
+
     async def run(self) -> None:
         """Until cancelled. The start of the node has just looked."""
         async with trio.open_nursery() as nursery:
@@ -241,10 +246,13 @@ class AntiEntropy:
         while True:
             await self._suspected.wait()
             self._suspected = trio.Event()
+            if not self._suspects:
+                continue  # Suspected while it was read.
             self._log.warning("files_suspected", files=len(self._suspects), reason="a query failed on one of them")
             while self._suspects:
-                entry = self._suspects.pop(next(iter(self._suspects)))
+                entry = next(iter(self._suspects.values()))
                 await self.read(entry)
+                del self._suspects[entry.path]
                 if self._is_mine(entry) and entry.path not in self._files.damaged:
                     self._vouched[entry.path] = self._clock.now()
             limit = self._clock.now() - VOUCHED_SECONDS

@@ -280,10 +280,16 @@ class FileKeeper:
         await self._workers.run(self._quarantine, unknown)
 
     async def condemn(self, path: str) -> None:
-        """The copy of a file is bad: no query reads it any more, and it is set aside until a good one has come."""
-        self.went(path)
-        self.tell_damaged(path)
-        await self._workers.run(self._disk.rename, f"{DATA}/{path}", f"{DAMAGED}/{path}")
+        """The copy of a file is bad: it is set aside until a good one has come, and no query reads it any more.
+
+        Raises OSError when it could not be set aside. In this order: a good copy comes as soon as the bad one is told
+        to be gone, and would be what is set aside.
+        """
+        try:
+            await self._workers.run(self._disk.rename, f"{DATA}/{path}", f"{DAMAGED}/{path}")
+        finally:
+            self.went(path)
+            self.tell_damaged(path)
 
     def tell_damaged(self, path: str) -> None:
         """The copy of a file is bad, and the best there is: it stays where it is."""

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from arc.raft.types import Peer
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).version == 6
+    except ValueError:
+        return False
 
 
 class Address(NamedTuple):
@@ -24,6 +32,15 @@ class Address(NamedTuple):
         if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
             raise ValueError(f"{text!r} is not host:port")
         return cls(host.strip("[]"), int(port))
+
+    @classmethod
+    def read(cls, text: str, port: int) -> Address:
+        """Read ``host:port``, or a host alone, which is reached at ``port``. Raises ValueError."""
+        is_alone = text.endswith("]") or text.count(":") != 1
+        found = cls(text.strip("[]"), port) if is_alone and not text.count("]:") else cls.parse(text)
+        if not found.host or set(found.host) & set("/@?#[] \t") or (":" in found.host and not _is_ipv6(found.host)):
+            raise ValueError(f"{text!r} is neither host:port nor a host")
+        return found
 
 
 class ClusterIdentity(NamedTuple):

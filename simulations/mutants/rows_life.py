@@ -288,6 +288,17 @@ ROT: tuple[Mutant, ...] = (
         Edit("arc/replication/antientropy.py", 'return "" if found == entry.sha256 else', 'return "" if found else'),
     ),
     by_tests(
+        "R-104",
+        "storage",
+        "a bad copy is told to be gone before it is moved: the good one that comes at once is moved in its place",
+        ("tests/replication/test_antientropy.py",),
+        Edit(
+            "arc/storage/keeper.py",
+            "        try:\n            await self._workers.run(self._disk.rename",
+            "        self.went(path)\n        try:\n            await self._workers.run(self._disk.rename",
+        ),
+    ),
+    by_tests(
         "R-101",
         "query",
         "a query that fails on bytes that are no Parquet is taken for a mistake of the user's",

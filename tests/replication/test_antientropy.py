@@ -57,12 +57,15 @@ def entry_of(name: str, *, sequence: int, body: bytes = BODY) -> FileEntry:
 class Place:
     """A node's files, and what looks after them. ``others`` says whether somebody else could have a copy."""
 
-    def __init__(self, *, others: bool = True, config: ReplicationConfig | None = None) -> None:
+    def __init__(
+        self, *, others: bool = True, config: ReplicationConfig | None = None, workers: InlineWorkers | None = None
+    ) -> None:
         self.machine = ready()
         self.feed = Feed(self.machine.catalog)
         self.disk, self.clock, self.ring = MemoryDisk(), TrioClock(), RingSink(50)
         log = Log([self.ring], self.clock.wall_us)
-        self.keeper = FileKeeper(self.disk, InlineWorkers(), self.clock, StorageConfig())
+        workers = workers or InlineWorkers()
+        self.keeper = FileKeeper(self.disk, workers, self.clock, StorageConfig())
         self.slow = AntiEntropy(
             me="n1",
             config=config or ReplicationConfig(),
@@ -71,7 +74,7 @@ class Place:
             can_be_brought=lambda: others,
             files=self.keeper,
             disk=self.disk,
-            workers=InlineWorkers(),
+            workers=workers,
             clock=self.clock,
             log=log,
         )
@@ -228,6 +231,31 @@ async def test_a_file_that_cannot_be_read_is_bad(autojump_clock: trio.testing.Mo
     assert not place.keeper.is_here(bad.path)
 
 
+async def test_a_good_copy_that_comes_at_once_is_not_what_is_set_aside(autojump_clock: trio.testing.MockClock) -> None:
+    """Three real nodes on one machine: it was fetched before the bad one was moved, and nobody had it then."""
+
+    class Busy(InlineWorkers):
+        async def run(self, fn: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
+            await trio.sleep(0.001)
+            return fn(*args)
+
+    place = Place(workers=Busy())
+    (bad,) = await place.with_files("a")
+    place.disk.flip(f"{DATA}/{bad.path}", 700)
+
+    async def bring() -> None:
+        while place.keeper.is_here(bad.path):
+            await place.keeper.wait_changed(place.keeper.changes)
+        place.store(bad.path)
+        place.keeper.came(bad.path)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bring)
+        await place.slow.read(bad)
+    assert place.disk.read(f"{DATA}/{bad.path}") == BODY
+    assert place.disk.read(f"{DAMAGED}/{bad.path}") != BODY
+
+
 async def test_files_that_a_query_failed_on_are_read_out_of_turn(autojump_clock: trio.testing.MockClock) -> None:
     place = Place(config=ReplicationConfig(scrub_days=0))
     bad, good = await place.with_files("a", "b")
@@ -237,6 +265,8 @@ async def test_files_that_a_query_failed_on_are_read_out_of_turn(autojump_clock:
         assert place.slow.statistics().read_files_total == 0
         place.disk.flip(f"{DATA}/{bad.path}", 700)
         place.slow.suspect([bad, good])
+        await trio.sleep(0)
+        place.slow.suspect([bad])
         await trio.sleep(1)
         assert [place.keeper.is_here(entry.path) for entry in (bad, good)] == [False, True]
         assert place.told().count("files_suspected") == 1 and place.slow.statistics().read_files_total == 2
