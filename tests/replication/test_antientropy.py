@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -265,7 +266,7 @@ async def test_files_that_a_query_failed_on_are_read_out_of_turn(autojump_clock:
         assert place.slow.statistics().read_files_total == 0
         place.disk.flip(f"{DATA}/{bad.path}", 700)
         place.slow.suspect([bad, good])
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         place.slow.suspect([bad])
         await trio.sleep(1)
         assert [place.keeper.is_here(entry.path) for entry in (bad, good)] == [False, True]
