@@ -169,6 +169,7 @@ class Rows:
             catalog=lambda: ground.fsm.catalog,
             reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values()],
             can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
+            stray_seconds=config.storage.orphan_grace_seconds,
             files=self.keeper,
             disk=ports.disk,
             workers=ports.workers,

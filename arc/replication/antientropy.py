@@ -88,7 +88,8 @@ def due(
 
 class AntiEntropy:
     """Runs on every node. ``reigns`` are epochs of the leases held now; ``can_be_brought`` says whether
-    other nodes may have a copy of what is bad here, and this node fetches files at all.
+    other nodes may have a copy of what is bad here, and this node fetches files at all. ``stray_seconds`` are left to a
+    file to come into the manifest, while the epoch under which it was written lasts.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class AntiEntropy:
         catalog: Callable[[], Catalog],
         reigns: Callable[[], Sequence[int]],
         can_be_brought: Callable[[], bool],
+        stray_seconds: float,
         files: FileKeeper,
         disk: Disk,
         workers: Workers,
@@ -110,6 +112,7 @@ class AntiEntropy:
         self._catalog = catalog
         self._reigns = reigns
         self._can_be_brought = can_be_brought
+        self._stray_seconds = stray_seconds
         self._files = files
         self._disk = disk
         self._workers = workers
@@ -119,6 +122,8 @@ class AntiEntropy:
         self._period_us = round(config.scrub_days * DAY_US)
         self._looks = self._lost = self._leftovers = self._read_files = self._read_bytes = self._bad = 0
         self._to_read = 0
+        self._strays: dict[str, float] = {}
+        """Files that are not in the manifest, of epochs that are not over, and since when they are known."""
         self._suspects: dict[str, FileEntry] = {}
         self._suspected = trio.Event()
         self._vouched: dict[str, float] = {}
@@ -197,18 +202,31 @@ class AntiEntropy:
     async def _look_for_leftovers(self) -> None:
         folders = [""]
         found = 0
+        seen: dict[str, float] = {}
         while folders:
             began = self._clock.now()
             paths, folders = await self._files.step(folders, STEP_FILES)
             # The manifest of now, and not of when the walk began: what was on the disk then may be in it by now.
             unknown = leftover(paths, self._is_known, self._reigns())
+            strays = set(leftover(paths, self._is_known, ())).difference(unknown)
+            unknown += self._long_known(strays, seen)
             if unknown:
                 await self._files.quarantine(unknown)
                 found += len(unknown)
             await self._rest(began)
+        self._strays = seen
         if found:
             self._leftovers += found
             self._log.warning("orphans_quarantined", files=found, reason="left over from before a crash")
+
+    def _long_known(self, strays: Iterable[str], seen: dict[str, float]) -> list[str]:
+        """Of files that the manifest may be about to have, those for which it has had time enough: they left it while
+        this node was down, under an epoch that may last for months (world seed 710054).
+        """
+        now = self._clock.now()
+        for path in strays:
+            seen[path] = self._strays.get(path, now)
+        return sorted(path for path in strays if seen[path] <= now - self._stray_seconds)
 
     def _is_known(self, path: str) -> bool:
         return self._catalog().file(path) is not None or self._files.is_in_use(path)

@@ -73,6 +73,7 @@ class Place:
             catalog=lambda: self.machine.catalog,
             reigns=lambda: [1],
             can_be_brought=lambda: others,
+            stray_seconds=1000.0,
             files=self.keeper,
             disk=self.disk,
             workers=workers,
@@ -327,6 +328,31 @@ async def test_a_lost_file_and_a_leftover_are_found(autojump_clock: trio.testing
     assert place.keeper.lost == (lost.path,) and place.keeper.is_here(there.path)
     assert place.disk.walk(DATA) == [f"{DATA}/{there.path}"] and len(place.disk.walk(QUARANTINE)) == 1
     assert {"file_lost", "orphans_quarantined"} <= set(place.told())
+
+
+async def test_what_left_the_manifest_while_the_node_was_down_does_not_stay_until_a_lease_moves(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its epoch is not over, so at first it may be a file that is about to come in."""
+    place = Place()
+    merged = file_path("metrics", "cpu", 0, node="n1", epoch=1, sequence=9)
+    place.store(merged)
+    await place.slow.look()
+    await trio.sleep(999.0)
+    await place.slow.look()
+    assert place.disk.walk(DATA) == [f"{DATA}/{merged}"]
+    other = file_path("metrics", "cpu", 0, node="n1", epoch=1, sequence=10)
+    place.store(other)
+    await trio.sleep(1.0)
+    await place.slow.look()
+    assert place.disk.walk(DATA) == [f"{DATA}/{other}"] and len(place.disk.walk(QUARANTINE)) == 1
+    # One that came into the manifest meanwhile, or whose time begins anew, is not counted from before.
+    place.disk.remove(f"{DATA}/{other}")
+    await place.slow.look()
+    place.store(other)
+    await trio.sleep(1000.0)
+    await place.slow.look()
+    assert place.disk.walk(DATA) == [f"{DATA}/{other}"]
 
 
 async def test_a_flush_in_progress_is_left_alone_and_so_is_what_a_query_reads(
