@@ -5,13 +5,12 @@ Any node may be asked; it asks the one that holds the compactor lease.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from arc.cli.connect import answer_body, open_client, reaching, refusal
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.screen import Screen
+from arc.cli.resources import ask, show
 
 BASE = "/api/v1/compaction"
 
@@ -26,9 +25,9 @@ def status(
 ) -> None:
     """Who compacts, what is merged now and how far it is, what was done since the lease was given."""
     screen = screen_of(context)
-    found = _ask(endpoint, token, "GET", "/status")
-    jobs = _ask(endpoint, token, "GET", "/jobs")["jobs"]
-    stats = _ask(endpoint, token, "GET", "/stats")
+    found = ask(endpoint, token, "GET", f"{BASE}/status")
+    jobs = ask(endpoint, token, "GET", f"{BASE}/jobs")["jobs"]
+    stats = ask(endpoint, token, "GET", f"{BASE}/stats")
     if screen.json:
         screen.document({**found, "jobs": jobs, "stats": stats})
         return
@@ -53,8 +52,8 @@ def candidates(
 ) -> None:
     """What may be merged now, the most valuable first."""
     columns = ("tier", "partition_path", "file_count", "size_bytes", "waits_seconds")
-    found = _ask(endpoint, token, "GET", "/candidates")
-    _show(screen_of(context), found, found["candidates"], columns)
+    found = ask(endpoint, token, "GET", f"{BASE}/candidates")
+    show(screen_of(context), found, found["candidates"], columns)
 
 
 @app.command("history")
@@ -70,8 +69,8 @@ def history(
         "started_at", "tier", "partition_path", "files_compacted", "rows_before", "bytes_before", "bytes_after",
         "duration_seconds", "outcome", "error",
     )  # fmt: skip
-    found = _ask(endpoint, token, "GET", "/history", limit=limit)
-    _show(screen_of(context), found, found["recent_jobs"], columns)
+    found = ask(endpoint, token, "GET", f"{BASE}/history", limit=limit)
+    show(screen_of(context), found, found["recent_jobs"], columns)
 
 
 @app.command("trigger")
@@ -84,7 +83,7 @@ def trigger(
     json: Json = False,
 ) -> None:
     """Merge what may be merged now, also when compaction is disabled or paused. Returns at once."""
-    found = _ask(endpoint, token, "POST", "/trigger", tier=tier, database=database)
+    found = ask(endpoint, token, "POST", f"{BASE}/trigger", tier=tier, database=database)
     screen = screen_of(context)
     if screen.json:
         screen.document(found)
@@ -116,25 +115,8 @@ def cancel(
 
 
 def _order(context: typer.Context, endpoint: str, token: str, path: str) -> None:
-    found, screen = _ask(endpoint, token, "POST", path), screen_of(context)
+    found, screen = ask(endpoint, token, "POST", f"{BASE}{path}"), screen_of(context)
     if screen.json:
         screen.document(found)
     else:
         screen.line(f"{found['holder']}: {found['message']}")
-
-
-def _show(screen: Screen, document: dict[str, Any], found: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    if screen.json:
-        screen.document(document)
-        return
-    screen.table(columns, [[each[column] for column in columns] for each in found])
-
-
-def _ask(endpoint: str, token: str, method: Literal["GET", "POST"], path: str, **query: object) -> dict[str, Any]:
-    """Raises Failure."""
-    told = {name: str(value) for name, value in query.items() if value != ""}
-    with open_client(endpoint, token) as client, reaching(endpoint):
-        answer = client.request(method, f"{BASE}{path}", params=told)
-    if answer.status_code >= 300:
-        raise refusal(answer)
-    return answer_body(answer)

@@ -16,6 +16,7 @@ from arc.cli.exits import OK, USAGE, Failure
 from arc.cli.live import Live
 from arc.cli.options import DEFAULT_ENDPOINT, Json, Token, screen_of
 from arc.cli.raft_recover import is_somebody_there
+from arc.cli.resources import agree
 from arc.cli.screen import Screen
 
 app = typer.Typer(
@@ -144,7 +145,7 @@ def _run(screen: Screen, url: str, token: str, plan: Plan, yes: bool) -> None:
     for line in lines(scene, plan):
         screen.note(line)
     if not yes:
-        _confirm()
+        agree("Go on?", effect="Nothing was done.", look="Read what it will do, above")
     with Live(screen) as live:
         report = story(screen, live, scene, plan)
     if screen.json:
@@ -153,14 +154,6 @@ def _run(screen: Screen, url: str, token: str, plan: Plan, yes: bool) -> None:
         tell(screen, report)
     if report.exit_code != OK:
         raise typer.Exit(report.exit_code)
-
-
-def _confirm() -> None:
-    """Returns when somebody agreed. Raises Failure."""
-    if not is_somebody_there():
-        raise _usage("nobody is there to be asked", "Read what it will do, above, then give --yes.")
-    if not typer.confirm("Go on?", err=True):
-        raise Failure("not confirmed", effect="Nothing was done.", exit_code=USAGE, code="not_confirmed")
 
 
 def _usage(cause: str, next_step: str) -> Failure:

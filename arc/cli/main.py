@@ -16,6 +16,8 @@ from arc.cli import (
     backup,
     cluster,
     compaction,
+    continuous,
+    delete,
     demo,
     doctor,
     drill,
@@ -23,6 +25,7 @@ from arc.cli import (
     import_files,
     query,
     raft,
+    retention,
     serve,
     sim,
     sql,
@@ -42,6 +45,9 @@ ORDER = (
     "query",
     "sql",
     "export",
+    "delete",
+    "retention",
+    "continuous",
     "backup",
     "doctor",
     "wal",
@@ -92,6 +98,9 @@ def build_app() -> typer.Typer:
     app.add_typer(import_files.app, name="import")
     app.command("sql")(sql.sql)
     app.add_typer(export.app, name="export")
+    app.command("delete")(delete.delete)
+    app.add_typer(retention.app, name="retention")
+    app.add_typer(continuous.app, name="continuous")
     app.add_typer(backup.app, name="backup")
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")

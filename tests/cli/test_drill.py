@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from arc.cli import cluster_steps, drill, drill_story, drill_watch, numbered
+from arc.cli import cluster_steps, drill, drill_story, drill_watch, numbered, resources
 from arc.cli.connect import _AUTHORITY, trusting
 from arc.cli.drill_report import Report, verdict
 from arc.cli.drill_watch import Asked
@@ -234,6 +234,7 @@ def test_a_command_that_fails_ends_the_drill_and_is_made_good(run: Run, cluster:
 
 def test_a_person_is_asked_to_make_the_fault(run: Run, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drill, "is_somebody_there", lambda: True)
+    monkeypatch.setattr(resources, "is_somebody_there", lambda: True)
     found = run("drill", "disk-full", "--url", cluster.url, "--seconds", "1", input="y\n\n\n")
     assert found.exit_code == 0, found.stderr
     assert "Go on?" in found.stderr
@@ -245,7 +246,7 @@ def test_nothing_is_done_before_somebody_agreed(run: Run, cluster: Cluster, monk
     found = run("drill", "failover", "--url", cluster.url)
     assert found.exit_code == 2
     assert "the writer lease is handed over in order" in found.stderr, "what it will do is told first"
-    monkeypatch.setattr(drill, "is_somebody_there", lambda: True)
+    monkeypatch.setattr(resources, "is_somebody_there", lambda: True)
     assert run("drill", "failover", "--url", cluster.url, input="n\n").exit_code == 2
     assert not cluster.orders and not cluster.keys
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from arc.cli.main import ORDER
 from tests.cli.conftest import Run, document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,3 +85,8 @@ def test_a_reader_that_leaves_early_is_no_traceback() -> None:
     command = f"{sys.executable} -m arc version | true"
     found = subprocess.run(command, shell=True, capture_output=True, cwd=ROOT, timeout=60, check=False)
     assert b"Traceback" not in found.stderr
+
+
+def test_the_page_about_the_command_line_names_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    assert [name for name in ORDER if f"| `arc {name}" not in page] == []
