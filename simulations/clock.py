@@ -12,15 +12,19 @@ task whose nursery it was started in. Its coroutine is wrapped; the wrapper lets
 from __future__ import annotations
 
 import gc
+import itertools
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import trio
 import trio.testing
 
 T = TypeVar("T")
+
+POLL_TURNS = 500
+"""Trio looks for signals in every so many of its turns: some milliseconds."""
 
 _SWITCH = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _GENERATOR = "_r"
@@ -150,12 +154,31 @@ def run(seed: int, main: Callable[[Tasks], Awaitable[T]]) -> T:
     try:
         setattr(core, _SWITCH, True)
         generator.seed(seed)
-        return trio.run(main, tasks, clock=clock, instruments=[tasks])
+        with _seldom_polling():
+            return trio.run(main, tasks, clock=clock, instruments=[tasks])
     finally:
         setattr(core, _SWITCH, switch)
         generator.setstate(state)
         if collects:
             gc.enable()
+
+
+@contextmanager
+def _seldom_polling() -> Iterator[None]:
+    """Trio asks the system for events in each of its turns. There are none here but a signal, which may wait a little;
+    the question took a tenth of a world's time.
+    """
+    manager: Any = trio._core._run.TheIOManager
+    ask, turns = manager.get_events, itertools.count(1)
+
+    def get_events(self: Any, timeout: float) -> Any:
+        return ask(self, timeout) if timeout > 0 or next(turns) % POLL_TURNS == 0 else ()
+
+    manager.get_events = get_events
+    try:
+        yield
+    finally:
+        manager.get_events = ask
 
 
 def canary() -> None:

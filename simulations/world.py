@@ -48,6 +48,7 @@ from simulations.world_network import Fabric
 from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_programs import Program, programs
+from simulations.world_quick import quick_starts
 from simulations.world_rot import ROT_SECONDS, Rot
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
@@ -163,6 +164,7 @@ class World:
         try:
             with (
                 self._scope,
+                quick_starts(),
                 small_logs(plan.log),
                 watching(self.ghost, who, self.leases, self.rows),
                 watching_rows(self.rows, who, self.leases, fail=self.fail),

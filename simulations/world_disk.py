@@ -25,6 +25,7 @@ from enum import Enum
 from pathlib import Path
 
 from arc.ports import BLOCK_BYTES, Buffer, Draft, LogFile
+from arc.storage.keeper import DATA
 from simulations.chance import Stream
 from simulations.world_trace import Trace
 
@@ -121,6 +122,7 @@ class Session:
         self.refusals = 0
         self._fail_next = False
         self._die_in: int | None = None
+        self._has_mirror = False
 
     def __repr__(self) -> str:
         return f"<Session {self._name} {'dead' if self.is_dead else 'alive'} operations={self.operations}>"
@@ -286,10 +288,14 @@ class Session:
 
     def native_path(self, path: str) -> str:
         """A real path with the same content, for DuckDB."""
-        target = self._platter.mirror / self._name / path
+        folder, slash, rest = path.partition("/")
+        # One folder is made and removed faster than one for every hour of every measurement.
+        target = self._platter.mirror / self._name / (folder + slash + rest.replace("/", "%"))
         content = self._platter.files.get(path)
         if content is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if not self._has_mirror:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._has_mirror = folder == DATA
             if path in self._platter.doubtful:
                 copied = self._platter.doubtful[path]
                 if copied is None or copied[0] != self._name or copied[1] is not content:
