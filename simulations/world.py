@@ -277,10 +277,6 @@ class World:
         named = [number for number, machine in enumerate(self.machines) if machine.name == hint]
         self._servers[client] = named[0] if named else self._servers.get(client, 0) + 1
 
-    def begun(self) -> Callable[[str], bool]:
-        """A query is asked now; see `Rot.begun`."""
-        return self.rot.begun()
-
     def client(self, name: str, plan: WorldPlan, history: History) -> Client:
         """Somebody who uses the database, with a history of its own."""
         connect = partial(self.fabric.connect, name)

@@ -8,7 +8,7 @@ once: what had been acknowledged before it was asked must be in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -19,6 +19,7 @@ from simulations.checkers.world_rows import check_answer, check_gone, check_valu
 from simulations.world_history import MEASUREMENTS, History, Known, Write
 from simulations.world_http import Answer, Connect, Http, Lost, NotSent
 from simulations.world_plan import WorldPlan
+from simulations.world_rot import Rot
 from simulations.world_trace import Trace
 
 PORT = 8000
@@ -50,7 +51,9 @@ def time_ns(plan: WorldPlan, number: int) -> int:
 
 
 class Where(Protocol):
-    """Which server to speak to."""
+    """Which server to speak to, and whose answers can be relied on."""
+
+    rot: Rot
 
     def server(self, client: str) -> str:
         """Where this client believes that its requests are taken."""
@@ -58,10 +61,6 @@ class Where(Protocol):
 
     def elsewhere(self, client: str, hint: str) -> None:
         """The server did not take a request; ``hint`` names another, or nobody."""
-        ...
-
-    def begun(self) -> Callable[[str], bool]:
-        """A query is asked now: a function that says whether the disk of who answered it was sound all the while."""
         ...
 
 
@@ -258,7 +257,7 @@ class Client:
         seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
         if is_strong:
             seen["x-arc-consistency"] = "strong"
-        is_sound = self._where.begun()
+        is_sound = self._where.rot.begun()
         answer = await self._post("/api/v1/query", json.dumps({"sql": sql}).encode(), headers=seen, server=server)
         if answer is None:
             return None
