@@ -169,7 +169,9 @@ def encode(document: Document) -> bytes:
                 [each.database, each.name, [[column.name, column.kind] for column in each.columns]]
                 for each in document.measurements
             ],
-            "policies": [[policy.kind, policy.name, policy.body, policy.updated_us] for policy in document.policies],
+            "policies": [
+                [policy.kind, policy.name, policy.body, policy.updated_us, policy.title] for policy in document.policies
+            ],
             "organizations": access.packed(document.organizations),
             "tokens": [asdict(token) for token in document.tokens],
             "file_fields": list(_FILE),

@@ -196,9 +196,17 @@ def registration(ledger: Ledger, number: int, files: Sequence[FileEntry], *, epo
 
 
 def lacking_policies(catalog: Catalog, document: Document, now_us: int) -> list[PutPolicy]:
-    """Those that the cluster has none of that kind and name of; what stands is left as it is."""
+    """Those that the cluster has none of that kind and name of; what stands is left as it is, with its title."""
+    taken = {(kept.kind, kept.title) for kept in catalog.policies.values()}
     return [
-        PutPolicy(kind=each.kind, name=each.name, body=each.body, at_us=now_us, expect_us=0)
+        PutPolicy(
+            kind=each.kind,
+            name=each.name,
+            body=each.body,
+            at_us=now_us,
+            expect_us=0,
+            title="" if (each.kind, each.title) in taken else each.title,
+        )
         for each in document.policies
         if (each.kind, each.name) not in catalog.policies
     ]

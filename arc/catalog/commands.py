@@ -172,6 +172,8 @@ class PutPolicy:
 
     ``expect_us`` is when it was set last, as far as the proposer knows, 0 for one that must not be there yet: a change
     that came between refuses this one. None sets it whatever stands there.
+
+    ``title`` is what people call it: no other policy of the kind has it. Empty: it has none.
     """
 
     kind: str
@@ -179,6 +181,7 @@ class PutPolicy:
     body: str
     at_us: int
     expect_us: int | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,6 +228,7 @@ async def put(
         body=retention.body_of(policy),
         at_us=at_us,
         expect_us=0 if is_new else policy.updated_us,
+        title=policy.name,
     )
     (await propose.propose(command)).unwrap()
     return replace(policy, updated_us=at_us)

@@ -35,6 +35,7 @@ async def put(
         body=definition.body_of(query),
         at_us=at_us,
         expect_us=0 if is_new else query.updated_us,
+        title=query.name,
     )
     command: Command = own
     if beside:

@@ -338,7 +338,14 @@ def _unchanged(catalog: Catalog, query: ContinuousQuery) -> PutPolicy:
     kept = catalog.policies.get((definition.KIND, str(query.id)))
     if kept is None:
         raise NotFound(f"continuous query {query.id} not found")
-    return PutPolicy(kind=kept.kind, name=kept.name, body=kept.body, at_us=kept.updated_us, expect_us=kept.updated_us)
+    return PutPolicy(
+        kind=kept.kind,
+        name=kept.name,
+        body=kept.body,
+        at_us=kept.updated_us,
+        expect_us=kept.updated_us,
+        title=kept.title,
+    )
 
 
 def _command(entries: Sequence[FileEntry], holders: Sequence[NodeId], look: _Look, put: PutPolicy) -> Command:

@@ -279,6 +279,16 @@ ACCESS: tuple[Mutant, ...] = (
     ),
 )
 
+TITLES: tuple[Mutant, ...] = (
+    by_tests(
+        "R-105",
+        "catalog",
+        "only who proposes it looks whether a policy's title is taken, at a catalog that may be old",
+        ("tests/catalog/test_fsm.py", "tests/continuous/test_runner.py"),
+        Edit("arc/catalog/policies.py", "    if not command.title:\n", "    if True:\n"),
+    ),
+)
+
 ROT: tuple[Mutant, ...] = (
     by_tests(
         "R-100",

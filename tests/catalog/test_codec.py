@@ -66,7 +66,7 @@ GOLDEN: list[tuple[Command, str]] = [
     ),
     (
         RegisterFiles(files=(), epoch=2, policies=(PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0),)),
-        "86010580800281" + "8612616b616e627b7d0100",
+        "86010580800281" + "8712616b616e627b7d010060",
     ),
     (AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0), "8801076677726974657262" + "6e31006000f4"),
     (CreateToken(name="t", hash="h", permissions=("read",), created_us=1), "88010861746168608164726561640" + "1f6"),
@@ -88,7 +88,7 @@ GOLDEN: list[tuple[Command, str]] = [
     (SetNodeState(name=NodeId("n1"), incarnation=2, state="healthy"), "85010f626e3102676865616c746879"),
     (SetInSync(epoch=3, expect_members=(NodeId("a"),), members=()), "850110" + "038161" + "6180"),
     (FoundCluster(uuid="u", name="n", created_us=1), "8501116175616e01"),
-    (PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0), "870112616b616e627b7d0100"),
+    (PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0, title="t"), "880112616b616e627b7d01006174"),
     (DropPolicy(kind="k", name="n"), "840113616b616e"),
     (
         HoldFiles(node=NodeId("n1"), incarnation=2, holds=(("p", "s"),), lost=(("q", "t"),)),
@@ -123,6 +123,7 @@ EARLIER: list[tuple[str, Command]] = [
     ("8501076677726974657262" + "6e3100", AssignLease(lease="writer", node=NodeId("n1"), expect_epoch=0)),
     ("840102616105", DropDatabase(name="a", up_to=5)),
     ("860112616b616e627b7d01", PutPolicy(kind="k", name="n", body="{}", at_us=1)),
+    ("870112616b616e627b7d0100", PutPolicy(kind="k", name="n", body="{}", at_us=1, expect_us=0)),
     ("850105808002", RegisterFiles(files=(), epoch=2)),
     ("85010d626e310263683a31", DescribeNode(name=NodeId("n1"), incarnation=2, address="h:1")),
 ]

@@ -391,7 +391,8 @@ LIFE: tuple[Command, ...] = (
     AssignLease(lease=WRITER, node=NodeId("n1"), expect_epoch=18),
     FoundCluster(uuid="u" * 36, name="arc", created_us=4),
     PutPolicy(kind="retention", name="a", body="{}", at_us=5),
-    PutPolicy(kind="retention", name="b", body="{}", at_us=5),
+    PutPolicy(kind="retention", name="b", body="{}", at_us=5, title="short"),
+    PutPolicy(kind="continuous", name="b", body="{}", at_us=5, title="short"),
     DropPolicy(kind="retention", name="a"),
     RegisterFiles(
         files=(file("p", hour=6, database="a"),),
@@ -475,6 +476,30 @@ def test_the_refusal_of_a_retry_stands_also_for_a_first_attempt_that_comes_later
     for each in (machine, restored):
         assert ask(each, first) == told and "a" not in each.catalog.databases
     assert do(machine, once(2, CreateDatabase(name="a", created_us=3))).ok
+
+
+def test_a_title_is_one_policys_of_its_kind_until_that_one_gives_it_up() -> None:
+    machine = ClusterFSM()
+
+    def titled(name: str, title: str, kind: str = "k") -> PutPolicy:
+        return PutPolicy(kind=kind, name=name, body="{}", at_us=1, title=title)
+
+    do(machine, titled("a", "short"))
+    assert refused(machine, titled("b", "short")).code == "exists"
+    assert refused(machine, titled("b", "x" * 257)).code == "invalid"
+    for allowed in (
+        titled("a", "short"),
+        titled("b", "short", "other"),
+        titled("b", "long"),
+        titled("c", ""),
+        titled("d", ""),
+    ):
+        do(machine, allowed)
+    do(machine, titled("a", "new"))
+    do(machine, titled("b", "short"))
+    do(machine, DropPolicy(kind="k", name="b"))
+    do(machine, titled("a", "short"))
+    assert snapshot.decode(list(snapshot.encode(machine.catalog))).policies == machine.catalog.policies
 
 
 def full_of_clients() -> ClusterFSM:

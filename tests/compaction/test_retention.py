@@ -205,6 +205,9 @@ async def test_names_are_taken_once_and_of_two_changes_the_second_looks_again() 
     policy = await made(fsm)
     with pytest.raises(Conflict, match="already"):
         await made(fsm, replace(POLICY, id=8))
+    stale = ready().catalog  # A node on which the first one is not applied yet.
+    with pytest.raises(Conflict, match="already"):
+        await put(Proposer(fsm), stale, replace(POLICY, id=8), now_us=NOW_US, is_new=True)
     with pytest.raises(NotFound):
         await made(fsm, replace(POLICY, id=9, name="other", database="nowhere"))
     first = replace(policy, retention_days=20)
