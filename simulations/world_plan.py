@@ -173,10 +173,9 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     config["delete"] = {"enabled": True}
     has_continuous, window_seconds = _continuous(stream(seed, "world/continuous"), config)
     has_retention = _retention(stream(seed, "world/retention"), config)
-    quick = 0.0
+    rotting: list[Fault] = []
     if size > 1 and not has_continuous and not any(fault.kind in FAULTS_ONCE for fault in more):
         rotting = _rot(stream(seed, "world/rot"), seconds, size, config)
-        troubles, quick = [*troubles, *rotting], 0.0005 if rotting else 0.0
     return WorldPlan(
         seed=seed,
         size=size,
@@ -191,7 +190,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         log=LOGS[1] if is_about_logs else stream(seed, "world/log").choice(LOGS),
         capacity_bytes=chance.choice((24, 64)) * MIB,
         threads=chance.choice((2, 4, 64)),
-        work_seconds=min(_logarithmic(chance, 0.0001, 0.01), quick or 1.0),
+        work_seconds=min(_logarithmic(chance, 0.0001, 0.01), 0.0005 if rotting else 1.0),
         clocks=tuple(chance.choice((1.0, 1.0, 0.99, 1.01)) for _ in range(size)),
         clients=chance.choice((1, 2, 4, 8)),
         think_seconds=_logarithmic(chance, 0.1, 1.0),
@@ -210,7 +209,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         window_seconds=window_seconds,
         has_retention=has_retention,
         has_drops=stream(seed, "world/drops").random() < 0.25,
-        faults=tuple(sorted((*faults, *more, *troubles))),
+        faults=tuple(sorted((*faults, *more, *troubles, *rotting))),
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arc.cli.connect import answer_body, open_client, reaching, refusal
+from arc.cli.connect import open_client
 from arc.cli.exits import CORRUPT, DISK_FAILED, ERROR, UNREACHABLE, USAGE, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
+from arc.cli.resources import Method, ask_over
 from arc.cli.screen import Screen, counted, progress_bar, size
 
 if TYPE_CHECKING:
@@ -270,10 +271,6 @@ def _named(client: httpx.Client, backup_id: str) -> str:
 
 
 def _ask(
-    client: httpx.Client, method: Literal["GET", "POST", "DELETE"], path: str, body: Mapping[str, object] | None = None
+    client: httpx.Client, method: Method, path: str, body: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    with reaching(str(client.base_url)):
-        answer = client.request(method, f"{BASE}{path}", json=body)
-    if not answer.is_success:
-        raise refusal(answer)
-    return answer_body(answer)
+    return ask_over(client, method, f"{BASE}{path}", body)

@@ -19,7 +19,6 @@ from arc.cli.cluster_orders import (
     leave,
     promote,
     remove,
-    tell,
     transfer_leader,
     undrain,
 )
@@ -40,6 +39,7 @@ from arc.cli.cluster_watch import watch
 from arc.cli.connect import open_client
 from arc.cli.exits import OK, UNREACHABLE, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
+from arc.cli.resources import tell
 from arc.cli.screen import Screen
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="How the cluster is, and what its operator orders.")

@@ -14,7 +14,7 @@ from arc.cli.cluster_asking import NOTHING, node_path, order
 from arc.cli.connect import open_client
 from arc.cli.exits import USAGE, Failure
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.raft_recover import is_somebody_there
+from arc.cli.resources import is_somebody_there, tell
 from arc.cli.screen import Screen
 
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of a node, as in `arc cluster nodes`.")]
@@ -132,14 +132,6 @@ def promote(
         _confirm(screen, node)
     body = {"node": node, "accept_data_loss": True, "reason": reason or None}
     _on_node(context, "POST", "/promote", endpoint, token, body)
-
-
-def tell(screen: Screen, document: object, words: str) -> None:
-    """The document for programs, a sentence for people."""
-    if screen.json:
-        screen.document(document)
-    else:
-        screen.line(words)
 
 
 def _on_node(

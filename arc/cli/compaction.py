@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.resources import ask, show
+from arc.cli.resources import ask, show, tell
 
 BASE = "/api/v1/compaction"
 
@@ -115,8 +115,5 @@ def cancel(
 
 
 def _order(context: typer.Context, endpoint: str, token: str, path: str) -> None:
-    found, screen = ask(endpoint, token, "POST", f"{BASE}{path}"), screen_of(context)
-    if screen.json:
-        screen.document(found)
-    else:
-        screen.line(f"{found['holder']}: {found['message']}")
+    found = ask(endpoint, token, "POST", f"{BASE}{path}")
+    tell(screen_of(context), found, f"{found['holder']}: {found['message']}")

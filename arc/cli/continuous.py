@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.resources import ask, by_name, show
+from arc.cli.resources import ask, by_name, show, tell
 from arc.cli.screen import counted
 
 BASE = "/api/v1/continuous_queries"
@@ -114,13 +114,9 @@ def run(
     if end:
         wish["end_time"] = end
     done = ask(endpoint, token, "POST", f"{BASE}/{_find(endpoint, token, query)['id']}/execute", wish)
-    screen = screen_of(context)
-    if screen.json:
-        screen.document(done)
-        return
     windows, rows = counted(done["windows"], "window"), counted(done["records_written"], "row")
     verb = "would be written" if done["dry_run"] else "written"
-    screen.line(f"{windows} from {done['start_time']} to {done['end_time']}: {rows} {verb}")
+    tell(screen_of(context), done, f"{windows} from {done['start_time']} to {done['end_time']}: {rows} {verb}")
 
 
 @app.command("history")
@@ -143,11 +139,7 @@ def history(
 
 def _order(context: typer.Context, endpoint: str, token: str, method: Any, query: str, body: Any, told: str) -> None:
     done = ask(endpoint, token, method, f"{BASE}/{_find(endpoint, token, query)['id']}", body)
-    screen = screen_of(context)
-    if screen.json:
-        screen.document(done)
-    else:
-        screen.line(f"{query} {told}")
+    tell(screen_of(context), done, f"{query} {told}")
 
 
 def _find(endpoint: str, token: str, query: str) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.resources import agree, ask
+from arc.cli.resources import agree, ask, tell
 from arc.cli.screen import counted
 
 
@@ -35,16 +35,11 @@ def delete(
     found = ask(endpoint, token, "POST", "/api/v1/delete", {**wish, "dry_run": True})
     told = f"{counted(found['deleted_count'], 'row')} in {counted(found['affected_files'], 'file')}"
     if dry_run or not found["deleted_count"]:
-        if screen.json:
-            screen.document(found)
-        else:
-            screen.line(f"{told} of {database}.{measurement} would be deleted")
+        tell(screen, found, f"{told} of {database}.{measurement} would be deleted")
         return
     if not yes:
         agree(f"Delete {told} of {database}.{measurement} for good?", effect="Nothing was deleted.")
     done = ask(endpoint, token, "POST", "/api/v1/delete", {**wish, "confirm": True})
-    if screen.json:
-        screen.document(done)
-    else:
-        # Rows may have come since they were counted.
-        screen.line(f"{counted(done['deleted_count'], 'row')} deleted from {counted(done['affected_files'], 'file')}")
+    # Rows may have come since they were counted.
+    rows, files = counted(done["deleted_count"], "row"), counted(done["affected_files"], "file")
+    tell(screen, done, f"{rows} deleted from {files}")

@@ -15,8 +15,7 @@ from arc.cli.drill_story import Deed, Plan, ask_person, lines, look, nothing, or
 from arc.cli.exits import OK, USAGE, Failure
 from arc.cli.live import Live
 from arc.cli.options import DEFAULT_ENDPOINT, Json, Token, screen_of
-from arc.cli.raft_recover import is_somebody_there
-from arc.cli.resources import agree
+from arc.cli.resources import agree, is_somebody_there
 from arc.cli.screen import Screen
 
 app = typer.Typer(

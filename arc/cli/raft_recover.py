@@ -5,7 +5,6 @@ Says first what would be lost, and changes nothing before somebody has agreed to
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 
 from arc.cli.exits import CORRUPT, ERROR, USAGE, Failure
 from arc.cli.options import Json, screen_of
+from arc.cli.resources import is_somebody_there
 from arc.errors import ArcError
 
 if TYPE_CHECKING:
@@ -141,11 +141,6 @@ def _ask() -> None:
         )
     if not typer.confirm(QUESTION, err=True):
         raise Failure("not confirmed", effect="Nothing was changed.", exit_code=ERROR, code="not_confirmed")
-
-
-def is_somebody_there() -> bool:
-    """Whether a question would be read by a person."""
-    return sys.stdin.isatty()
 
 
 def lines(me: Peer, found: Examination) -> Iterator[tuple[str, str]]:

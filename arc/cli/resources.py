@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from arc.cli.connect import answer_body, open_client, reaching, refusal
 from arc.cli.exits import USAGE, Failure
-from arc.cli.raft_recover import is_somebody_there
 from arc.cli.screen import Screen
+
+if TYPE_CHECKING:
+    import httpx
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 def ask(
     endpoint: str,
     token: str,
-    method: Literal["GET", "POST", "PUT", "DELETE"],
+    method: Method,
     path: str,
     body: Mapping[str, object] | None = None,
     **query: object,
 ) -> dict[str, Any]:
     """The answer's document. Empty parameters are left out. Raises Failure."""
     told = {name: str(value) for name, value in query.items() if value != ""}
-    with open_client(endpoint, token) as client, reaching(endpoint):
-        answer = client.request(method, path, params=told, json=body)
+    with open_client(endpoint, token) as client:
+        return ask_over(client, method, path, body, told, endpoint=endpoint)
+
+
+def ask_over(
+    client: httpx.Client,
+    method: Method,
+    path: str,
+    body: Mapping[str, object] | None = None,
+    query: Mapping[str, str] | None = None,
+    *,
+    endpoint: str = "",
+) -> dict[str, Any]:
+    """`ask` by a client that is open; ``endpoint`` is what the user called its node. Raises Failure."""
+    with reaching(endpoint or str(client.base_url)):
+        answer = client.request(method, path, params=query, json=body)
     if not answer.is_success:
         raise refusal(answer)
     return answer_body(answer)
@@ -33,11 +52,24 @@ def ask(
 def show(
     screen: Screen, document: Mapping[str, Any], found: Iterable[Mapping[str, Any]], columns: tuple[str, ...]
 ) -> None:
-    """The document where JSON was asked for, else these rows of it as a table."""
+    """The document for programs, these rows of it as a table for people."""
     if screen.json:
         screen.document(document)
         return
     screen.table(columns, [[each[column] for column in columns] for each in found])
+
+
+def tell(screen: Screen, document: object, words: str) -> None:
+    """The document for programs, a sentence for people."""
+    if screen.json:
+        screen.document(document)
+    else:
+        screen.line(words)
+
+
+def is_somebody_there() -> bool:
+    """Whether a question would be read by a person."""
+    return sys.stdin.isatty()
 
 
 def agree(question: str, *, effect: str, look: str = "Look with --dry-run") -> None:

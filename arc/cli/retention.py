@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
-from arc.cli.resources import agree, ask, by_name, show
+from arc.cli.resources import agree, ask, by_name, show, tell
 from arc.cli.screen import counted
 
 BASE = "/api/v1/retention"
@@ -60,11 +60,7 @@ def remove(
 ) -> None:
     """Forget a policy and its history; rows stay."""
     done = ask(endpoint, token, "DELETE", f"{BASE}/{_find(endpoint, token, policy)['id']}")
-    screen = screen_of(context)
-    if screen.json:
-        screen.document(done)
-    else:
-        screen.line(f"{policy} is forgotten")
+    tell(screen_of(context), done, f"{policy} is forgotten")
 
 
 @app.command("run")

@@ -207,9 +207,9 @@ class AntiEntropy:
             began = self._clock.now()
             paths, folders = await self._files.step(folders, STEP_FILES)
             # The manifest of now, and not of when the walk began: what was on the disk then may be in it by now.
-            unknown = leftover(paths, self._is_known, self._reigns())
-            strays = set(leftover(paths, self._is_known, ())).difference(unknown)
-            unknown += self._long_known(strays, seen)
+            nobodys = leftover(paths, self._is_known, ())
+            unknown = leftover(nobodys, lambda path: False, self._reigns())
+            unknown += self._long_known(set(nobodys).difference(unknown), seen)
             if unknown:
                 await self._files.quarantine(unknown)
                 found += len(unknown)

@@ -11,9 +11,10 @@ from arc.raft.types import Peer
 
 def _is_ipv6(text: str) -> bool:
     try:
-        return IPv6Address(text).version == 6
+        IPv6Address(text)
     except ValueError:
         return False
+    return True
 
 
 class Address(NamedTuple):
@@ -36,8 +37,8 @@ class Address(NamedTuple):
     @classmethod
     def read(cls, text: str, port: int) -> Address:
         """Read ``host:port``, or a host alone, which is reached at ``port``. Raises ValueError."""
-        is_alone = text.endswith("]") or text.count(":") != 1
-        found = cls(text.strip("[]"), port) if is_alone and not text.count("]:") else cls.parse(text)
+        has_port = text.count(":") == 1 or "]:" in text
+        found = cls.parse(text) if has_port else cls(text.strip("[]"), port)
         if not found.host or set(found.host) & set("/@?#[] \t") or (":" in found.host and not _is_ipv6(found.host)):
             raise ValueError(f"{text!r} is neither host:port nor a host")
         return found
