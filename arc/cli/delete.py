@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
+from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, Yes, screen_of
 from arc.cli.resources import agree, ask, tell
 from arc.cli.screen import counted
 
@@ -20,7 +20,7 @@ def delete(
     measurement: Annotated[str, typer.Option("--measurement", "-m", help="Measurement.", metavar="NAME")],
     where: Annotated[str, typer.Option("--where", help="Rows for which this is TRUE, as in SQL.", metavar="SQL")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+    yes: Yes = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     token: Token = "",
     json: Json = False,

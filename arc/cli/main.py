@@ -13,10 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from arc.cli import (
+    audit,
     backup,
     cluster,
     compaction,
     continuous,
+    database,
     delete,
     demo,
     doctor,
@@ -29,6 +31,8 @@ from arc.cli import (
     serve,
     sim,
     sql,
+    team,
+    token,
     version,
     wal,
     write,
@@ -45,9 +49,13 @@ ORDER = (
     "query",
     "sql",
     "export",
+    "database",
     "delete",
     "retention",
     "continuous",
+    "token",
+    "team",
+    "audit",
     "backup",
     "doctor",
     "wal",
@@ -98,9 +106,13 @@ def build_app() -> typer.Typer:
     app.add_typer(import_files.app, name="import")
     app.command("sql")(sql.sql)
     app.add_typer(export.app, name="export")
+    app.add_typer(database.app, name="database")
     app.command("delete")(delete.delete)
     app.add_typer(retention.app, name="retention")
     app.add_typer(continuous.app, name="continuous")
+    app.add_typer(token.app, name="token")
+    app.add_typer(team.app, name="team")
+    app.command("audit")(audit.audit)
     app.add_typer(backup.app, name="backup")
     app.add_typer(wal.app, name="wal")
     app.add_typer(cluster.app, name="cluster")

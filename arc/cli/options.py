@@ -46,6 +46,7 @@ CaFile = Annotated[
     ),
 ]
 Database = Annotated[str, typer.Option("--db", "-d", help="Database.", metavar="NAME")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder of the node's data.", metavar="DIR")]
 ConfigFile = Annotated[
     str | None, typer.Option("--config", help="Configuration file; without it ./arc.toml if there.", metavar="FILE")

@@ -15,7 +15,7 @@ from arc.cli.screen import Screen
 if TYPE_CHECKING:
     import httpx
 
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def ask(

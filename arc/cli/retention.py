@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, screen_of
+from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, Yes, screen_of
 from arc.cli.resources import agree, ask, by_name, show, tell
 from arc.cli.screen import counted
 
@@ -68,7 +68,7 @@ def run(
     context: typer.Context,
     policy: Policy,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+    yes: Yes = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     token: Token = "",
     json: Json = False,

@@ -100,7 +100,7 @@ def running(tls: ssl.SSLContext | None = None) -> Iterator[FakeNode]:
             if answer.cut:
                 self.close_connection = True
 
-        do_GET = do_POST = do_PUT = do_DELETE = _serve  # http.server's names
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # http.server's names
 
         def _body(self) -> bytes:
             if self.headers.get("transfer-encoding") == "chunked":
