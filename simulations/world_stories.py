@@ -16,6 +16,7 @@ from arc.catalog.roles import NodeState
 from arc.catalog.values import WRITER
 from simulations.chance import Stream
 from simulations.checkers.violation import Violation
+from simulations.checkers.world_agreement import Ghost
 from simulations.plan import Fault
 from simulations.world_client import Client
 from simulations.world_machine import Machine
@@ -40,6 +41,7 @@ class World(Protocol):
     plan: WorldPlan
     trace: Trace
     fabric: Fabric
+    ghost: Ghost
     machines: tuple[Machine, ...]
     members: dict[str, None]
     leaving: dict[str, None]
@@ -198,6 +200,10 @@ async def wipe(world: World, fault: Fault, chance: Stream, machine: Machine) -> 
     if world.leaving:
         # Its vote may be gone already, and then two that vote are left, of which one would lose its disk (seed 300035).
         world.trace.probe("wipe_waited_for_who_leaves")
+        return
+    if not world.ghost.can_lose(machine.name):
+        # Who left has taken a vote along, and nobody votes in its place yet (seed 610133).
+        world.trace.probe("wipe_waited_for_who_votes")
         return
     former = catalog.nodes[machine.name].incarnation
     machine.want(False)

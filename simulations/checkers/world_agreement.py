@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from arc.catalog import snapshot
 from arc.catalog.facts import Catalog
-from arc.quorum import majority
+from arc.quorum import has_majority, majority
 from arc.raft.core import RaftCore
 from arc.raft.effects import Write
 from arc.raft.messages import AppendReply, AppendStatus, Message, Vote, VoteReply
@@ -184,6 +184,12 @@ class Ghost:
         """Whether this machine believes that it leads."""
         core = self.cores.get(machine)
         return core is not None and core.state.role is Role.LEADER
+
+    def can_lose(self, machine: str) -> bool:
+        """Whether the others are a majority of those who vote, by the newest configuration that anybody knows."""
+        history = max((core.state.history for core in self.cores.values()), key=lambda each: each.index)
+        halves = [{peer.name for peer in half} for half in (history.current.voters, history.current.outgoing) if half]
+        return all(has_majority(half - {machine}, half) for half in halves)
 
     # ---- rules
 

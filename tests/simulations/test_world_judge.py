@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from arc.raft.membership import History
+from arc.raft.types import Configuration, Peer
+from simulations.checkers.world_agreement import Ghost
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
 from simulations.world_client import Client
@@ -72,3 +77,30 @@ def test_rows_that_never_stop_coming_are_wrong(monkeypatch: pytest.MonkeyPatch) 
     outcome = run_world(CALM)
     assert (outcome.verdict, outcome.killer) == (FAILED, "W-11")
     assert looks == LOOKS_MAX + 1
+
+
+def peers(names: Sequence[str]) -> tuple[Peer, ...]:
+    return tuple(Peer(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("voters", "outgoing", "may_go"),
+    [
+        ("abc", "", "abcdz"),
+        ("ab", "", "cdz"),
+        ("a", "", "bcdz"),
+        ("abc", "ad", "bcz"),
+        ("abcd", "", "abcdz"),
+    ],
+)
+def test_who_may_lose_a_disk_is_read_from_the_newest_configuration(voters: str, outgoing: str, may_go: str) -> None:
+    """Whoever left has taken a vote along: of the two that stayed one lost its disk (world seed 610133)."""
+    newest = History(7, Configuration(voters=peers(voters), outgoing=peers(outgoing)))
+    older = History(6, Configuration(voters=peers("abcde")))
+    ghost, cores = Ghost(), {"a": newest, "b": older}
+    ghost.cores = {name: _core(history) for name, history in cores.items()}
+    assert [name for name in "abcdz" if ghost.can_lose(name)] == list(may_go)
+
+
+def _core(history: History) -> Any:
+    return SimpleNamespace(state=SimpleNamespace(history=history))
