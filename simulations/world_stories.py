@@ -202,7 +202,7 @@ async def wipe(world: World, fault: Fault, chance: Stream, machine: Machine) -> 
         world.trace.probe("wipe_waited_for_who_leaves")
         return
     if not world.ghost.can_lose(machine.name):
-        # Who left has taken a vote along, and nobody votes in its place yet (seed 610133).
+        # Who left has taken a vote along, and nobody was able to vote in its place yet.
         world.trace.probe("wipe_waited_for_who_votes")
         return
     former = catalog.nodes[machine.name].incarnation

@@ -15,7 +15,7 @@ import trio
 from arc.catalog.commands import ForgetNode
 from arc.catalog.facts import Catalog
 from arc.cluster.registrar import Propose
-from arc.cluster.voting import Action, ChangeVoters, Forget, HandOver, Silence, plan
+from arc.cluster.voting import SILENT_NOW, Action, ChangeVoters, Forget, HandOver, Silence, plan
 from arc.errors import ArcError
 from arc.ports import Clock
 from arc.raft.events import Change
@@ -134,6 +134,5 @@ class Autopilot:
         now = self._clock.now()
         silent = {each.peer for each in status.followers if not each.is_active}
         self._silent_since = {peer: self._silent_since.get(peer, now) for peer in sorted(silent)}
-        # At least a moment: who is silent since now does not answer, either.
-        seconds = {peer: max(now - since, 1e-9) for peer, since in self._silent_since.items()}
+        seconds = {peer: max(now - since, SILENT_NOW) for peer, since in self._silent_since.items()}
         return Silence(seconds, self._dead_seconds)

@@ -21,6 +21,7 @@ from arc.catalog.facts import Catalog
 from arc.catalog.nodes import NodeRecord, check_address
 from arc.catalog.roles import NodeState
 from arc.cluster.registrar import Propose
+from arc.cluster.voting import stand_ins
 from arc.errors import Conflict, NotFound, Unavailable
 from arc.ids import NodeId
 from arc.quorum import majority
@@ -158,14 +159,25 @@ class Membership:
         if leaving:
             if record is not None and record.state != NodeState.LEAVING:
                 (await self._propose.propose(_leaves(record))).unwrap()
-            changes = [Change(ChangeKind.REMOVE, peer) for peer in leaving]
-            index = await self._raft.change(changes, expect_index=status.configuration_index)
+            index = await self._swap(leaving, status)
         if record is not None:
             forgotten = await self._propose.propose(ForgetNode(name=record.name, incarnation=record.incarnation))
             if forgotten.code != "not_found":  # Else somebody else was quicker to clean up.
                 forgotten.unwrap()
                 index = forgotten.index
         return index
+
+    async def _swap(self, leaving: tuple[Peer, ...], status: Status) -> int:
+        """Take members away and give their votes to others in one entry, whose index it returns."""
+        removals = [Change(ChangeKind.REMOVE, peer) for peer in leaving]
+        coming = stand_ins(status, self._catalog(), leaving)
+        try:
+            return await self._raft.change([*coming, *removals], expect_index=status.configuration_index)
+        except Unavailable:
+            if not coming:
+                raise
+            # Whoever was to vote could not catch up: who wants to go is not kept for that.
+            return await self._raft.change(removals, expect_index=status.configuration_index)
 
     async def _all_asked(self, leaving: tuple[Peer, ...]) -> Status:
         """How things stand once the voters that stay have answered this leader, or had the time to.

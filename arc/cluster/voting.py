@@ -17,7 +17,7 @@ whoever is said to be leaving and is no member is forgotten, and what is left of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from arc.catalog.facts import Catalog
@@ -34,6 +34,9 @@ VOTERS_WANTED = 3
 
 VOTERS_MAX = 7
 """More slow every commit down and tolerate failures that nobody plans for."""
+
+SILENT_NOW = 1e-9
+"""Seconds: who is silent since this moment does not answer, either."""
 
 LAG_ENTRIES_MAX = 1000
 """A learner that is further behind is not asked to vote yet."""
@@ -92,6 +95,24 @@ def plan(status: Status, catalog: Catalog, silence: Silence) -> list[Action]:
         if found is not None:
             return [found]
     return []
+
+
+def stand_ins(status: Status, catalog: Catalog, leaving: Collection[Peer]) -> tuple[Change, ...]:
+    """Who is to vote in the place of ``leaving``, by the same entry of the log that takes their votes.
+
+    Between two entries the cluster would tolerate less than before and after: of three voters one leaves, and while two
+    are left none may fail. Nobody where nobody is able, and then the votes of those who go are just gone.
+    """
+    current = status.configuration
+    voters = tuple(peer for peer in current.voters if peer not in leaving)
+    if len(voters) == len(current.voters):
+        return ()
+    silence = Silence({each.peer: SILENT_NOW for each in status.followers if not each.is_active}, float("inf"))
+    rest = current._replace(voters=voters, learners=tuple(peer for peer in current.learners if peer not in leaving))
+    coming = sorted(set(_wanted(status._replace(configuration=rest), catalog, silence)).difference(voters))
+    if not _holds((*voters, *coming), silence):
+        return ()
+    return tuple(Change(ChangeKind.VOTER, peer) for peer in coming)
 
 
 def rule(status: Status, catalog: Catalog) -> str:

@@ -22,7 +22,7 @@ from arc.raft.requests import NotLeading
 from arc.raft.status import FollowerStatus, Status
 from arc.raft.types import Configuration, Peer, Role
 
-N1, N2, N3, N4 = (Peer(f"n{number}") for number in range(1, 5))
+N1, N2, N3, N4, N5 = (Peer(f"n{number}") for number in range(1, 6))
 
 
 class FakeCluster:
@@ -216,6 +216,47 @@ async def test_a_node_is_let_go_before_its_address_is_forgotten() -> None:
     assert cluster.done == ["read", "SetNodeState", "remove n3", "ForgetNode"]
     assert cluster.configuration.voters == (N1, N2)
     assert cluster.known == {"n1": "h1:1", "n2": "h2:1"}
+
+
+@pytest.mark.parametrize(
+    ("learners", "silent", "coming"),
+    [
+        ((N4,), set(), ["voter n4"]),
+        ((N4, N5), set(), ["voter n4"]),
+        ((N4, N5), {N4}, ["voter n5"]),
+        ((N4,), {N4}, []),
+        ((), set(), []),
+    ],
+)
+async def test_another_node_votes_from_the_entry_on_that_takes_a_vote(
+    learners: tuple[Peer, ...], silent: set[Peer], coming: list[str]
+) -> None:
+    """Between two entries two nodes would vote, and none of them could fail (world seed 610133)."""
+    cluster = FakeCluster(N1, N2, N3, learners=learners)
+    cluster.silent = silent
+    await cluster.members.remove("n3")
+    assert cluster.done == ["read", "SetNodeState", *coming, "remove n3", "ForgetNode"]
+
+
+async def test_a_learner_that_goes_needs_nobody_in_its_place() -> None:
+    cluster = FakeCluster(N1, N2, N3, learners=(N4, N5))
+    await cluster.members.remove("n5")
+    assert cluster.done == ["read", "SetNodeState", "remove n5", "ForgetNode"]
+
+
+async def test_who_wants_to_go_does_not_wait_for_who_cannot_catch_up() -> None:
+    cluster = FakeCluster(N1, N2, N3, learners=(N4,))
+    change = cluster.change
+
+    async def slow(changes: Iterable[Change], *, expect_index: int | None = None) -> int:
+        wanted = tuple(changes)
+        if any(each.kind is ChangeKind.VOTER for each in wanted):
+            raise Unavailable("the new voters stay learners, they did not catch up: timeout")
+        return await change(wanted, expect_index=expect_index)
+
+    cluster.change = slow  # type: ignore[method-assign]
+    await cluster.members.remove("n3")
+    assert cluster.configuration == Configuration(voters=(N1, N2), learners=(N4,))
 
 
 async def test_a_node_that_asked_is_described_whole_and_follows() -> None:
