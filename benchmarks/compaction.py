@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import Row, Run, figure
@@ -72,9 +73,13 @@ class Bench:
     def __init__(self, root: Path, factor: int) -> None:
         from arc.compaction.tiers import Job
         from arc.ingest.writing import write_files
+        from arc.storage.parquet import EncodedFile
         from arc.storage.paths import file_path
         from arc.system import system_ports
         from benchmarks.payloads import wide_table
+
+        def path_of(sequence: int, file: EncodedFile) -> str:
+            return file_path("bench", "wide", file.hour, node="n1", epoch=1, sequence=sequence)
 
         self.disk = system_ports(root).disk
         entries = []
@@ -85,7 +90,7 @@ class Bench:
             entries += list(
                 write_files(
                     tuple(table.to_batches()),
-                    lambda file, n=number: file_path("bench", "wide", file.hour, node="n1", epoch=1, sequence=n + 1),
+                    partial(path_of, number + 1),
                     database="bench",
                     measurement="wide",
                     first=number + 1,

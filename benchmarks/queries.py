@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -65,9 +66,9 @@ def queries(run: Run) -> list[Row]:
         files = sorted((server.folder / "data").rglob("*.parquet"))
         run.say(f"    {HOURS * ROWS_PER_HOUR:,} rows in {len(files)} files")
         rows = _against_duckdb(run, http, files)
-        before = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
+        before = {name: _time(run, partial(ask, http, sql)) for name, sql in WHOLE.items()}
         fill(http, wide_table(BUFFERED_ROWS, HOSTS, START_NS + HOURS * 3_600_000_000_000))
-        after = {name: _time(run, lambda s=sql: ask(http, s)) for name, sql in WHOLE.items()}
+        after = {name: _time(run, partial(ask, http, sql)) for name, sql in WHOLE.items()}
     for name in WHOLE:
         note = f"{HOURS * ROWS_PER_HOUR:,} rows in files; {BUFFERED_ROWS:,} more rows are answered for as well"
         rows.append(
@@ -121,9 +122,7 @@ def _against_duckdb(run: Run, http: httpx.Client, files: list[Path]) -> list[Row
     for name, sql in (PRUNED | WHOLE).items():
         ask(http, sql)
         bare(sql)
-        pairs = [
-            (_once(lambda s=sql: bare(s)), _once(lambda s=sql: ask(http, s))) for _ in range(2 * run.repetitions + 1)
-        ]
+        pairs = [(_once(partial(bare, sql)), _once(partial(ask, http, sql))) for _ in range(2 * run.repetitions + 1)]
         rows.append(
             Row(
                 name=f"query over files: {name}",

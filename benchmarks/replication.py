@@ -33,11 +33,12 @@ from arc.cluster.transport import PeerTransport
 from arc.ids import NodeId
 from arc.ports import Ports
 from arc.raft.types import Peer
-from arc.replication.antientropy import CORE_SHARE, AntiEntropy
+from arc.replication.antientropy import AntiEntropy
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.config import ReplicationConfig
 from arc.replication.fetch import KIND, SEVERAL_KIND, FileServer
 from arc.replication.puller import Puller
+from arc.replication.scrubbing import CORE_SHARE, Scrubber, Share
 from arc.storage.config import StorageConfig
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA, FileKeeper
@@ -298,24 +299,37 @@ async def at_rest(root: Path, entries: Sequence[FileEntry], seconds: float) -> t
     machine = catalog_of(entries)
     keeper = FileKeeper(ports.disk, ports.workers, ports.clock, StorageConfig())
     await keeper.look(entries)
-    slow = AntiEntropy(
+    config, share, log = ReplicationConfig(), Share(ports.clock), Log([], ports.clock.wall_us)
+    scrubber = Scrubber(
         me=HOLDER,
-        config=ReplicationConfig(),
+        config=config,
         catalog=lambda: machine.catalog,
-        reigns=lambda: [],
         can_be_brought=lambda: False,
         files=keeper,
         disk=ports.disk,
         workers=ports.workers,
         clock=ports.clock,
-        log=Log([], ports.clock.wall_us),
+        share=share,
+        log=log,
+    )
+    slow = AntiEntropy(
+        config=config,
+        catalog=lambda: machine.catalog,
+        reigns=lambda: [],
+        can_be_brought=lambda: False,
+        stray_seconds=StorageConfig().orphan_grace_seconds,
+        files=keeper,
+        scrubber=scrubber,
+        clock=ports.clock,
+        share=share,
+        log=log,
     )
     began, spent = time.perf_counter(), time.process_time()
     with trio.move_on_after(seconds):
         await slow.look()
         while True:
             for entry in entries:
-                await slow.read(entry)
+                await scrubber.read(entry)
     passed = time.perf_counter() - began
     assert slow.statistics().bad_total == 0
     return (time.process_time() - spent) / passed, slow.statistics().read_bytes_total / passed

@@ -37,5 +37,5 @@ async def _beat() -> None:
 
 
 if __name__ == "__main__":
-    arc.node.run_node = _with_heartbeat  # type: ignore[assignment]
+    arc.node.run_node = _with_heartbeat
     sys.exit(main())

@@ -30,7 +30,7 @@ def _next(log: WalLog) -> int:
 
 
 if __name__ == "__main__":
-    WalLog.append = _forget  # type: ignore[method-assign]
-    WalLog.release = _release_nothing  # type: ignore[method-assign]
+    WalLog.append = _forget  # type: ignore[assignment,method-assign]
+    WalLog.release = _release_nothing  # type: ignore[assignment,method-assign]
     WalLog.next_sequence = property(_next)  # type: ignore[assignment,method-assign]
     sys.exit(main())

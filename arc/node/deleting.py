@@ -24,7 +24,7 @@ def build_deletions(ground: Ground, consensus: Consensus, rows: Rows) -> Deletio
         conditions=Conditions(rows.engine),
         copies=rows.spreading,
         files=rows.keeper,
-        suspect=rows.antientropy.suspect,
+        suspect=rows.scrubber.suspect,
         reserve_bytes=config.storage.reserve_bytes,
         log=log,
         shelf=rows.shelf,

@@ -292,7 +292,7 @@ class House:
         ground, rows, proposals = self.ground, self.rows, self.consensus.proposals
 
         async def doubt(entry: FileEntry, reason: str) -> None:
-            await rows.antientropy.read(entry)
+            await rows.scrubber.read(entry)
 
         return Compactor(
             config=ground.config.compaction,

@@ -23,6 +23,7 @@ from arc.replication.crossing import Replication
 from arc.replication.fetch import Ask, FileServer
 from arc.replication.offers import Offers, Spreading
 from arc.replication.puller import Puller
+from arc.replication.scrubbing import Scrubber, Share
 from arc.replication.shared import StoreOrNodes
 from arc.replication.shelving import Shelving
 from arc.replication.sweeper import Sweeper
@@ -81,7 +82,7 @@ class Rows:
                 is_readable=self.keeper.is_here,
             ),
             ports=ports,
-            suspect=lambda entries: self.antientropy.suspect(entries),
+            suspect=lambda entries: self.scrubber.suspect(entries),
         )
         self.formats = Formats()
         self.offers = Offers()
@@ -163,17 +164,29 @@ class Rows:
             )
         self.awaiting = Awaiting(self.keeper, is_brought=self.puller is not None)
         self.sweeper = Sweeper(lambda: ground.fsm.catalog, self.keeper, log)
-        self.antientropy = AntiEntropy(
+        share = Share(ports.clock)
+        self.scrubber = Scrubber(
             me=node,
+            config=config.replication,
+            catalog=lambda: ground.fsm.catalog,
+            can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
+            files=self.keeper,
+            disk=ports.disk,
+            workers=ports.workers,
+            clock=ports.clock,
+            share=share,
+            log=log,
+        )
+        self.antientropy = AntiEntropy(
             config=config.replication,
             catalog=lambda: ground.fsm.catalog,
             reigns=lambda: [lease.epoch for lease in ground.fsm.catalog.leases.values()],
             can_be_brought=lambda: self._can_be_brought(ground.fsm.catalog),
             stray_seconds=config.storage.orphan_grace_seconds,
             files=self.keeper,
-            disk=ports.disk,
-            workers=ports.workers,
+            scrubber=self.scrubber,
             clock=ports.clock,
+            share=share,
             log=log,
         )
 
@@ -191,7 +204,7 @@ class Rows:
 
     def lacks_files(self) -> bool:
         """Whether any file of the manifest may not be here, or not be what it was."""
-        return (self.announcer is not None and self.announcer.is_short) or self.antientropy.is_suspicious
+        return (self.announcer is not None and self.announcer.is_short) or self.scrubber.is_suspicious
 
     def reachable(self) -> Sequence[str]:
         """Nodes that this one has a session with, by name."""

@@ -90,8 +90,8 @@ def _member(run: Run, folder: Path) -> float:
         command += ["--snapshot-entries", str(10 * LOG_ENTRIES)]  # the next repetition shall find the same
         began = time.perf_counter()
         with (cluster.folder / "n0.log").open("ab") as log:
-            cluster.processes[0] = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
-        while time.perf_counter() - began < START_SECONDS and cluster.processes[0].poll() is None:
+            cluster.processes[0] = process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment())
+        while time.perf_counter() - began < START_SECONDS and process.poll() is None:
             try:
                 connection = Framed(("127.0.0.1", cluster.ports[0]), timeout=1.0)
             except Down:

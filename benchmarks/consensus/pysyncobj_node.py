@@ -29,19 +29,19 @@ SETTINGS = {
 _READ = POLL_EVENT_TYPE.READ | POLL_EVENT_TYPE.ERROR
 
 
-class Table(SyncObj):
+class Table(SyncObj):  # type: ignore[misc]
     """The replicated state."""
 
     def __init__(self, me: str, others: list[str], settings: SyncObjConf) -> None:
         super().__init__(me, others, settings)
         self.values: dict[bytes, bytes] = {}
 
-    @replicated
+    @replicated  # type: ignore[untyped-decorator]
     def put(self, key: bytes, value: bytes) -> None:
         """A write."""
         self.values[key] = value
 
-    @replicated
+    @replicated  # type: ignore[untyped-decorator]
     def get(self, key: bytes) -> bytes | None:
         """A linearizable read goes through the log; there is no other."""
         return self.values.get(key)

@@ -295,7 +295,7 @@ ROT: tuple[Mutant, ...] = (
         "replication",
         "bytes that are read again are not compared with the checksum: what rotted stays",
         ("tests/replication/test_antientropy.py",),
-        Edit("arc/replication/antientropy.py", 'return "" if found == entry.sha256 else', 'return "" if found else'),
+        Edit("arc/replication/scrubbing.py", 'return "" if found == entry.sha256 else', 'return "" if found else'),
     ),
     by_tests(
         "R-104",

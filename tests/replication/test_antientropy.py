@@ -17,16 +17,18 @@ from hypothesis import strategies as st
 
 from arc.catalog.commands import FlushMark, RegisterFiles, ReplaceFiles
 from arc.cluster.feed import Feed
-from arc.replication.antientropy import (
+from arc.replication.antientropy import AntiEntropy
+from arc.replication.config import ReplicationConfig
+from arc.replication.scrubbing import (
     CORE_SHARE,
     DAY_US,
     READ_BYTES,
     REST_SECONDS_MAX,
     VOUCHED_SECONDS,
-    AntiEntropy,
+    Scrubber,
+    Share,
     due,
 )
-from arc.replication.config import ReplicationConfig
 from arc.replication.sweeper import Sweeper
 from arc.storage.config import StorageConfig
 from arc.storage.files import FileEntry
@@ -67,17 +69,29 @@ class Place:
         log = Log([self.ring], self.clock.wall_us)
         workers = workers or InlineWorkers()
         self.keeper = FileKeeper(self.disk, workers, self.clock, StorageConfig())
-        self.slow = AntiEntropy(
+        config, share = config or ReplicationConfig(), Share(self.clock)
+        self.scrubber = Scrubber(
             me="n1",
-            config=config or ReplicationConfig(),
+            config=config,
+            catalog=lambda: self.machine.catalog,
+            can_be_brought=lambda: others,
+            files=self.keeper,
+            disk=self.disk,
+            workers=workers,
+            clock=self.clock,
+            share=share,
+            log=log,
+        )
+        self.slow = AntiEntropy(
+            config=config,
             catalog=lambda: self.machine.catalog,
             reigns=lambda: [1],
             can_be_brought=lambda: others,
             stray_seconds=1000.0,
             files=self.keeper,
-            disk=self.disk,
-            workers=workers,
+            scrubber=self.scrubber,
             clock=self.clock,
+            share=share,
             log=log,
         )
         self.sweeper = Sweeper(lambda: self.machine.catalog, self.keeper, log)
@@ -176,9 +190,9 @@ async def test_a_step_is_followed_by_a_pause_that_is_so_much_longer(autojump_clo
             await trio.sleep(0.1)
             return fn(*args)
 
-    place.slow._workers = Slow()
+    place.scrubber._workers = Slow()
     began = trio.current_time()
-    await place.slow.read(entry)
+    await place.scrubber.read(entry)
     took = trio.current_time() - began
     busy = place.slow.statistics().busy_seconds_total
     assert busy == pytest.approx(0.4) and took == pytest.approx(busy / CORE_SHARE)
@@ -198,7 +212,7 @@ async def test_a_bad_copy_is_set_aside_and_told_of(how: str, autojump_clock: tri
     else:
         place.store(bad.path, BODY + b"x")
     for entry in (bad, good):
-        await place.slow.read(entry)
+        await place.scrubber.read(entry)
     assert [place.keeper.is_here(entry.path) for entry in (bad, good)] == [False, True]
     assert place.keeper.lost == (bad.path,)
     assert place.disk.walk(DAMAGED) == [f"{DAMAGED}/{bad.path}"]
@@ -211,13 +225,13 @@ async def test_a_bad_copy_that_nobody_else_has_stays_and_is_told_of_every_time_u
     place = Place(others=False)
     (bad,) = await place.with_files("a")
     place.disk.flip(f"{DATA}/{bad.path}", 700)
-    await place.slow.read(bad)
-    await place.slow.read(bad)
+    await place.scrubber.read(bad)
+    await place.scrubber.read(bad)
     assert place.keeper.is_here(bad.path) and place.disk.exists(f"{DATA}/{bad.path}")
     assert place.told().count("file_damaged") == 2
     assert place.keeper.statistics().damaged == (bad.path,)
     place.store(bad.path)
-    await place.slow.read(bad)
+    await place.scrubber.read(bad)
     assert place.keeper.statistics().damaged == ()
 
 
@@ -229,7 +243,7 @@ async def test_a_file_that_cannot_be_read_is_bad(autojump_clock: trio.testing.Mo
         raise OSError("input/output error")
 
     place.disk.read_at = read_at  # type: ignore[method-assign]
-    await place.slow.read(bad)
+    await place.scrubber.read(bad)
     assert not place.keeper.is_here(bad.path)
 
 
@@ -253,7 +267,7 @@ async def test_a_good_copy_that_comes_at_once_is_not_what_is_set_aside(autojump_
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bring)
-        await place.slow.read(bad)
+        await place.scrubber.read(bad)
     assert place.disk.read(f"{DATA}/{bad.path}") == BODY
     assert place.disk.read(f"{DAMAGED}/{bad.path}") != BODY
 
@@ -266,18 +280,18 @@ async def test_files_that_a_query_failed_on_are_read_out_of_turn(autojump_clock:
         await trio.sleep(100)
         assert place.slow.statistics().read_files_total == 0
         place.disk.flip(f"{DATA}/{bad.path}", 700)
-        place.slow.suspect([bad, good])
+        place.scrubber.suspect([bad, good])
         await trio.lowlevel.checkpoint()
-        place.slow.suspect([bad])
+        place.scrubber.suspect([bad])
         await trio.sleep(1)
         assert [place.keeper.is_here(entry.path) for entry in (bad, good)] == [False, True]
         assert place.told().count("files_suspected") == 1 and place.slow.statistics().read_files_total == 2
         # What was good a moment ago is not what queries fail on; later it may be.
-        place.slow.suspect([good])
+        place.scrubber.suspect([good])
         await trio.sleep(1)
         assert place.slow.statistics().read_files_total == 2
         await trio.sleep(VOUCHED_SECONDS)
-        place.slow.suspect([good])
+        place.scrubber.suspect([good])
         await trio.sleep(1)
         assert place.slow.statistics().read_files_total == 3
         nursery.cancel_scope.cancel()
@@ -295,9 +309,9 @@ async def test_a_disk_that_stood_still_does_not_stop_the_reading_for_long(
             await trio.sleep(7.0)
             return fn(*args)
 
-    place.slow._workers = Stalled()
+    place.scrubber._workers = Stalled()
     began = trio.current_time()
-    await place.slow.read(entry)
+    await place.scrubber.read(entry)
     assert trio.current_time() - began == pytest.approx(7.0 + REST_SECONDS_MAX)
 
 
@@ -312,7 +326,7 @@ async def test_one_that_left_meanwhile_is_not_bad(autojump_clock: trio.testing.M
         return read_at(path, offset, size)
 
     place.disk.read_at = leaving  # type: ignore[method-assign]
-    await place.slow.read(entry)
+    await place.scrubber.read(entry)
     assert place.slow.statistics().bad_total == 0 and place.disk.exists(f"{DATA}/{entry.path}")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from arc.compaction import windows
 from arc.replication import transfers
-from arc.replication.antientropy import AntiEntropy
+from arc.replication.scrubbing import Scrubber
 from simulations import world
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
@@ -49,10 +49,10 @@ ROTTEN = WorldPlan(
 
 
 def read_nothing_again(patch: pytest.MonkeyPatch) -> None:
-    async def sound(self: AntiEntropy, entry: Any) -> str:
+    async def sound(self: Scrubber, entry: Any) -> str:
         return ""
 
-    patch.setattr(AntiEntropy, "_trouble_with", sound)
+    patch.setattr(Scrubber, "trouble_with", sound)
 
 
 def believe_what_others_give(patch: pytest.MonkeyPatch) -> None:
