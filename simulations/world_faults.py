@@ -202,7 +202,7 @@ def end(world: World) -> None:
         machine.platter.capacity = max(world.plan.capacity_bytes, machine.platter.used + world.plan.capacity_bytes)
         machine.resume()
         if machine.process is not None:
-            machine.process.workers.slow = 1.0
+            machine.process.workers.calm()
             machine.process.session.calm()
 
 

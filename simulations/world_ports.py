@@ -77,6 +77,12 @@ class Workers:
         """No function begins or returns for so long."""
         self._stalled_until = trio.current_time() + seconds
 
+    def calm(self) -> None:
+        """The disk is neither slow nor stalled any more."""
+        self.slow, self._stalled_until = 1.0, 0.0
+        self._changed.set()
+        self._changed = trio.Event()
+
     def kill(self, session: Session) -> None:
         """The process dies: functions that wait to begin may get a part of their work done, none returns."""
         self.is_dead = True
