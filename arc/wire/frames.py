@@ -77,7 +77,7 @@ class FrameReader:
         self._held_bytes = 0
         self._wanted_bytes = HEADER_BYTES
         """There is nothing to do below."""
-        self._lanes: dict[int, bytearray] = {}
+        self._lanes: dict[int, list[bytes]] = {}
 
     def feed(self, data: bytes | bytearray) -> Iterator[Received]:
         """Take in a piece and yield every message that is whole. Raises ValueError: close the stream."""
@@ -104,7 +104,7 @@ class FrameReader:
             elif not flags & _MORE:
                 yield Received(_CHANNELS[channel], self._whole(piece, channel) if flags & _BULK else piece)
             else:
-                self._lanes.setdefault(channel, bytearray()).extend(piece)
+                self._lanes.setdefault(channel, []).append(piece)
         self._held, self._held_bytes, self._wanted_bytes = [buffer[place:]], end - place, wanted
 
     def _admit(self, size: int, channel: int, flags: int) -> None:
@@ -116,12 +116,12 @@ class FrameReader:
             raise ValueError(f"a frame of {size} bytes, more than {most}")
         if flags & _BULK:
             whole = RULES[Channel(channel)].message_bytes_max
-            if len(self._lanes.get(channel, b"")) + size > whole:
+            if sum(map(len, self._lanes.get(channel, ()))) + size > whole:
                 raise ValueError(f"a message of more than {whole} bytes")
 
     def _whole(self, piece: bytes, channel: int) -> bytes:
         former = self._lanes.pop(channel, None)
-        return piece if former is None else bytes(former + piece)
+        return piece if former is None else b"".join([*former, piece])
 
 
 def join_several(messages: Iterable[bytes]) -> bytes:

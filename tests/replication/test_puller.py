@@ -29,7 +29,7 @@ from arc.telemetry import Log, RingSink
 from tests.catalog.facts import file, ready
 from tests.fakes import InlineWorkers, ManualClock, MemoryDisk, SeededRng
 
-BODY = bytes(range(256)) * 9000
+BODY = bytes(range(256)) * 36000
 """Ten pieces."""
 
 
@@ -440,7 +440,7 @@ async def test_what_leaves_the_manifest_while_it_comes_is_not_installed(
 
 
 @pytest.mark.parametrize(
-    ("took", "window", "then"), [(0.1, 4, 5), (0.1, 32, 32), (0.5, 9, 9), (2.0, 9, 4), (2.0, 1, 1)]
+    ("took", "window", "then"), [(0.1, 4, 5), (0.1, 8, 8), (0.5, 9, 9), (2.0, 9, 4), (2.0, 1, 1)]
 )
 def test_more_is_in_flight_while_pieces_come_quickly(took: float, window: int, then: int) -> None:
     assert next_window(window, took) == then
