@@ -86,16 +86,14 @@ class AntiEntropy:
         since_us = self._clock.wall_us()
         while True:
             began = self._clock.now()
-            until_us = since_us + self._look_us
-            await self._scrubber.read_due(since_us, until_us)
+            until_us = max(since_us + self._look_us, self._clock.wall_us())
+            reached_us = await self._scrubber.read_due(since_us, until_us)
             await trio.sleep(max(0.0, began + self._config.look_seconds - self._clock.now()))
             try:
                 await self.look()
             except OSError as error:
                 self._log.warning("look_failed", reason=str(error), next_step="the next look tries again")
-            now_us = self._clock.wall_us()
-            # Without a gap, unless the clock was set or the node stood still: then from now on.
-            since_us = until_us if abs(now_us - until_us) < self._look_us else now_us
+            since_us = self._scrubber.next_us(reached_us, self._clock.wall_us())
 
     # ------------------------------------------------------------------------------------------------ manifest and disk
 

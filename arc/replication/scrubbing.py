@@ -126,10 +126,22 @@ class Scrubber:
         """Whether files wait to be read because somebody failed on them."""
         return bool(self._suspects)
 
-    async def read_due(self, since_us: int, until_us: int) -> None:
-        """The files whose turn comes between these moments, each in its turn."""
+    def next_us(self, reached_us: int, now_us: int) -> int:
+        """Whence turns are reckoned from here on: without a gap however long reading took, or the same files might be
+        left out time and again (world seed 625860). Whole periods that were missed are left out: whose turn is next is
+        the same then. A clock that was set back counts from where it is.
+        """
+        if not self._period_us or now_us < reached_us - self._config.look_seconds * 1e6:
+            return now_us
+        return reached_us + max(0, now_us - reached_us) // self._period_us * self._period_us
+
+    async def read_due(self, since_us: int, until_us: int) -> int:
+        """The files whose turn comes between these moments, each in its turn. Returns how far that came: who is late
+        stops after `look_seconds`, for others want their turn as well.
+        """
         if not self._period_us:
-            return
+            return until_us
+        began = self._clock.now()
         found: list[tuple[int, FileEntry]] = []
         every = iter(self._catalog().all_files())
         while page := list(islice(every, PAGE_FILES)):
@@ -140,10 +152,13 @@ class Scrubber:
             self.to_read = len(found) - number
             ahead = (at_us - self._clock.wall_us()) / 1e6
             self.behind_seconds = max(0.0, -ahead)
+            if ahead < 0 and self._clock.now() - began >= self._config.look_seconds:
+                return at_us
             # A clock that was set back must not stop this for longer than the turn is away.
             await trio.sleep(min(max(0.0, ahead), self._config.look_seconds))
             await self.read(entry)
         self.to_read = 0
+        return until_us
 
     def suspect(self, entries: Iterable[FileEntry]) -> None:
         """Somebody failed on one of these files: read them soon."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import trio
+
 from arc.catalog import manifest
 from arc.catalog.commands import ReplaceFiles
 from arc.catalog.facts import Catalog
+from arc.catalog.roles import NodeState
 from arc.catalog.values import COMPACTOR
 from arc.replication.placement import targets
 from arc.storage.files import FileEntry
@@ -17,6 +20,9 @@ from simulations.checkers.violation import Violation
 
 FACTOR = 2
 """The default of ``replication.factor``; no plan sets another."""
+
+SPREAD_SECONDS = 10.0
+"""A node that is back from an orderly stop is a target again; a swap that was asked for before cannot know that."""
 
 
 class Swaps:
@@ -33,6 +39,14 @@ class Swaps:
         has_store: bool,
     ) -> None:
         self._disks, self._lost, self._probe, self._has_store = disks, lost, probe, has_store
+        self._leaving: set[str] = set()
+        self._back_at: dict[str, float] = {}
+
+    def saw(self, catalog: Catalog) -> None:
+        """Every version in its turn: who is a target of files again."""
+        leaving = {name for name, node in catalog.nodes.items() if node.state == NodeState.LEAVING}
+        self._back_at.update(dict.fromkeys(self._leaving - leaving, trio.current_time()))
+        self._leaving = leaving
 
     def check(self, before: Catalog, after: Catalog, command: ReplaceFiles) -> None:
         """Of two versions, one after the other. Raises Violation."""
@@ -53,6 +67,10 @@ class Swaps:
         if any(rows.values()):
             raise Violation("C-01", "a swap changed the number of rows", after.index, dict(rows))
         for file in () if self._has_store else news:
-            least = min(FACTOR, len(targets(file, after.nodes, FACTOR))) - self._lost()
+            least = min(FACTOR, sum(map(self._was_known, targets(file, after.nodes, FACTOR)))) - self._lost()
             if self._disks(file) < least:
                 raise Violation("C-02", "files were replaced by one on too few disks", file.path, self._disks(file))
+
+    def _was_known(self, name: str) -> bool:
+        """Whether it has been a target for so long that whoever asks for a swap has known it."""
+        return trio.current_time() - self._back_at.get(name, float("-inf")) > SPREAD_SECONDS

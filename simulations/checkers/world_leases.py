@@ -148,6 +148,8 @@ class Leases:
                 raise Violation("L-05", "a flush mark went back", after.index, mark, now)
 
     def _remember(self, catalog: Catalog) -> None:
+        if self._swaps is not None:
+            self._swaps.saw(catalog)
         for change in catalog.history:
             if change.lease == WRITER and change.epoch not in self._holders:
                 self._holders[change.epoch] = str(change.holder)

@@ -198,6 +198,44 @@ async def test_a_step_is_followed_by_a_pause_that_is_so_much_longer(autojump_clo
     assert busy == pytest.approx(0.4) and took == pytest.approx(busy / CORE_SHARE)
 
 
+async def test_who_cannot_keep_up_reads_every_file_in_its_turn_and_looks_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What came due while others were read was left out, perhaps for ever (world seed 625860)."""
+    period, each = 10.0, 2.0
+    place = Place(config=ReplicationConfig(look_seconds=1.0, scrub_days=period / 86_400))
+    made = [entry_of(f"f{number}", sequence=number + 1) for number in range(30)]
+    # The turn of a file follows from its hash.
+    entries = [replace(entry, sha256=hashlib.sha256(entry.path.encode()).hexdigest()) for entry in made]
+    for entry in entries:
+        place.store(entry.path)
+    place.register(*entries)
+    await place.keeper.look(entries)
+    read: list[str] = []
+
+    async def slowly(entry: FileEntry) -> None:
+        await trio.sleep(each)
+        read.append(entry.path)
+
+    place.scrubber.read = slowly  # type: ignore[method-assign]
+    with trio.move_on_after(4 * each * len(entries)):
+        await place.slow.run()
+    counts = Counter(read)
+    assert set(counts) == {entry.path for entry in entries}
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert place.slow.statistics().looks_total >= len(entries)
+
+
+@pytest.mark.parametrize(
+    ("reached", "now", "since"),
+    [(100, 100, 100), (100, 101, 100), (100, 130, 100), (100, 190, 180), (100, 95, 100), (100, 80, 80)],
+)
+def test_turns_are_reckoned_without_a_gap(reached: int, now: int, since: int) -> None:
+    """Seconds; a period of 40, looks every 10."""
+    scrubber = Place(config=ReplicationConfig(look_seconds=10.0, scrub_days=40 / 86_400)).scrubber
+    assert scrubber.next_us(reached * 1_000_000, now * 1_000_000) == since * 1_000_000
+
+
 # ------------------------------------------------------------------------------------------------------------ bad bytes
 
 

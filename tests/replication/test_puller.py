@@ -439,9 +439,7 @@ async def test_what_leaves_the_manifest_while_it_comes_is_not_installed(
     assert cluster.disks["n2"].walk("") == []
 
 
-@pytest.mark.parametrize(
-    ("took", "window", "then"), [(0.1, 4, 5), (0.1, 8, 8), (0.5, 9, 9), (2.0, 9, 4), (2.0, 1, 1)]
-)
+@pytest.mark.parametrize(("took", "window", "then"), [(0.1, 4, 5), (0.1, 8, 8), (0.5, 9, 9), (2.0, 9, 4), (2.0, 1, 1)])
 def test_more_is_in_flight_while_pieces_come_quickly(took: float, window: int, then: int) -> None:
     assert next_window(window, took) == then
 
