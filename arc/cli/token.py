@@ -13,17 +13,17 @@ import typer
 from arc.cli.options import DEFAULT_ENDPOINT, Endpoint, Json, Token, Yes, screen_of
 from arc.cli.resources import Method, agree, ask, by_name, show, tell
 from arc.cli.team import May, find_team
+from arc.cli.team import Named as Team
 
 BASE = "/api/v1/auth/tokens"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may do what.")
 
 Named = Annotated[str, typer.Argument(help="Its name or number.", metavar="TOKEN")]
-Team = Annotated[str, typer.Argument(help="Its number, its name, or ORGANIZATION/NAME.", metavar="TEAM")]
 Allowed = Annotated[
     list[May] | None, typer.Option("--may", help="Allow this. Repeatable; without it read and write.", metavar="RIGHT")
 ]
-Expires = Annotated[str, typer.Option("--expires", help="Ends after this: 24h, 90d.", metavar="DURATION")]
+Expires = Annotated[str, typer.Option("--expires", help="Ends so long from now: 24h, 90d.", metavar="DURATION")]
 
 
 @app.command("list")
@@ -109,7 +109,7 @@ def change(
         list[May] | None, typer.Option("--may", help="Allow this and nothing else. Repeatable.", metavar="RIGHT")
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Call it so.", metavar="NAME")] = "",
-    expires: Annotated[str, typer.Option("--expires", help="Ends after this, from now on.", metavar="DURATION")] = "",
+    expires: Expires = "",
     enabled: Annotated[bool | None, typer.Option("--enable/--disable", help="Accept it again, or not now.")] = None,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     token: Token = "",

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from arc.cli import resources
+from arc.cli.team import May
+from arc.security.tokens import PERMISSIONS
 from tests.cli.conftest import Run, document
 from tests.cli.fake_node import Answer, Asked, FakeNode, refusal
 
@@ -99,6 +101,10 @@ def test_a_secret_goes_alone_to_standard_output(run: Run, cluster: FakeNode) -> 
     assert said(cluster) == [("POST", "/auth/tokens", wish)]
     rotated = run("token", "rotate", "grafana", "--yes", "--endpoint", cluster.endpoint)
     assert rotated.stdout == f"{SECRET}\n" and said(cluster)[-1] == ("POST", "/auth/tokens/2/rotate", None)
+
+
+def test_all_that_the_server_knows_can_be_allowed() -> None:
+    assert tuple(May) == PERMISSIONS
 
 
 def test_what_is_not_said_is_left_to_the_server(run: Run, cluster: FakeNode) -> None:
