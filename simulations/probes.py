@@ -1,7 +1,7 @@
 """Rare situations, counted when they are reached: a campaign that never was there has not tested them (reference, 5.4).
 
 A core's traces are probes by their names. Here are those that need more than a name: the disks of others, what was
-pending, what the trace was about. The quotas are in `runner`.
+pending, what the trace was about. The quotas are in `quotas`.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from simulations.checkers.violation import Violation
 from simulations.cores import Cores
 from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
 from simulations.plan import Plan
+from simulations.quotas import QUOTA_SEEDS, QUOTAS
 from simulations.scenarios import BY_NAME
 
 if TYPE_CHECKING:
@@ -31,83 +32,6 @@ STOPPED = "SIM"
 """Not a checker, but the simulator itself stumbled over what a core did."""
 
 HASH_SEEDS = ("1", "4242")
-
-QUOTAS: dict[str, float] = {
-    "answer_Readable": 500,
-    "answer_Unknown": 10,
-    "campaign_waits_for_disk": 2,
-    "catch_up_aborted_stepped_down": 1,
-    "catch_up_aborted_timeout": 1,
-    "catch_up_done": 8,
-    "committed_while_joint": 2,
-    "crash_of_leader": 50,
-    "cut": 20,
-    "cut_of_pending_write": 2,
-    "cut_of_several": 5,
-    "cut_of_several_terms": 0.5,
-    "disk_full_refused_a_write": 10,
-    "disk_full_then_free": 10,
-    "elected_while_joint": 1,
-    "figure_8": 8,
-    "foreign_disk_refused": 30,
-    "garbled_dropped": 100,
-    "handover_replaced": 0.5,
-    "handover_sent": 5,
-    "handover_stepped_down": 3,
-    "handover_target_removed": 0.25,
-    "handover_timeout": 2,
-    "late_completion_dropped": 50,
-    "leader_crash_between_append_and_commit": 20,
-    "leader_disk_stalled": 3,
-    "leader_lost_quorum": 10,
-    "leader_removed": 2,
-    "learner_promoted_at_rest": 5,
-    "lease_expired_while_paused": 1,
-    "lease_read": 50,
-    "life_replayed": 50,
-    "link_refused": 300,
-    "lost_with_its_connection": 30,
-    "membership": 50,
-    "membership_reverted": 1,
-    "other_incarnation_refused": 100,
-    "overloaded": 10,
-    "overloaded_uncommitted": 100,
-    "pre_vote_granted": 100,
-    "pre_vote_refused": 100,
-    "prefix_started_from": 80,
-    "read_crossed_leader_change": 10,
-    "read_early": 50,
-    "read_error": 5,
-    "repaired": 5,
-    "retry_deduplicated": 10,
-    "rot_at_the_end": 2,
-    "rot_in_the_middle": 3,
-    "rot_of_snapshot": 0.25,
-    "self_vote_late": 8,
-    "snapshot_installed": 20,
-    "snapshot_over_divergent_log": 0.5,
-    "snapshot_resumed": 1,
-    "stale_disk_refused": 10,
-    "tail_debris": 1,
-    "tail_head_lost": 0.25,
-    "tail_lost": 10,
-    "tail_torn": 10,
-    "told_unreachable": 100,
-    "topology_bridge": 4,
-    "topology_chain": 4,
-    "topology_constrained": 4,
-    "topology_star": 4,
-    "unknown_outcome_retried": 50,
-    "vote_shielded": 10,
-    "window_full": 50,
-    "window_full_by_bytes": 50,
-    "window_full_by_messages": 50,
-    "wing_gong_searched": 200,
-}
-"""What a campaign of 500 swarm seeds must have seen, else it tested less than it claims (reference, 5.4); below one: of
-as many more."""
-
-QUOTA_SEEDS = 500
 
 
 def run(plan: Plan | WorldPlan, core_class: type[Any] = RaftCore) -> Outcome:
@@ -209,9 +133,10 @@ class Campaign:
 
     def quotas(self) -> dict[str, int]:
         """How often each probe must have been seen, by the number of seeds; nothing is asked below QUOTA_SEEDS."""
-        if self.seeds < QUOTA_SEEDS or self.scenario != "swarm":
+        if self.seeds < QUOTA_SEEDS:
             return {}
-        wanted = {name: int(quota * self.seeds / QUOTA_SEEDS) for name, quota in QUOTAS.items()}
+        quotas = QUOTAS.get(self.scenario, {})
+        wanted = {name: int(quota * self.seeds / QUOTA_SEEDS) for name, quota in quotas.items()}
         return {name: quota for name, quota in wanted.items() if quota}
 
     def missing(self) -> dict[str, tuple[int, int]]:

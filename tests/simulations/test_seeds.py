@@ -16,7 +16,7 @@ from simulations.runner import PASSED, Campaign, read_plan, run, run_many
 from simulations.scenarios import TABLE
 
 SEEDS = 500
-"""The size at which the quotas of probes begin to count (`simulations.runner.QUOTA_SEEDS`)."""
+"""The size at which the quotas of probes begin to count (`simulations.quotas.QUOTA_SEEDS`)."""
 
 
 def told(campaign: Campaign, first: int) -> str:
