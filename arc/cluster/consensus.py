@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from arc.catalog import codec
-from arc.catalog.commands import DescribeNode
+from arc.catalog.commands import DescribeNode, Once
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.calls import Calls
 from arc.cluster.config import ClusterConfig, ConsensusConfig
@@ -237,12 +237,21 @@ def _addresses(storage: RaftStorage) -> dict[str, str]:
     found: dict[str, str] = {}
     with suppress(Corrupt):  # What is damaged is repaired later; what stands before it will do.
         for entry in _entries(storage):
-            if entry.kind is EntryKind.COMMAND and isinstance(entry.payload, bytes):
-                with suppress(ValueError):  # Of a newer version: who applies it will say so.
-                    command = codec.decode(entry.payload)
-                    if isinstance(command, DescribeNode):
-                        found[command.name] = command.address
+            if (described := description(entry)) is not None:
+                found[described.name] = described.address
     return found
+
+
+def description(entry: Entry) -> DescribeNode | None:
+    """What the entry tells of a node, if that is what it is about; most are asked for once (`Once`), some plainly."""
+    if entry.kind is not EntryKind.COMMAND or not isinstance(entry.payload, bytes):
+        return None
+    try:
+        command = codec.decode(entry.payload)
+    except ValueError:  # Of a newer version: who applies it will say so.
+        return None
+    action = command.action if isinstance(command, Once) else command
+    return action if isinstance(action, DescribeNode) else None
 
 
 def _entries(storage: RaftStorage) -> Iterator[Entry]:
