@@ -6,14 +6,12 @@ A node alone has no transport: whatever it would send has no addressee, and that
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import trio
 
-from arc.catalog import codec
-from arc.catalog.commands import DescribeNode, Once
 from arc.catalog.fsm import ClusterFSM
 from arc.cluster.calls import Calls
 from arc.cluster.config import ClusterConfig, ConsensusConfig
@@ -25,12 +23,13 @@ from arc.cluster.peerport import listening, peer_security
 from arc.cluster.proposals import KIND as PROPOSE
 from arc.cluster.proposals import Proposals
 from arc.cluster.transport import PeerTransport
-from arc.errors import Conflict, Corrupt, InvalidRequest, OutcomeUnknown, Unavailable
+from arc.cluster.whereabouts import Heard, Whereabouts, remembered
+from arc.errors import Conflict, InvalidRequest, OutcomeUnknown, Unavailable
 from arc.ports import Ports
 from arc.raft.messages import Message
 from arc.raft.node import RaftNode
 from arc.raft.storage import RaftStorage
-from arc.raft.types import Entry, EntryKind, Peer
+from arc.raft.types import Entry, Peer
 from arc.security.tls import Certificates
 from arc.telemetry import Log
 from arc.wire.channels import Channel
@@ -147,10 +146,10 @@ async def running_consensus(
             yield alone, rest
             nursery.cancel_scope.cancel()
         return
-    told = {**identity.current.addresses, **await ports.workers.run(_addresses, storage)}
+    heard = await ports.workers.run(_addresses, storage)
     security, certificates = await peer_security(ports, cluster, log)
     parts, rest = _connected(
-        ports, cluster, identity, security, certificates, raft=raft, fsm=fsm, feed=feed, told=told, log=log, meet=meet
+        ports, cluster, identity, security, certificates, raft=raft, fsm=fsm, feed=feed, heard=heard, log=log, meet=meet
     )
     assert parts.transport is not None and parts.calls is not None
     async with (
@@ -172,7 +171,7 @@ def _connected(
     raft: RaftNode,
     fsm: ClusterFSM,
     feed: Feed,
-    told: Mapping[str, str],
+    heard: Mapping[str, Heard],
     log: Log,
     meet: Callable[[Consensus], N],
 ) -> tuple[Consensus, N]:
@@ -192,9 +191,10 @@ def _connected(
     async def greet(address: str) -> Peer:
         return (await transport.dial(address)).peer
 
-    def address_of(name: str) -> str | None:
-        node = fsm.catalog.nodes.get(name)
-        return node.address if node is not None else rest.address_of(name) or told.get(name)
+    founders = identity.current.addresses
+
+    def told(name: str) -> str | None:
+        return rest.address_of(name) or founders.get(name)
 
     answerers: dict[str, Callable[[Peer, bytes], Awaitable[bytes]]] = {PROPOSE: answer}
     calls = Calls(answerers, log)
@@ -208,7 +208,7 @@ def _connected(
         log=log,
         security=security,
         identity=lambda: ClusterIdentity(cluster.name, identity.current.cluster_uuid),
-        address_of=address_of,
+        address_of=Whereabouts(lambda: fsm.catalog, heard, told).address_of,
         describe=lambda: rest.describe(),
         channels=channels,
         connected=connected,
@@ -227,31 +227,9 @@ def _connected(
     return parts, rest
 
 
-def _addresses(storage: RaftStorage) -> dict[str, str]:
-    """Where nodes said they listen, in entries that the catalog does not hold yet; blocking.
-
-    After a crash of all nodes the log is there and nobody knows what of it was agreed on. That takes a leader, a leader
-    takes votes, and votes take addresses. An entry that was never agreed on does no harm: whoever is dialled says who
-    he is.
-    """
-    found: dict[str, str] = {}
-    with suppress(Corrupt):  # What is damaged is repaired later; what stands before it will do.
-        for entry in _entries(storage):
-            if (described := description(entry)) is not None:
-                found[described.name] = described.address
-    return found
-
-
-def description(entry: Entry) -> DescribeNode | None:
-    """What the entry tells of a node, if that is what it is about; most are asked for once (`Once`), some plainly."""
-    if entry.kind is not EntryKind.COMMAND or not isinstance(entry.payload, bytes):
-        return None
-    try:
-        command = codec.decode(entry.payload)
-    except ValueError:  # Of a newer version: who applies it will say so.
-        return None
-    action = command.action if isinstance(command, Once) else command
-    return action if isinstance(action, DescribeNode) else None
+def _addresses(storage: RaftStorage) -> dict[str, Heard]:
+    """What the log tells of where nodes listen; blocking."""
+    return remembered(_entries(storage))
 
 
 def _entries(storage: RaftStorage) -> Iterator[Entry]:
