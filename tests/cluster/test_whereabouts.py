@@ -32,8 +32,8 @@ def once(action: DescribeNode | CreateDatabase) -> Once:
 
 @pytest.mark.parametrize("command", [described("h2:1"), once(described("h2:1"))], ids=["plain", "once"])
 def test_the_log_tells_where_a_node_listens_however_that_was_asked_for(command: Command) -> None:
-    """The second found by drawn world 630301: after a power cut of all, nodes that had joined did not know where the
-    others are. Two that could still be reached had the shorter logs, so nobody was elected for good.
+    """The second was found by drawn world 630301: after a power cut of all, nodes that had joined did not know where
+    the others are. Two that could still be reached had the shorter logs, so nobody was elected for good.
     """
     assert remembered([entry(4, command)]) == {"n2": Heard(4, "h2:1")}
 

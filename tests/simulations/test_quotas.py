@@ -19,9 +19,9 @@ def campaign(scenario: str, probes: dict[str, int], seeds: int = QUOTA_SEEDS) ->
     return it
 
 
-def enough(scenario: str, times: int = 1) -> dict[str, int]:
-    """Exactly what a campaign of so many times QUOTA_SEEDS must see."""
-    return {name: int(quota * times) for name, quota in QUOTAS[scenario].items() if quota * times >= 1}
+def enough(scenario: str) -> dict[str, int]:
+    """Exactly what a campaign of QUOTA_SEEDS must see."""
+    return {name: int(quota) for name, quota in QUOTAS[scenario].items() if quota >= 1}
 
 
 @pytest.mark.parametrize("scenario", sorted(QUOTAS))
