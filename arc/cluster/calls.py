@@ -3,10 +3,14 @@
 A question names its kind, and each kind has one answerer. A call ends in one of three ways: with the answer, or the
 error that the answerer raised; with Unavailable, when it certainly never left; or with OutcomeUnknown, when the session
 broke or time ran out after it may have left. Late answers are dropped.
+
+Each process numbers its questions from one on, so an answer goes back only in the session that brought its question:
+in a later one the number may be that of another question, of a node that was started again meanwhile.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,7 +53,7 @@ class CallsStatistics:
     refused_total: int
     """Questions of others that were over the bound, or of a kind that is not known here."""
     undelivered_total: int
-    """Answers that could not be sent back."""
+    """Answers that could not be sent back, or would have found another session than the one they were asked in."""
 
 
 class _Open:
@@ -69,6 +73,7 @@ class Calls:
         self._log = log.bind(component="calls")
         self._open: dict[int, _Open] = {}
         self._next = 1
+        self._sessions_over: Counter[str] = Counter()
         self._answering = 0
         self._answered = self._refused = self._undelivered = 0
         self._wire: Wire | None = None
@@ -153,7 +158,8 @@ class Calls:
                 raise ValueError("not a call: wrong types")
 
     def unreachable(self, peer: Peer) -> None:
-        """The session with a peer broke: nobody will answer what was asked there."""
+        """The session with a peer broke: nobody will answer what was asked there, nor hear what was to be answered."""
+        self._sessions_over[peer.name] += 1
         for waiting in self._open.values():
             if waiting.peer == peer.name:
                 waiting.done.set()
@@ -179,17 +185,20 @@ class Calls:
         if self._answering >= CALLS_MAX:
             self._refused += 1
             error = Overloaded("too many questions of other nodes are being answered")
-            self._send_back(peer, _error(number, error))
+            self._send_back(peer, _error(number, error), self._sessions_over[peer.name])
             return
-        self._nursery.start_soon(self._reply, peer, number, kind, question)
+        self._nursery.start_soon(self._reply, peer, number, kind, question, self._sessions_over[peer.name])
 
-    async def _reply(self, peer: Peer, number: int, kind: str, question: bytes) -> None:
-        self._send_back(peer, await self._answer(peer, number, kind, question))
+    async def _reply(self, peer: Peer, number: int, kind: str, question: bytes, session: int) -> None:
+        self._send_back(peer, await self._answer(peer, number, kind, question), session)
 
-    def _send_back(self, peer: Peer, answer: bytes) -> None:
-        if self._wire is None or not self._wire.post(peer.name, Channel.CALL, answer):
+    def _send_back(self, peer: Peer, answer: bytes, session: int) -> None:
+        """``session``: how many with this peer were over when it asked."""
+        is_over = self._sessions_over[peer.name] != session
+        if is_over or self._wire is None or not self._wire.post(peer.name, Channel.CALL, answer):
             self._undelivered += 1
-            self._log.debug("answer_dropped", peer=str(peer), reason="the peer cannot be reached")
+            reason = "it was asked in a session that is over" if is_over else "the peer cannot be reached"
+            self._log.debug("answer_dropped", peer=str(peer), reason=reason)
 
     async def _answer(self, peer: Peer, number: int, kind: str, question: bytes) -> bytes:
         answerer = self._answerers.get(kind)

@@ -117,6 +117,50 @@ async def test_a_broken_connection_ends_the_calls_over_it_at_once() -> None:
         one.unreachable(Peer("n2", 77))
 
 
+async def test_an_answer_goes_only_to_the_life_that_asked() -> None:
+    """A node that starts again counts its questions from one again: what its former life asked is answered to nobody.
+
+    World seed 650148: an order to delete got the answer to another one, and its rows stayed.
+    """
+    bell = trio.Event()
+
+    async def slow(peer: Peer, question: bytes) -> bytes:
+        await bell.wait()
+        return b"to " + question
+
+    async def never(peer: Peer, question: bytes) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    ends = {"n2": Calls({"slow": slow, "never": never}, LOG)}
+    reach = {"n1": True, "n2": True}
+    told: list[bytes] = []
+
+    async def ask(kind: str, question: bytes) -> None:
+        told.append(await ends["n1"].call("n2", kind, question, timeout_seconds=1e9))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ends["n2"].run, Wire("n2", ends, reach))
+        async with trio.open_nursery() as life:
+            ends["n1"] = Calls({}, LOG)
+            await life.start(ends["n1"].run, Wire("n1", ends, reach))
+            life.start_soon(ask, "slow", b"the first life")
+            await trio.testing.wait_all_tasks_blocked()
+            life.cancel_scope.cancel()
+        ends["n2"].unreachable(Peer("n1"))  # Its session ends with it.
+        ends["n1"] = Calls({}, LOG)
+        await nursery.start(ends["n1"].run, Wire("n1", ends, reach))
+        nursery.start_soon(ask, "never", b"the second life")
+        await trio.testing.wait_all_tasks_blocked()
+        bell.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told
+        assert ends["n2"].statistics().undelivered_total == 1
+        await ask("slow", b"whoever asks now")
+        assert told == [b"to whoever asks now"]
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("way", ["call", "ask"])
 @pytest.mark.parametrize(
     "family",
