@@ -191,7 +191,7 @@ async def wipe(world: World, fault: Fault, chance: Stream, machine: Machine) -> 
     catalog = world.newest()
     if catalog is None or machine.name not in catalog.nodes:
         return
-    if catalog.in_sync is None or not {*catalog.in_sync.members} - {machine.name}:
+    if world.ghost.is_only_in_sync(machine.name, catalog):
         world.trace.probe("wipe_spared_the_only_one_in_sync")
         return
     if any(not each.is_ready for each in world.machines if each.name in world.members and each is not machine):

@@ -7,9 +7,9 @@ sent, an entry that was applied. Ids are those of the bare cores' invariants.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from arc.catalog import snapshot
+from arc.catalog import codec, fsm, snapshot
 from arc.catalog.facts import Catalog
 from arc.quorum import has_majority, majority
 from arc.raft.core import RaftCore
@@ -191,6 +191,27 @@ class Ghost:
         halves = [{peer.name for peer in half} for half in (history.current.voters, history.current.outgoing) if half]
         return all(has_majority(half - {machine}, half) for half in halves)
 
+    def is_only_in_sync(self, machine: str, catalog: Catalog) -> bool:
+        """Whether no other machine is known to have every acknowledged row, or would be by what may yet be agreed on: a
+        holder that lost sight of the others asks to go on alone, and dies before it hears (world seed 655050).
+        """
+        return any(not {*members} - {machine} for members in self._in_sync_sets(catalog))
+
+    def _in_sync_sets(self, catalog: Catalog) -> Iterator[tuple[str, ...]]:
+        """The one that is agreed on, and those that follow when what some log holds besides is agreed on, too."""
+        yield _in_sync(catalog)
+        for log in (core.state.log for core in self.cores.values()):
+            after = catalog
+            for index in range(max(catalog.index, log.boundary_index) + 1, log.last_index + 1):
+                entry = log.entry(index)
+                if entry is None:
+                    yield ()  # On disk only: nobody can tell.
+                    break
+                if entry.kind is EntryKind.COMMAND:
+                    assert isinstance(entry.payload, bytes)
+                    after, _ = fsm.apply(after, index, codec.decode(entry.payload))
+                    yield _in_sync(after)
+
     # ---- rules
 
     def _vote(self, voter: str, term: int, candidate: str) -> None:
@@ -212,6 +233,10 @@ class Ghost:
         digest = _bytes(catalog)
         if self._states.setdefault(catalog.index, digest) != digest:
             raise Violation("I-24", "equal indexes, different catalogs", who, catalog.index)
+
+
+def _in_sync(catalog: Catalog) -> tuple[str, ...]:
+    return catalog.in_sync.members if catalog.in_sync is not None else ()
 
 
 def _machine(who: str) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from arc.catalog import codec, fsm
+from arc.catalog.commands import AssignLease, Command, DescribeNode, Once, SetInSync
+from arc.catalog.facts import Catalog
+from arc.catalog.values import WRITER
+from arc.ids import NodeId
+from arc.raft.log import Log
 from arc.raft.membership import History
-from arc.raft.types import Configuration, Peer
+from arc.raft.types import Configuration, Entry, EntryKind, Peer
 from simulations.checkers.world_agreement import Ghost
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
@@ -98,9 +105,55 @@ def test_who_may_lose_a_disk_is_read_from_the_newest_configuration(voters: str, 
     newest = History(7, Configuration(voters=peers(voters), outgoing=peers(outgoing)))
     older = History(6, Configuration(voters=peers("abcde")))
     ghost, cores = Ghost(), {"a": newest, "b": older}
-    ghost.cores = {name: _core(history) for name, history in cores.items()}
+    ghost.cores = {name: _core(history=history) for name, history in cores.items()}
     assert [name for name in "abcdz" if ghost.can_lose(name)] == list(may_go)
 
 
-def _core(history: History) -> Any:
-    return SimpleNamespace(state=SimpleNamespace(history=history))
+NODES = (NodeId("a"), NodeId("b"), NodeId("c"))
+TO_A_ALONE = SetInSync(epoch=4, expect_members=NODES, members=(NODES[0],))
+TO_A_AND_B = replace(TO_A_ALONE, members=NODES[:2])
+B_TAKES_OVER = AssignLease(lease=WRITER, node=NODES[1], expect_epoch=4)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "must_stay"),
+    [
+        ((), ""),
+        ((TO_A_AND_B,), ""),
+        ((TO_A_ALONE,), "a"),
+        ((Once(client="a", sequence=1, action=TO_A_ALONE),), "a"),
+        ((replace(TO_A_ALONE, epoch=3),), ""),
+        ((TO_A_AND_B, B_TAKES_OVER), "b"),
+        ((TO_A_ALONE, replace(TO_A_ALONE, expect_members=(NODES[0],), members=NODES)), "a"),
+        ((None,), "abcz"),
+    ],
+)
+def test_who_may_become_the_only_one_in_sync_loses_no_disk(asked_for: Sequence[Command | None], must_stay: str) -> None:
+    """The holder had lost sight of both others and asked to go on alone; it lost its disk before it was heard, and what
+    it had asked for was agreed on later (world seed 655050).
+    """
+    catalog = Catalog()
+    members = [DescribeNode(name=name, incarnation=1, address=f"{name}:9100", role="writer", at_us=0) for name in NODES]
+    reign = AssignLease(lease=WRITER, node=NODES[0], expect_epoch=0)
+    begun = SetInSync(epoch=4, expect_members=NODES[:1], members=NODES)
+    for index, command in enumerate((*members, reign, begun), 1):
+        catalog, applied = fsm.apply(catalog, index, command)
+        assert applied.result.ok, applied
+    behind, ahead = Log(3, 1), Log(catalog.index, 1)
+    for index, each in enumerate(asked_for, catalog.index + 1):
+        if each is None:
+            ahead.extend_on_disk([(index, 2)], index)
+        else:
+            ahead.append(Entry(index, 2, EntryKind.COMMAND, codec.encode(each)))
+    ghost = Ghost()
+    ghost.cores = {"b": _core(log=behind), "c": _core(log=ahead)}
+    assert "".join(name for name in "abcz" if ghost.is_only_in_sync(name, catalog)) == must_stay
+
+
+def test_where_nobody_is_in_sync_nobody_loses_a_disk() -> None:
+    """Before the first reign nobody knows who has what."""
+    assert Ghost().is_only_in_sync("a", Catalog())
+
+
+def _core(**state: object) -> Any:
+    return SimpleNamespace(state=SimpleNamespace(**state))
