@@ -265,6 +265,11 @@ def remedy(catalog: Catalog, views: Mapping[NodeId, NodeView], lease: str) -> st
         return f"{name} ({views[name].state if name in views else 'no member'})"
 
     members = ", ".join(spoken(name) for name in catalog.in_sync.members)
+    if not members:
+        return (
+            "whoever was known to hold every acknowledged row was removed; writes go on after "
+            "'arc cluster promote NODE --accept-data-loss', with the rows that NODE has"
+        )
     return (
         f"known to hold every acknowledged row: {members}; writes go on when one of them is healthy, or after "
         "'arc cluster promote NODE --accept-data-loss'"

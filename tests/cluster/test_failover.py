@@ -136,6 +136,18 @@ def test_without_an_in_sync_candidate_writes_stay_down_and_it_says_what_brings_t
     assert "--accept-data-loss" in decision.reason
 
 
+def test_where_the_last_one_in_sync_was_removed_nobody_is_waited_for() -> None:
+    """World seed 655050: it was said to wait until "one of them" is healthy, and there is none of them."""
+    members = cluster(in_sync=("n1",))
+    members.forget("n1")
+    decision = ask(members, seen(members))
+    assert decision.verdict is Verdict.STUCK
+    assert decision.reason.endswith(
+        "whoever was known to hold every acknowledged row was removed; writes go on after "
+        "'arc cluster promote NODE --accept-data-loss', with the rows that NODE has"
+    )
+
+
 def test_an_in_sync_set_of_the_dead_holder_alone_moves_nothing() -> None:
     members = cluster(in_sync=("n1",))
     assert ask(members, seen(members, n1="dead")).verdict is Verdict.STUCK
