@@ -199,12 +199,15 @@ def on_append_reply(state: State, leading: Leading, message: AppendReply) -> Non
         return
     if message.status is AppendStatus.ACCEPTED:
         assert message.match <= state.log.last_index, (message, state)
-        if progress.accept(message.match):
+        is_news = progress.accept(message.match)
+        if is_news:
             leading.is_settled = False
         if progress.pace is Pace.PROBE and message.match >= progress.match:
             progress.replicate()
         elif progress.pace is Pace.SNAPSHOT and progress.match >= state.log.boundary_index:
             progress.replicate()  # It got there without the snapshot, or its report was lost (S-05).
+        if is_news:
+            progress.took(state.now, state.snapshot)
     elif message.status is AppendStatus.MISMATCH:
         progress.reject(message.prev_index, _retry_next(state, message))
     else:

@@ -25,6 +25,7 @@ from arc.raft.messages import Message
 from arc.raft.outbox import Outbox
 from arc.raft.requests import Proposed, Requests, Then
 from arc.raft.saver import Saver
+from arc.raft.snapshots import Keep
 from arc.raft.status import Status
 from arc.raft.turning import Inbox, Turning
 from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
@@ -40,9 +41,17 @@ class OpenStorage(Storage, Protocol):
     stored: Stored
 
     def save_snapshot(
-        self, index: int, term: int, configuration: Configuration, configuration_index: int, chunks: Iterable[bytes], /
+        self,
+        index: int,
+        term: int,
+        configuration: Configuration,
+        configuration_index: int,
+        chunks: Iterable[bytes],
+        /,
+        *,
+        keep: Keep,
     ) -> SnapshotMeta | None:
-        """Write a snapshot; None when the disk is full."""
+        """Write a snapshot, and remove old ones but those to keep; None when the disk is full."""
         ...
 
     def load_snapshot(self, meta: SnapshotMeta, /) -> Iterator[bytes]:

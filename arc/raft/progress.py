@@ -27,11 +27,12 @@ class Pace(IntEnum):
 class Transfer:
     """One snapshot on its way to one follower, piece by piece."""
 
-    __slots__ = ("is_reading", "meta", "offset", "sent_at")
+    __slots__ = ("is_reading", "meta", "offset", "reached", "sent_at")
 
     def __init__(self, meta: SnapshotMeta, now: float) -> None:
         self.meta = meta
-        self.offset = 0
+        self.offset = self.reached = 0
+        """``reached``: how far it was before it had to begin again, if it had to."""
         self.is_reading = False
         self.sent_at = now
 
@@ -51,6 +52,7 @@ class Progress:
         "pace",
         "peer",
         "reading",
+        "rebuilt_at",
         "round_acked",
         "round_sent",
         "transfer",
@@ -76,6 +78,8 @@ class Progress:
         self.reading = 0
         """Token of a disk read for this follower, 0 for none."""
         self.transfer: Transfer | None = None
+        self.rebuilt_at: float | None = None
+        """From the begin of a snapshot until it needs none any more: when it last took a piece of it, or of the log."""
         self._in_flight: deque[tuple[int, int]] = deque()
         self.in_flight_bytes = 0
 
@@ -144,6 +148,13 @@ class Progress:
         """Send a snapshot and nothing else."""
         self._leave(Pace.SNAPSHOT)
         self.transfer = Transfer(meta, now)
+        self.rebuilt_at = now
+
+    def took(self, now: float, newest: SnapshotMeta | None) -> None:
+        """It took something new; whoever holds what the ``newest`` snapshot stands for needs none."""
+        if self.rebuilt_at is not None:
+            is_level = self.transfer is None and newest is not None and self.match >= newest.index
+            self.rebuilt_at = None if is_level else now
 
     def free_first(self) -> None:
         """A heartbeat came back while the window was full: let one message through (F-01, K-41)."""

@@ -14,6 +14,8 @@ from arc.ports import Clock, Workers
 from arc.raft.applylane import ApplyLane, StateMachine
 from arc.raft.core import RaftCore
 from arc.raft.events import Event, SnapshotTaken
+from arc.raft.snapshot import being_sent
+from arc.raft.snapshots import Keep
 from arc.raft.types import Configuration, SnapshotMeta
 from arc.telemetry import LONG_BOUNDS, Histogram, Log
 
@@ -22,9 +24,9 @@ class SaveSnapshot(Protocol):
     """`arc.raft.storage.RaftStorage.save_snapshot`: None when the disk is full."""
 
     def __call__(
-        self, index: int, term: int, configuration: Configuration, at: int, chunks: Iterable[bytes], /
+        self, index: int, term: int, configuration: Configuration, at: int, chunks: Iterable[bytes], /, *, keep: Keep
     ) -> SnapshotMeta | None:
-        """Write the chunks as the snapshot after entry ``index``; blocking."""
+        """Write the chunks as the snapshot after entry ``index``; ``keep``: what has to stay. Blocking."""
         ...
 
 
@@ -107,7 +109,8 @@ class Saver:
         begun = self._clock.now()
         encode = self._machine.freeze()
         self._tried = index
-        meta = await self._workers.run(lambda: self._save(index, term, configuration, at, encode()))
+        keep = being_sent(self._state)
+        meta = await self._workers.run(lambda: self._save(index, term, configuration, at, encode(), keep=keep))
         if meta is None:
             raise Overloaded("the disk has no room for a snapshot", code="disk_full", retry_after_seconds=5)
         self.index = max(self.index, index)

@@ -4,6 +4,9 @@ A snapshot travels in checksummed pieces, one at a time, each answered with how 
 wherever that is, even under another leader, if it is the same snapshot to the byte (its identity includes the digest);
 pieces of different ones never mix (K-70). The bytes are the driver's business; they pass through here unread.
 
+However fast others are taken meanwhile, one that is on its way stays (`being_sent`), and so does the log behind it. A
+transfer that takes longer than the next snapshots take to come would else begin anew for ever (world seed 670054).
+
 The second half is repair: a node whose disk lost entries it had acknowledged asks its leader to forget these
 acknowledgements, and takes part in elections again once it holds all that the leader held at that moment.
 """
@@ -18,6 +21,9 @@ from arc.raft.messages import InstallSnapshot, InstallSnapshotReply, SnapshotPro
 from arc.raft.progress import Pace, Progress
 from arc.raft.state import Incoming, State
 from arc.raft.types import Peer, SnapshotMeta
+
+STALLED_RETRIES = 10
+"""A follower that took nothing of a snapshot, or of the log behind it, for so many retries holds up nothing."""
 
 # ------------------------------------------------------------------------------------------------ own snapshots, log
 
@@ -37,7 +43,8 @@ def on_taken(state: State, event: SnapshotTaken) -> None:
 def trim(state: State) -> None:
     """Compact the log behind the newest snapshot, keeping a tail for those who are a little behind (5.1.3; V-06).
 
-    A live follower that needs more keeps its entries up to a budget; one that is beyond it gets the snapshot.
+    A live follower that needs more keeps its entries up to a budget; one that is beyond it gets the snapshot. There is
+    no budget while it takes that: the log behind it is what makes it worth its while.
     """
     if state.snapshot is None:
         return
@@ -47,7 +54,8 @@ def trim(state: State) -> None:
         for progress in state.leading.progress.values():
             if is_alive(state, progress):
                 held = progress.match if progress.transfer is None else progress.transfer.meta.index
-                limit = min(limit, max(held, newest - config.trailing_entries_max))
+                least = 0 if _is_being_rebuilt(state, progress) else newest - config.trailing_entries_max
+                limit = min(limit, max(held, least))
     limit = min(limit, state.applied, state.writes.durable_index)
     if limit > state.log.boundary_index:
         state.compact(limit)
@@ -56,6 +64,19 @@ def trim(state: State) -> None:
 def is_alive(state: State, progress: Progress) -> bool:
     """Whether the follower was heard within an election timeout."""
     return state.now < progress.contact_at + state.config.election_timeout_seconds
+
+
+def being_sent(state: State) -> frozenset[int]:
+    """Indexes of the snapshots that are on their way to somebody."""
+    if state.leading is None:
+        return frozenset()
+    transfers = (progress.transfer for progress in state.leading.progress.values())
+    return frozenset(transfer.meta.index for transfer in transfers if transfer is not None)
+
+
+def _is_being_rebuilt(state: State, progress: Progress) -> bool:
+    since = progress.rebuilt_at
+    return since is not None and state.now < since + STALLED_RETRIES * state.config.snapshot_retry_seconds
 
 
 # ----------------------------------------------------------------------------------------------------------- sending
@@ -125,12 +146,16 @@ def on_reply(state: State, leading: Leading, message: InstallSnapshotReply) -> N
     if message.is_done:
         leading.is_settled = not progress.accept(message.index) and leading.is_settled
         progress.replicate()
+        progress.took(state.now, state.snapshot)
         return
     if message.offset == transfer.offset or transfer.is_reading:
         return  # Asked for what is on its way; if that is lost, `retry` sends it again.
     if message.offset != transfer.offset + state.config.snapshot_chunk_bytes:
         state.trace("snapshot_resumed", progress.peer, message.offset)
     transfer.offset = message.offset
+    if message.offset > transfer.reached:
+        transfer.reached = message.offset
+        progress.took(state.now, state.snapshot)
     _read(state, progress)
 
 

@@ -2,7 +2,8 @@
 
 ``snapshot-<index>.<n>.part`` holds chunks, each with its length and CRC32C. ``snapshot-<index>.cbor`` is the head:
 where the snapshot stands, with which configuration, its parts, and the SHA-256 of the stream that they are together.
-It is written last and whole, so a snapshot without a head never was one. The newest `KEPT` stay.
+It is written last and whole, so a snapshot without a head never was one. The newest `KEPT` stay, and older ones while
+they are being sent to somebody.
 
 The stream is also what travels to others, who store it as it comes in parts of their own (``staged-…``); nobody counts
 on it before its head is complete. That head is written when the last piece is there, under another name, so that
@@ -19,8 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
+from typing import TypeAlias
 
 import google_crc32c
 
@@ -30,6 +32,9 @@ from arc.raft.snapshotstream import Part, Parts, Snapshot, decode_head, encode_h
 from arc.raft.types import Configuration, SnapshotMeta
 
 KEPT = 2
+
+Keep: TypeAlias = Set[int]
+"""Indexes of older snapshots that have to stay: somebody is being sent them."""
 
 PART_BYTES = 8 << 20
 """A part is closed when it holds this much: what is ever in memory at once, and about 10 ms of a disk."""
@@ -68,8 +73,10 @@ class SnapshotStore:
         chunks: Iterable[bytes],
         configuration: Configuration | None = None,
         configuration_index: int = 0,
+        *,
+        keep: Keep = frozenset(),
     ) -> Snapshot:
-        """Write a snapshot; on return it survives and older ones than the last `KEPT` are gone."""
+        """Write a snapshot; on return it survives and older ones than the last `KEPT` are gone, but for ``keep``."""
         self._disk.make_dirs(self._folder)
         if index in self._known:
             return self._known[index]  # The state after an entry is the same for ever: what is stored stays untouched.
@@ -82,7 +89,7 @@ class SnapshotStore:
         snapshot = Snapshot(meta=meta, parts=tuple(out.parts))
         self._disk.write_durable(self._head_path(index), encode_head(snapshot))
         self._known[index] = snapshot
-        self.tidy()
+        self.tidy(keep)
         return snapshot
 
     def discard(self, index: int) -> None:
@@ -155,7 +162,7 @@ class SnapshotStore:
         if rest or digest.hexdigest() != (snapshot.former_digest or snapshot.meta.digest):
             raise Corrupt("the chunks do not match the digest", path=self._head_path(snapshot.index), offset=0)
 
-    def tidy(self) -> None:
+    def tidy(self, keep: Keep = frozenset()) -> None:
         """Remove what is superseded. Heads go first: parts without a head are nobody's."""
         kept = self.indexes()[-KEPT:]
         if not kept:
@@ -164,9 +171,10 @@ class SnapshotStore:
         for pattern in (_HEAD_NAME, _PART_NAME):
             for name in names:
                 match = pattern.fullmatch(name)
-                # Only below all that is kept: above may be a snapshot that is being written or received.
-                if match is not None and int(match[1]) < kept[0]:
-                    self._known.pop(int(match[1]), None)
+                index = int(match[1]) if match is not None else kept[0]
+                # Only below the newest: above may be a snapshot that is being written or received.
+                if index < kept[0] and index not in keep:
+                    self._known.pop(index, None)
                     self._disk.remove(f"{self._folder}/{name}")
 
     # --------------------------------------------------------------------------------------------- between the nodes

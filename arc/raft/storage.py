@@ -24,6 +24,7 @@ from arc.raft.damage import remove_mark
 from arc.raft.effects import Write
 from arc.raft.opening import Opened, open_folder
 from arc.raft.records import Plan, decode_entry
+from arc.raft.snapshots import Keep
 from arc.raft.types import Configuration, Entry, Peer, SnapshotMeta, entry_bytes
 
 SEGMENT_BYTES = 4 << 20
@@ -207,11 +208,20 @@ class RaftStorage:
     # ------------------------------------------------------------------------------------------------------ snapshots
 
     def save_snapshot(
-        self, index: int, term: int, configuration: Configuration, configuration_index: int, chunks: Iterable[bytes]
+        self,
+        index: int,
+        term: int,
+        configuration: Configuration,
+        configuration_index: int,
+        chunks: Iterable[bytes],
+        *,
+        keep: Keep = frozenset(),
     ) -> SnapshotMeta | None:
-        """Write a snapshot; on return it survives. None: the disk is full, nothing changed. Raises DiskFailed."""
+        """Write a snapshot; on return it survives, and old ones are gone but those of the indexes ``keep``. None: the
+        disk is full, nothing changed. Raises DiskFailed.
+        """
         try:
-            saved = self._snapshots.save(index, term, chunks, configuration, configuration_index)
+            saved = self._snapshots.save(index, term, chunks, configuration, configuration_index, keep=keep)
         except OSError as error:
             if is_full(error):
                 self._snapshots.discard(index)

@@ -8,6 +8,7 @@ import pytest
 
 from arc.raft.events import Receive, SnapshotTaken
 from arc.raft.messages import Append, AppendReply, AppendStatus, InstallSnapshot
+from arc.raft.snapshot import being_sent
 from arc.raft.types import Configuration, SnapshotMeta
 from tests.raft.resting import N1, N2, N3, N4, beat, cluster
 from tests.raft.talk import Talk
@@ -63,6 +64,51 @@ def test_a_lost_piece_is_sent_again_and_a_transfer_resumes_where_it_was() -> Non
     for _ in range(5):
         beat(talk)
     assert talk.core("n3").status().snapshot_index == 4
+
+
+def midway(**options: object) -> Talk:
+    """n3 has some pieces of the snapshot at 4, and the rest of what n1 sent is lost."""
+    talk = snapshotted(**options)
+    talk.do("restart n3", "time 0.11", "tick n1")
+    for _ in range(3):
+        talk.do("deliver n1->n3", "deliver n3->n1")
+    assert talk.core("n1").status().followers[1].pace == "snapshot"
+    assert being_sent(talk.core("n1").state) == {4}
+    talk.do("drop *->*")
+    return talk
+
+
+def go_on(talk: Talk, payload: str) -> None:
+    """One more entry, and a snapshot after it; n3 hears nothing but that it is led."""
+    talk.do(f"propose n1 {payload}", "settle n3", "snapshot n1", "drop *->n3")
+
+
+def test_a_transfer_that_takes_longer_than_many_snapshots_is_worth_its_while() -> None:
+    """What it is of stays, and the log behind it beyond every budget: it would begin anew for ever (seed 670054)."""
+    talk = midway(snapshot_retry_seconds=0.3)
+    for payload in ("d", "e", "f"):
+        go_on(talk, payload)
+    assert talk.core("n1").status().snapshot_index == 7
+    assert talk.core("n1").status().first_index == 5, "behind the one that is on its way"
+    for _ in range(8):
+        beat(talk)
+    assert sum(trace.name == "snapshot_begun" for trace in talk.traces) == 1
+    assert talk.core("n3").status().commit == 7
+    assert being_sent(talk.core("n1").state) == frozenset()
+    go_on(talk, "g")
+    assert talk.core("n1").status().first_index == 9, "it needs no snapshot any more, and counts as any other"
+
+
+def test_a_transfer_that_does_not_move_holds_up_no_log() -> None:
+    """A follower that lives and has no room for it: the leader's disk is not to be full for that."""
+    talk = midway(snapshot_retry_seconds=0.3, election_timeout_seconds=60.0)
+    go_on(talk, "d")
+    talk.do("time 2.5", "tick n1", "settle n3", "drop *->*")
+    go_on(talk, "e")
+    assert talk.core("n1").status().first_index == 5
+    talk.do("time 0.6", "tick n1", "settle n3", "drop *->*")
+    go_on(talk, "f")
+    assert talk.core("n1").status().first_index == 8
 
 
 def test_pieces_of_another_snapshot_begin_anew() -> None:

@@ -49,6 +49,22 @@ def test_the_last_two_are_kept_and_all_else_is_removed() -> None:
     assert not [path for path in disk.walk("snaps") if "snapshot-00000000000000000001" in path]
 
 
+def test_one_that_is_being_sent_stays_until_it_is_there() -> None:
+    """World seed 670054: the next ones came sooner than a newcomer had the whole of any."""
+    disk = MemoryDisk()
+    snapshots = store(disk)
+    first = snapshots.save(1, 1, CHUNKS).meta
+    for index in (2, 3, 4):
+        snapshots.save(index, 1, CHUNKS, keep={1})
+    assert snapshots.indexes() == [1, 3, 4]
+    piece = snapshots.read_piece(first, 0, first.size_bytes)
+    assert piece is not None and piece[2]
+    snapshots.save(5, 1, CHUNKS)
+    assert snapshots.indexes() == [4, 5]
+    assert snapshots.read_piece(first, 0, 1) is None
+    assert len([path for path in disk.walk("snaps") if path.endswith(".cbor")]) == 2
+
+
 def test_a_power_cut_at_any_write_leaves_the_old_or_the_new_snapshot() -> None:
     disk = saved(1)
     states: list[MemoryDisk] = []
