@@ -39,6 +39,7 @@ from simulations.checkers.world_durability import Rows
 from simulations.checkers.world_leases import Leases
 from simulations.clock import Tasks
 from simulations.outcome import FAILED, PASSED, VACUOUS, Outcome
+from simulations.world_calls_spy import watching_calls
 from simulations.world_client import PORT, TOKEN, Client
 from simulations.world_disk import Platter
 from simulations.world_history import History
@@ -168,6 +169,7 @@ class World:
                 small_logs(plan.log),
                 watching(self.ghost, who, self.leases, self.rows),
                 watching_rows(self.rows, who, self.leases, fail=self.fail),
+                watching_calls(who, fail=self.fail),
             ):
                 async with trio.open_nursery() as self._nursery:
                     await self._story()

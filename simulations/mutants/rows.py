@@ -10,11 +10,11 @@ from __future__ import annotations
 from simulations.mutants.lifecycle import COMPACTION
 from simulations.mutants.rows_files import FILES, FLUSHING, KEYS
 from simulations.mutants.rows_life import ACCESS, AGEING, BACKUP, CONTINUOUS, DELETION, ROT, TITLES
-from simulations.mutants.rows_stream import ACKNOWLEDGING, IN_SYNC, LEASES, STREAM
+from simulations.mutants.rows_stream import ACKNOWLEDGING, CALLS, IN_SYNC, LEASES, STREAM
 
 ROWS = (
     *(*ACKNOWLEDGING, *IN_SYNC, *STREAM, *LEASES, *FLUSHING, *FILES, *KEYS),
-    *(*COMPACTION, *AGEING, *DELETION, *CONTINUOUS, *BACKUP, *ACCESS, *ROT, *TITLES),
+    *(*COMPACTION, *AGEING, *DELETION, *CONTINUOUS, *BACKUP, *ACCESS, *ROT, *TITLES, *CALLS),
 )
 
 EXPLAINED: dict[str, str] = {

@@ -24,6 +24,20 @@ LATE = {
 }
 """The writer dies in the moment in which a node is back that has left the in-sync set."""
 
+ASKED_AGAIN = {
+    "size": 2,
+    "seconds": 9.0,
+    "clients": 8,
+    "think_seconds": 0.1,
+    "delete_share": 0.6,
+    "config": {"delete": {"enabled": True}},
+    "faults": (
+        Fault(0.5, "slow_disk", ("n2",), 100.0),
+        *(Fault(1.0 + 1.2 * turn, "crash", ("n1",), 0.05) for turn in range(6)),
+    ),
+}
+"""A node asks another one that is slow, and is started again and again meanwhile."""
+
 ACKNOWLEDGING: tuple[Mutant, ...] = (
     by_story(
         "R-01",
@@ -304,5 +318,30 @@ LEASES: tuple[Mutant, ...] = (
             "            await self._reign.intake.drain()\n            await self._reign.wait_copied(target)\n",
             "            await trio.lowlevel.checkpoint()\n",
         ),
+    ),
+)
+
+CALLS: tuple[Mutant, ...] = (
+    by_story(
+        "R-106",
+        "cluster",
+        "an answer goes to whoever has the name now, whoever asked: a later life has a question of that number, too",
+        "world_writer_loss",
+        Edit("arc/cluster/calls.py", "is_over = self._sessions_over[peer.name] != session", "is_over = False"),
+        more=ASKED_AGAIN,
+    ),
+    by_tests(
+        "R-107",
+        "raft",
+        "a snapshot that is on its way to somebody is removed when two newer ones are there",
+        ("tests/raft/test_snapshots.py",),
+        Edit("arc/raft/snapshots.py", "if index < kept[0] and index not in keep:", "if index < kept[0]:"),
+    ),
+    by_tests(
+        "R-108",
+        "raft",
+        "the log behind a snapshot that is on its way is cut as if nobody would need it",
+        ("tests/raft/test_core_snapshots.py",),
+        Edit("arc/raft/snapshot.py", "least = 0 if _is_being_rebuilt(state, progress) else newest", "least = newest"),
     ),
 )

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from arc.catalog.commands import FlushMark
+from arc.cluster.calls import Calls
 from arc.cluster.registrar import FileRegistrar
 from arc.ingest.flush import Flusher
 from arc.ingest.keys import IdempotencyKeys
 from arc.journal import Journal
 from arc.raft.hardstate import HardStateFile
 from arc.raft.outbox import Outbox
+from arc.raft.types import Peer
 from arc.storage.shelf import Shelf
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
@@ -59,6 +61,21 @@ FULL = WorldPlan(
     log=LogKind(16384, 20, 5, 2048),
     faults=tuple(
         Fault(1.0 + turn * 2.0, "disk_full", (who,), 1.5) for turn, who in enumerate(("n2", "n3", "n1", "leader"))
+    ),
+)
+
+
+ASKING = WorldPlan(
+    scenario="notices",
+    size=2,
+    seconds=5.0,
+    clients=8,
+    think_seconds=0.1,
+    delete_share=0.6,
+    config={"delete": {"enabled": True}},
+    faults=(
+        Fault(0.5, "slow_disk", ("n2",), 100.0),
+        *(Fault(1.0 + 1.2 * turn, "crash", ("n1",), 0.05) for turn in range(3)),
     ),
 )
 
@@ -157,7 +174,18 @@ def put_nothing_into_the_store(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shelf, "put", lambda self, path, data, sha256: None)
 
 
+def answer_whoever_has_the_name(patch: pytest.MonkeyPatch) -> None:
+    """A node that was started again gets what its former life asked for."""
+    send_back = Calls._send_back
+
+    def send(self: Calls, peer: Peer, answer: bytes, session: int) -> None:
+        send_back(self, peer, answer, self._sessions_over[peer.name])
+
+    patch.setattr(Calls, "_send_back", send)
+
+
 PLANTED = [
+    (answer_whoever_has_the_name, ASKING, {"W-23"}),
     (put_nothing_into_the_store, replace(LONE, has_store=True), {"D-07"}),
     (acknowledge_before_the_write, LONE, {"D-02", "W-01", "W-07"}),
     (move_the_flush_mark_too_far, LONE, {"D-06", "W-01", "W-07"}),
@@ -184,7 +212,7 @@ def test_a_planted_bug_is_noticed(
     assert outcome.killer in killers, outcome.violation
 
 
-@pytest.mark.parametrize("plan", [LONE, THREE, FULL], ids=["lone", "three", "full"])
+@pytest.mark.parametrize("plan", [LONE, THREE, FULL, ASKING], ids=["lone", "three", "full", "asking"])
 def test_without_a_bug_nothing_is_noticed(plan: WorldPlan) -> None:
     outcome = run_world(plan)
     assert outcome.verdict == PASSED, outcome.violation
