@@ -118,7 +118,7 @@ async def test_a_broken_connection_ends_the_calls_over_it_at_once() -> None:
 
 
 async def test_an_answer_goes_only_to_the_life_that_asked() -> None:
-    """A node that starts again counts its questions from one again: what its former life asked is answered to nobody.
+    """N-04. Who starts again counts its questions from one again: what its former life asked is answered to nobody.
 
     World seed 650148: an order to delete got the answer to another one, and its rows stayed.
     """

@@ -84,7 +84,7 @@ def go_on(talk: Talk, payload: str) -> None:
 
 
 def test_a_transfer_that_takes_longer_than_many_snapshots_is_worth_its_while() -> None:
-    """What it is of stays, and the log behind it beyond every budget: it would begin anew for ever (seed 670054)."""
+    """S-03, S-06: it stays, and so does the log behind it, or it would begin anew for ever (world seed 670054)."""
     talk = midway(snapshot_retry_seconds=0.3)
     for payload in ("d", "e", "f"):
         go_on(talk, payload)
@@ -100,7 +100,7 @@ def test_a_transfer_that_takes_longer_than_many_snapshots_is_worth_its_while() -
 
 
 def test_a_transfer_that_does_not_move_holds_up_no_log() -> None:
-    """A follower that lives and has no room for it: the leader's disk is not to be full for that."""
+    """S-06: a follower that lives and has no room for it; the leader's disk is not to be full for that."""
     talk = midway(snapshot_retry_seconds=0.3, election_timeout_seconds=60.0)
     go_on(talk, "d")
     talk.do("time 2.5", "tick n1", "settle n3", "drop *->*")
