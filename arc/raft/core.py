@@ -166,6 +166,8 @@ def _finish(state: State) -> None:
         reads.ask_leader(state)
     if state.is_damaged:
         snapshot.finish_repair(state)
+    if state.is_holding:
+        snapshot.let_go(state)
     lanes.emit_write(state)
     lanes.emit_apply(state)
     lanes.evict(state)

@@ -50,15 +50,25 @@ def trim(state: State) -> None:
         return
     config, newest = state.config, state.snapshot.index
     limit = newest - config.trailing_entries
+    state.is_holding = False
     if state.leading is not None:
         for progress in state.leading.progress.values():
             if is_alive(state, progress):
                 held = progress.match if progress.transfer is None else progress.transfer.meta.index
-                least = 0 if _is_being_rebuilt(state, progress) else newest - config.trailing_entries_max
+                least = newest - config.trailing_entries_max
+                if held < least and _is_being_rebuilt(state, progress):
+                    least, state.is_holding = held, True
                 limit = min(limit, max(held, least))
     limit = min(limit, state.applied, state.writes.durable_index)
     if limit > state.log.boundary_index:
         state.compact(limit)
+
+
+def let_go(state: State) -> None:
+    """What of the log was kept beyond the budget goes, when nobody is being rebuilt any more (V-06)."""
+    followers = state.leading.progress.values() if state.leading is not None else ()
+    if not any(is_alive(state, each) and _is_being_rebuilt(state, each) for each in followers):
+        trim(state)
 
 
 def is_alive(state: State, progress: Progress) -> bool:

@@ -97,11 +97,11 @@ class State:
     __slots__ = (
         "accepted_index", "accepted_term", "applied", "apply_read", "applying", "applying_bytes", "ask_again_at",
         "asked", "asked_of", "campaign_after", "commit", "config", "contact_at", "contact_from", "effects",
-        "election_at", "groups", "hard_dirty", "has_space", "history", "incoming", "is_damaged", "late_vote_after",
-        "leader", "leading", "lives", "log", "me", "now", "others", "pre_round", "readable", "removed_at",
-        "repair_term", "repair_until", "restore_after", "restoring", "rng", "role", "self_vote_after", "snapshot",
-        "snapshot_to_write", "term", "timeout", "timer_from", "token", "truncate_from", "unwritten", "vote",
-        "votes", "writes",
+        "election_at", "groups", "hard_dirty", "has_space", "history", "incoming", "is_damaged", "is_holding",
+        "late_vote_after", "leader", "leading", "lives", "log", "me", "now", "others", "pre_round", "readable",
+        "removed_at", "repair_term", "repair_until", "restore_after", "restoring", "rng", "role", "self_vote_after",
+        "snapshot", "snapshot_to_write", "term", "timeout", "timer_from", "token", "truncate_from", "unwritten",
+        "vote", "votes", "writes",
     )
     # fmt: on
 
@@ -160,6 +160,8 @@ class State:
         self.truncate_from: int | None = None
         self.snapshot_to_write: SnapshotMeta | None = None
         self.incoming: Incoming | None = None
+        self.is_holding = False
+        """More of the log is kept than the budget says, for a follower that is being rebuilt (`snapshot.trim`)."""
 
         # Reads. Tokens start at random, so that no answer to an earlier life of this process fits (X-07).
         self.token = int.from_bytes(rng.bytes(6), "little") << 8
