@@ -16,7 +16,7 @@ from arc.raft.core import RaftCore
 from arc.raft.effects import Write
 from arc.raft.messages import AppendReply, AppendStatus, Message, Vote, VoteReply
 from arc.raft.storage import RaftStorage
-from arc.raft.types import Entry, EntryKind, HardState, Role
+from arc.raft.types import Configuration, Entry, EntryKind, HardState, Role
 from simulations.checkers.violation import Violation
 
 LOOK_EVERY = 16
@@ -47,9 +47,11 @@ class Ghost:
         self.terms: dict[str, int] = {}
         self.cores: dict[str, RaftCore] = {}
         self.catalogs: dict[str, Catalog] = {}
-        self.applied_to = 0
+        self.applied_to = self.committed_to = 0
         self.disks: dict[str, Durable] = {}
         self._terms: dict[str, int] = {}
+        self._in_force: dict[str, Configuration] = {}
+        """By the life of a node, the configuration after its last step."""
         self._votes: dict[tuple[str, int], str] = {}
         self._entries: dict[int, bytes] = {}
         self._states: dict[int, bytes] = {}
@@ -69,7 +71,9 @@ class Ghost:
     # ---- told by the spy
 
     def stepped(self, who: str, core: RaftCore) -> None:
-        """I-01: a term has one leader, and a node that was started again never leads the same term. I-10."""
+        """I-01: a term has one leader, and a node that was started again never leads the same term. I-10. I-06: what a
+        leader commits is on a quorum's disks.
+        """
         state = core.state
         machine = _machine(who)
         # Within a life: a term that was not durable yet may be forgotten by a crash, for nobody heard of it (I-28).
@@ -79,16 +83,21 @@ class Ghost:
         self.cores[machine] = core
         if state.role is Role.LEADER and self.leaders.setdefault(state.term, who) != who:
             raise Violation("I-01", "two leaders in one term", state.term, self.leaders[state.term], who)
+        if state.role is Role.LEADER and state.commit > self.committed_to:
+            self.committed_to = state.commit
+            self._require_quorum(who, core)
+        self._in_force[who] = state.history.current
 
     def applied(self, who: str, entry: Entry, catalog: Catalog) -> None:
-        """I-05: an index is the same entry everywhere. I-06: it was on a quorum's disks before anybody applied it."""
+        """I-05: an index is the same entry everywhere. I-06: a leader had committed it before anybody applied it."""
         machine = _machine(who)
         digest = _digest(entry)
         if self._entries.setdefault(entry.index, digest) != digest:
             raise Violation("I-05", "an index was applied as two entries", who, entry.index)
         if entry.index > self.applied_to:
             self.applied_to = entry.index
-            self._require_quorum(who, entry)
+        if entry.index > self.committed_to:
+            raise Violation("I-06", "applied and committed by no leader", who, entry.index, self.committed_to)
         before = self.catalogs.get(who)
         if before is not None and catalog.index != before.index + 1:
             raise Violation("I-05", "entries were not applied in order", who, before.index, catalog.index)
@@ -218,16 +227,26 @@ class Ghost:
         if self._votes.setdefault((voter, term), candidate) != candidate:
             raise Violation("I-11", "two votes in one term", voter, term, self._votes[voter, term], candidate)
 
-    def _require_quorum(self, who: str, entry: Entry) -> None:
-        current = self.cores[_machine(who)].state.history.current
-        for voters in (current.voters, current.outgoing):
-            holding = sum(self._holds(peer.name, entry) for peer in voters)
-            if voters and holding < majority(len(voters)):
-                raise Violation("I-06", "applied and not on a quorum's disks", who, entry.index, holding, voters)
+    def _require_quorum(self, who: str, core: RaftCore) -> None:
+        """A step may commit and append the next configuration, or the other way round: either may have counted. What a
+        follower has in force is no matter: the next configuration may not have come to it yet (world seed 700291).
+        """
+        index, history = core.state.commit, core.state.history
+        counted = (history.current, self._in_force.get(who, history.current))
+        if not any(self._is_on_quorum(index, core.state.log.term(index), each) for each in counted):
+            raise Violation("I-06", "committed and not on a quorum's disks", who, index, *counted)
 
-    def _holds(self, machine: str, entry: Entry) -> bool:
+    def _is_on_quorum(self, index: int, term: int | None, configuration: Configuration) -> bool:
+        assert term is not None, index
+        return all(
+            sum(self._holds(peer.name, index, term) for peer in half) >= majority(len(half))
+            for half in (configuration.voters, configuration.outgoing)
+            if half
+        )
+
+    def _holds(self, machine: str, index: int, term: int) -> bool:
         disks = (self.disks.get(machine), self._lost.get(machine))
-        return any(disk is not None and disk.holds(entry.index, entry.term) for disk in disks)
+        return any(disk is not None and disk.holds(index, term) for disk in disks)
 
     def _compare(self, who: str, catalog: Catalog) -> None:
         digest = _bytes(catalog)

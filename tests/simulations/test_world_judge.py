@@ -16,8 +16,9 @@ from arc.catalog.values import WRITER
 from arc.ids import NodeId
 from arc.raft.log import Log
 from arc.raft.membership import History
-from arc.raft.types import Configuration, Entry, EntryKind, Peer
-from simulations.checkers.world_agreement import Ghost
+from arc.raft.types import Configuration, Entry, EntryKind, Peer, Role
+from simulations.checkers.violation import Violation
+from simulations.checkers.world_agreement import Durable, Ghost
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
 from simulations.world_client import Client
@@ -148,6 +149,51 @@ def test_who_may_become_the_only_one_in_sync_loses_no_disk(asked_for: Sequence[C
     ghost = Ghost()
     ghost.cores = {"b": _core(log=behind), "c": _core(log=ahead)}
     assert "".join(name for name in "abcz" if ghost.is_only_in_sync(name, catalog)) == must_stay
+
+
+JOINT = Configuration(voters=peers("abd"), outgoing=peers("abc"))
+AFTER = Configuration(voters=peers("abd"))
+
+
+def leads(ghost: Ghost, who: str, commit: int, *configurations: Configuration) -> None:
+    """A leader of term 2 took a step, after which so much is committed; the configurations stand from entry 4 on."""
+    history = History(3, Configuration(voters=peers("abc")))
+    for index, configuration in enumerate(configurations, 4):
+        history.push(index, configuration)
+    log = SimpleNamespace(term=lambda index: 2)
+    ghost.stepped(who, _core(role=Role.LEADER, term=2, commit=commit, history=history, log=log))
+
+
+def on_disks(**last: int) -> Ghost:
+    """What a leader of term 2 sent is on these disks up to these entries."""
+    ghost = Ghost()
+    for name, index in last.items():
+        disk = ghost.disks[name] = Durable()
+        disk.last, disk.terms = index, dict.fromkeys(range(1, index + 1), 2)
+    return ghost
+
+
+def test_what_a_leader_commits_by_the_next_configuration_may_be_applied_by_who_does_not_have_it_yet() -> None:
+    """World seed 700291: the joint configuration was committed, and the one after it counted for the next entry."""
+    ghost = on_disks(a=4, b=5, c=3, d=5)
+    leads(ghost, "a.1", 3, JOINT)
+    with pytest.raises(Violation, match="I-06 committed"):
+        leads(ghost, "a.1", 5, JOINT)  # d counts in one half only.
+    ghost = on_disks(a=5, b=5, c=3, d=4)
+    leads(ghost, "a.1", 5, JOINT)
+    ghost = on_disks(a=4, b=5, c=3, d=5)
+    leads(ghost, "a.1", 4, JOINT)
+    leads(ghost, "a.1", 5, JOINT, AFTER)
+    ghost.applied("d.1", Entry(5, 2), replace(Catalog(), index=5))
+
+
+def test_what_no_leader_has_committed_is_applied_by_nobody() -> None:
+    """I-06."""
+    ghost = on_disks(a=5, b=5, c=5)
+    leads(ghost, "a.1", 4)
+    ghost.applied("b.1", Entry(4, 2), replace(Catalog(), index=4))
+    with pytest.raises(Violation, match="I-06 applied"):
+        ghost.applied("b.1", Entry(5, 2), replace(Catalog(), index=5))
 
 
 def test_where_nobody_is_in_sync_nobody_loses_a_disk() -> None:
