@@ -202,14 +202,18 @@ class Flusher:
 
     async def _flush(self, sealed: Sealed) -> None:
         self._running += 1
+        is_waiting = True
         try:
             async with self._slots:
+                is_waiting = False
                 began = self._clock.now()
                 entries = await self._store(sealed)
                 if entries is not None:
                     # From here on the rows are in files: whatever fails now, the seal is gone and not to be taken back.
                     await self._shrink_wal(sealed, entries, began)
         finally:
+            if is_waiting:  # The reign ended before it was its turn: these rows are for the next one's flusher.
+                self._buffer.unseal(sealed.key)
             self._running -= 1
             self._finished_one.set()
             self._finished_one = trio.Event()

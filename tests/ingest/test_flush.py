@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from arc.storage.paths import HOUR_US
 from arc.storage.shelf import Shelf
 from arc.storage.wal.log import WalLog
 from arc.system import SystemDisk
-from tests.ingest.writepath import open_write_path, values, write
+from tests.ingest.writepath import CONFIG, open_write_path, values, write
 from tests.storage.memory_objects import MemoryObjects
 
 
@@ -120,6 +121,18 @@ async def test_caller_that_hangs_up_does_not_leave_a_flush_half_done(tmp_path: P
         await path.flusher.flush_all()
         assert path.rows() == 105
         assert sum(file.rows for file in path.fsm.catalog.files("db", "cpu")) == 105
+
+
+async def test_where_a_reign_ends_before_it_was_its_turn_a_measurement_does_not_stay_sealed(tmp_path: Path) -> None:
+    """The next reign of this node has the same buffer: what is sealed there it would never flush (seed 700471)."""
+    with trio.CancelScope() as reign:
+        async with open_write_path(tmp_path, config=replace(CONFIG, flush_workers=1)) as path:
+            await path.intake.write(write(values(10), values(10, measurement="mem")))
+            path.proposer.before = lambda command: reign.cancel() if isinstance(command, RegisterFiles) else None
+            await path.flusher.flush_all()
+    assert reign.cancelled_caught
+    (left,) = path.buffer.lanes()  # The other one was on its way, and its registration committed.
+    assert (left.rows, left.is_flushing) == (10, False)
 
 
 async def test_lost_answer_to_a_registration_that_committed_counts_as_done(tmp_path: Path) -> None:
