@@ -50,7 +50,7 @@ from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_programs import Program, programs
 from simulations.world_quick import quick_starts
-from simulations.world_rot import ROT_SECONDS, Rot
+from simulations.world_rot import ROT_LOAD_SECONDS, ROT_SECONDS, Rot
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
 from simulations.world_store import SETTINGS, Bucket
@@ -315,18 +315,17 @@ class World:
         for each in working:
             self.spawn(each.run)
         await self._let_faults_happen()
-        await self.until(
-            "V-01", "nobody leads after the faults", self._leaderless_seconds(), lambda: bool(self.leader())
-        )
+        await self.until("V-01", "nobody leads after the faults", self._leaderless_seconds(), self.leader)
         await self.until("W-12", "stories never end", 2 * END_SECONDS, lambda: not self._stories)
         await self.until("W-09", "a node is not ready after the faults", READY_SECONDS, self._all_ready)
-        await self.until("W-20", "a copy that rotted is not found", ROT_SECONDS, self.rot.is_over)
+        await self.rot.end(ROT_LOAD_SECONDS)
         self._is_over = True
         if self.plan.takeover_seconds_max:
             self.leases.check_takeovers(self.plan.takeover_seconds_max)
         for each in working:
             each.stop = True
         await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self._under_way() == 0)
+        await self.until("W-20", "a copy that rotted is not found", ROT_SECONDS, self.rot.is_over)
         await judge.level()
         self.rot.forget()
         await self._judge(judge)
@@ -374,7 +373,7 @@ class World:
             self._faults_nursery.cancel_scope.cancel()
         world_faults.end(self)
 
-    async def until(self, killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+    async def until(self, killer: str, what: str, seconds: float, is_so: Callable[[], object]) -> None:
         """Wait for something. Raises Violation when it does not come in time."""
         deadline = trio.current_time() + seconds
         while not is_so():

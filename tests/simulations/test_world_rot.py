@@ -86,6 +86,7 @@ def test_a_planted_bug_is_noticed(
     plant: Callable[[pytest.MonkeyPatch], None], killers: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)
+    monkeypatch.setattr(world, "ROT_LOAD_SECONDS", 5.0)
     monkeypatch.setattr(world, "ROT_SECONDS", 20.0)
     outcome = run_world(ROTTEN)
     assert outcome.verdict == FAILED
