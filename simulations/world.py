@@ -50,7 +50,7 @@ from simulations.world_plan import KIB, WorldPlan
 from simulations.world_ports import MachineClock
 from simulations.world_programs import Program, programs
 from simulations.world_quick import quick_starts
-from simulations.world_rot import ROT_LOAD_SECONDS, ROT_SECONDS, Rot
+from simulations.world_rot import ROT_LOAD_SECONDS, Rot
 from simulations.world_rows_spy import watching_rows
 from simulations.world_spy import small_logs, watching
 from simulations.world_store import SETTINGS, Bucket
@@ -325,7 +325,8 @@ class World:
         for each in working:
             each.stop = True
         await self.until("V-09", "requests were never answered", ANSWERED_SECONDS, lambda: self._under_way() == 0)
-        await self.until("W-20", "a copy that rotted is not found", ROT_SECONDS, self.rot.is_over)
+        rot_seconds = self.rot.seconds(self.plan.work_seconds)
+        await self.until("W-20", "a copy that rotted is not found", rot_seconds, self.rot.is_over)
         await judge.level()
         self.rot.forget()
         await self._judge(judge)

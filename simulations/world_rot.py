@@ -27,8 +27,11 @@ KEEPS_ALL = ("standalone", "reader")
 
 
 ROT_SECONDS = 180.0
-"""When nobody writes any more, a copy that rotted is found within this (W-20): the period of re-reading in a world, and
-the rests that it takes.
+"""When nobody writes any more, a copy that rotted is found within this (W-20), and what reading all files takes."""
+
+READ_STEPS = 500
+"""Reading a file takes no more than five times as long as anything that a worker does, and rests a hundred times that
+(`arc.replication.scrubbing.CORE_SHARE`).
 """
 
 ROT_LOAD_SECONDS = 60.0
@@ -75,6 +78,10 @@ class Rot:
         return not any(
             newest and newest.file(path) for machine, path, body in self._struck if _lies(machine, path, body)
         )
+
+    def seconds(self, work_seconds: float) -> float:
+        """Within how long what rotted must be found (W-20), if a worker takes so long for anything."""
+        return ROT_SECONDS + READ_STEPS * work_seconds * sum(1 for _ in self._files())
 
     async def end(self, seconds: float) -> None:
         """Wait until it is over, but no longer than this."""

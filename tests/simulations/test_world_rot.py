@@ -10,7 +10,7 @@ import pytest
 from arc.compaction import windows
 from arc.replication import transfers
 from arc.replication.scrubbing import Scrubber
-from simulations import world
+from simulations import world, world_rot
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
@@ -87,7 +87,7 @@ def test_a_planted_bug_is_noticed(
 ) -> None:
     plant(monkeypatch)
     monkeypatch.setattr(world, "ROT_LOAD_SECONDS", 5.0)
-    monkeypatch.setattr(world, "ROT_SECONDS", 20.0)
+    monkeypatch.setattr(world_rot, "ROT_SECONDS", 20.0)
     outcome = run_world(ROTTEN)
     assert outcome.verdict == FAILED
     assert outcome.killer in killers, outcome.violation
