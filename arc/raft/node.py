@@ -24,11 +24,10 @@ from arc.raft.membership import members
 from arc.raft.messages import Message
 from arc.raft.outbox import Outbox
 from arc.raft.requests import Proposed, Requests, Then
-from arc.raft.saver import Saver
-from arc.raft.snapshots import Keep
+from arc.raft.saver import Saver, SaveSnapshot
 from arc.raft.status import Status
 from arc.raft.turning import Inbox, Turning
-from arc.raft.types import Configuration, Peer, Role, SnapshotMeta, Stored
+from arc.raft.types import Peer, Role, SnapshotMeta, Stored
 from arc.telemetry import Distribution, Log
 
 INBOX_MESSAGES_MAX = 10_000
@@ -40,18 +39,9 @@ class OpenStorage(Storage, Protocol):
 
     stored: Stored
 
-    def save_snapshot(
-        self,
-        index: int,
-        term: int,
-        configuration: Configuration,
-        configuration_index: int,
-        chunks: Iterable[bytes],
-        /,
-        *,
-        keep: Keep,
-    ) -> SnapshotMeta | None:
-        """Write a snapshot, and remove old ones but those to keep; None when the disk is full."""
+    @property
+    def save_snapshot(self) -> SaveSnapshot:
+        """Write a snapshot."""
         ...
 
     def load_snapshot(self, meta: SnapshotMeta, /) -> Iterator[bytes]:

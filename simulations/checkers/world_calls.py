@@ -19,7 +19,6 @@ class Answers:
     def __init__(self) -> None:
         self._asked: dict[tuple[int, int], bytes] = {}
         self._made: dict[bytes, set[bytes]] = {}
-        self.told_total = 0
 
     def asked(self, asker: int, number: int, kind: str, question: bytes) -> None:
         """A question is about to leave."""
@@ -31,7 +30,6 @@ class Answers:
 
     def told(self, asker: int, number: int, answer: bytes, who: str) -> None:
         """A question that waits ends with this. Raises Violation."""
-        self.told_total += 1
         if self._asked[asker, number] not in self._made.get(_digest(answer), ()):
             raise Violation(KILLER, "the answer to another question", who, number, answer[:80])
 
