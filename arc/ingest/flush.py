@@ -202,17 +202,18 @@ class Flusher:
 
     async def _flush(self, sealed: Sealed) -> None:
         self._running += 1
-        is_waiting = True
+        is_in_files = False
         try:
             async with self._slots:
-                is_waiting = False
                 began = self._clock.now()
                 entries = await self._store(sealed)
                 if entries is not None:
-                    # From here on the rows are in files: whatever fails now, the seal is gone and not to be taken back.
+                    # Whatever fails from here on, the seal is gone and not to be taken back.
+                    is_in_files = True
                     await self._shrink_wal(sealed, entries, began)
         finally:
-            if is_waiting:  # The reign ended before it was its turn: these rows are for the next one's flusher.
+            # Else these rows are for another flush: it failed, or the reign ended, perhaps before it was its turn.
+            if not is_in_files:
                 self._buffer.unseal(sealed.key)
             self._running -= 1
             self._finished_one.set()
@@ -239,13 +240,9 @@ class Flusher:
             return None
         except (Conflict, NotFound) as error:
             if error.code not in OVER:
-                self._buffer.unseal(sealed.key)
                 raise
             self._failed(sealed, error.message)
             return None
-        except BaseException:
-            self._buffer.unseal(sealed.key)
-            raise
         self._retire(sealed.key)
         self._retry_at.pop(sealed.key, None)
         self._flushes += 1
@@ -255,7 +252,6 @@ class Flusher:
         return entries
 
     def _failed(self, sealed: Sealed, reason: str) -> None:
-        self._buffer.unseal(sealed.key)
         self._failures += 1
         self._last_error = reason
         self._retry_at[sealed.key] = self._clock.now() + RETRY_SECONDS
