@@ -50,6 +50,8 @@ class Ghost:
         self.applied_to = self.committed_to = 0
         self.disks: dict[str, Durable] = {}
         self._terms: dict[str, int] = {}
+        self._leading: set[str] = set()
+        """Lives of nodes that led after their last step."""
         self._in_force: dict[str, Configuration] = {}
         """By the life of a node, the configuration after its last step."""
         self._votes: dict[tuple[str, int], str] = {}
@@ -72,7 +74,8 @@ class Ghost:
 
     def stepped(self, who: str, core: RaftCore) -> None:
         """I-01: a term has one leader, and a node that was started again never leads the same term. I-10. I-06: what a
-        leader commits is on a quorum's disks.
+        leader commits is on a quorum's disks. One that is no voter any more commits and steps down at once (world seed
+        730131).
         """
         state = core.state
         machine = _machine(who)
@@ -83,7 +86,11 @@ class Ghost:
         self.cores[machine] = core
         if state.role is Role.LEADER and self.leaders.setdefault(state.term, who) != who:
             raise Violation("I-01", "two leaders in one term", state.term, self.leaders[state.term], who)
-        if state.role is Role.LEADER and state.commit > self.committed_to:
+        has_led = who in self._leading
+        self._leading.discard(who)
+        if state.role is Role.LEADER:
+            self._leading.add(who)
+        if (has_led or state.role is Role.LEADER) and state.commit > self.committed_to:
             self.committed_to = state.commit
             self._require_quorum(who, core)
         self._in_force[who] = state.history.current

@@ -155,13 +155,13 @@ JOINT = Configuration(voters=peers("abd"), outgoing=peers("abc"))
 AFTER = Configuration(voters=peers("abd"))
 
 
-def leads(ghost: Ghost, who: str, commit: int, *configurations: Configuration) -> None:
+def leads(ghost: Ghost, who: str, commit: int, *configurations: Configuration, role: Role = Role.LEADER) -> None:
     """A leader of term 2 took a step, after which so much is committed; the configurations stand from entry 4 on."""
     history = History(3, Configuration(voters=peers("abc")))
     for index, configuration in enumerate(configurations, 4):
         history.push(index, configuration)
     log = SimpleNamespace(term=lambda index: 2)
-    ghost.stepped(who, _core(role=Role.LEADER, term=2, commit=commit, history=history, log=log))
+    ghost.stepped(who, _core(role=role, term=2, commit=commit, history=history, log=log))
 
 
 def on_disks(**last: int) -> Ghost:
@@ -185,6 +185,37 @@ def test_what_a_leader_commits_by_the_next_configuration_may_be_applied_by_who_d
     leads(ghost, "a.1", 4, JOINT)
     leads(ghost, "a.1", 5, JOINT, AFTER)
     ghost.applied("d.1", Entry(5, 2), replace(Catalog(), index=5))
+
+
+def test_who_commits_that_it_is_no_voter_has_committed_as_a_leader() -> None:
+    """It steps down in the same step (dissertation, 4.2.2). World seed 730131: others applied the entry before the next
+    leader was elected.
+    """
+    without_c = Configuration(voters=peers("ab"))
+    ghost = on_disks(a=4, b=4, c=4)
+    leads(ghost, "c.1", 3, without_c)
+    leads(ghost, "c.1", 4, without_c, role=Role.FOLLOWER)
+    ghost.applied("a.1", Entry(4, 2), replace(Catalog(), index=4))
+    with pytest.raises(Violation, match="I-06 applied"):
+        ghost.applied("a.1", Entry(5, 2), replace(Catalog(), index=5))
+
+
+@pytest.mark.parametrize("steps", [((3, Role.LEADER), (4, Role.FOLLOWER)), ((3, Role.LEADER), (4, Role.LEADER))])
+def test_who_steps_down_must_have_a_quorum_for_what_it_commits(steps: tuple[tuple[int, Role], ...]) -> None:
+    """As every leader."""
+    ghost = on_disks(a=4, b=3, c=4)
+    with pytest.raises(Violation, match="I-06 committed"):
+        for commit, role in steps:
+            leads(ghost, "c.1", commit, Configuration(voters=peers("ab")), role=role)
+
+
+def test_what_a_follower_knows_to_be_committed_is_no_commit() -> None:
+    """Even of one that led once."""
+    ghost = on_disks(a=5, b=5, c=5)
+    for commit, role in ((4, Role.LEADER), (4, Role.FOLLOWER), (5, Role.FOLLOWER)):
+        leads(ghost, "a.1", commit, role=role)
+    with pytest.raises(Violation, match="I-06 applied"):
+        ghost.applied("b.1", Entry(5, 2), replace(Catalog(), index=5))
 
 
 def test_what_no_leader_has_committed_is_applied_by_nobody() -> None:
