@@ -1,8 +1,8 @@
 """Bulk import of CSV, Parquet and line protocol files: decoded whole, stored in slices, flushed before the answer.
 
 A slice is a write like any other, durable when it is answered; so a failure in the middle leaves the slices before it
-stored, and the error says how many rows that is. With an ``Idempotency-Key`` every slice gets a key of its own from it,
-and sending the file again stores only what is missing.
+stored, and the error says how many rows that is, and never that nothing happened. With an ``Idempotency-Key`` every
+slice gets a key of its own from it, and sending the file again stores only what is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from arc.api.routes import Call, Parameter, RequestBody, Route, Schema
 from arc.api.schemas import ANYTHING, BYTES, DATABASE_HEADER, DATABASE_NAME, STRING, json_answer, obj
 from arc.api.write import read_wishes
 from arc.catalog.names import check_measurement_name
-from arc.errors import ArcError, InvalidRequest, Overloaded
+from arc.errors import ArcError, InvalidRequest, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Refused, Request
 from arc.ingest.requests import WriteRequest, Written
 from arc.ingest.tabular import decode_csv, decode_parquet
@@ -126,7 +126,7 @@ class Imports:
                 measurements = (batch.measurement for batch in decoded.batches)
                 writer.require_on_all(Permission.WRITE, target.database, measurements)
                 stored = await self._store(decoded, target)
-                await self._deps.node.flush_all()
+                await self._flush()
         except Exception:
             self.counts.errors += 1
             raise
@@ -150,6 +150,13 @@ class Imports:
 
         return await self._deps.workers.run(unpack)
 
+    async def _flush(self) -> None:
+        """What cannot be flushed now is stored all the same, and will be: who is told otherwise sends it again."""
+        try:
+            await self._deps.node.flush_all()
+        except Unavailable as error:
+            self._deps.log.warning("import_not_flushed", reason=error.message, effect="its rows are in the log")
+
     async def _store(self, decoded: Request, target: Target) -> Written:
         written: Written | None = None
         rows = 0
@@ -161,6 +168,8 @@ class Imports:
             except ArcError as error:
                 if rows:
                     error.message += f" ({rows} of {decoded.rows} rows of the file were stored before)"
+                    if isinstance(error, Unavailable):  # That is: nothing happened.
+                        raise OutcomeUnknown(error.message) from error
                 raise
             rows += written.rows
             refused += written.refused

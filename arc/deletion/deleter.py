@@ -159,16 +159,17 @@ class Deleter:
     # ------------------------------------------------------------------------------------------------ before anything
 
     async def _begin(self, order: DeleteOrder) -> _Job:
+        reign = self._writer.require_reign()
+        # First: the log and the catalog here may be old, and what they do not show would not be deleted.
+        await reign.confirm()
         schema = self._catalog().schema(order.database, order.measurement)
         if schema is None:
             raise NotFound(f"measurement {order.measurement!r} not found in database {order.database!r}")
         now_us = self._ports.clock.wall_us()
         run = self._ports.workers.run
         condition = await run(self._conditions.parse, order.where, order.measurement, schema, now_us)
-        reign = self._writer.require_reign()
-        epoch = reign.epoch
         through = await reign.flush_rows(order.database, order.measurement)
-        return _Job(order=order, condition=condition, epoch=epoch, through=through)
+        return _Job(order=order, condition=condition, epoch=reign.epoch, through=through)
 
     async def _look(self, job: _Job) -> list[FileEntry]:
         """The files that have rows to delete, all files that are covered having been looked at."""

@@ -69,8 +69,9 @@ class Dropper:
         """Forget it. Raises NotFound, Unavailable (it is all still there), Conflict (the lease went elsewhere)."""
         async with self._turn:
             began = self._clock.now()
-            self._require(order)
             reign = self._writer.require_reign()
+            await reign.confirm()
+            self._require(order)
             epoch = reign.epoch
             hold = await reign.hold_rows(order.database, order.measurement)
             outcome = await self._drop(order, epoch, hold)

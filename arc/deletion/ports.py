@@ -44,6 +44,10 @@ class Reign(Protocol):
         """Of the lease."""
         ...
 
+    async def confirm(self) -> None:
+        """Return once the cluster has confirmed that this reign stood when this was called. Raises Unavailable."""
+        ...
+
     async def flush_rows(self, database: str, measurement: str) -> int:
         """A record: all that anybody was told to be stored lies below or at it, and what of it is of this measurement
         is in files on return. Raises Unavailable.

@@ -54,8 +54,9 @@ the log; whoever stops services gives up after 90 s and kills.
 class House:
     """What a node has before, during and after every reign: its log in all forms, and its surroundings.
 
-    ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says what of the log must
-    stay for files with too few copies; ``post`` is None on a node alone.
+    ``caught_up`` returns when the catalog here has all that was agreed on before the call; Unavailable when no leader
+    confirms that. ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says
+    what of the log must stay for files with too few copies; ``post`` is None on a node alone.
     ``stored`` is told of every file that a flush has written; ``shelf`` is the store that all nodes share, if any.
     """
 
@@ -65,6 +66,7 @@ class House:
     wal_config: WalConfig
     catalog: Callable[[], Catalog]
     propose: Propose
+    caught_up: Callable[[], Awaitable[object]]
     able: Callable[[], Collection[str]]
     kept: Kept
     post: Post | None
@@ -260,6 +262,15 @@ class Reign:
             seen = await self.durability.wait_high(seen)
             self._house.visibility.show(seen)
 
+    async def confirm(self) -> None:
+        """Return once the cluster has confirmed that this reign stood when this was called: until then no other holder
+        had told anybody that a row is stored, and the catalog here is as new. A node that stood still does not know at
+        first that it was replaced (world seed 730808). Raises Unavailable.
+        """
+        await self._house.caught_up()
+        if self._house.catalog().lease_epoch(WRITER) != self.epoch:
+            raise Unavailable("this node does not hold the writer lease any more", code="not_holder")
+
     async def wait_copied(self, target: str) -> None:
         """Return when ``target`` is in sync and has every record of the log on its disk. Raises Unavailable when the
         reign ended before.
@@ -283,8 +294,9 @@ class Reign:
 
         A reign does not know at its beginning which records of the ones before were acknowledged: all that are in the
         log here may have been, and none is flushed before the in-sync set has it. Raises Unavailable when that takes
-        too long.
+        too long, and when nobody can `confirm` the reign.
         """
+        await self.confirm()
         through = max(self.first_sequence - 1, self._house.visibility.through)
         limit = self._house.ingest.write_timeout_seconds
         with trio.move_on_after(limit):

@@ -7,7 +7,7 @@ here: the catalog says who holds the lease, the parts are built, handed their ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 
 import trio
@@ -66,7 +66,7 @@ class WriterDuty:
     ``post`` is None on a node alone. ``is_readable`` says whether a file of the manifest can be read on this node now,
     ``stored`` is told of files that were written here; ``factor`` is on how many disks a file must be for others to
     forget its rows, unless ``shelf``, which all nodes share, has it; ``leader_heard`` is how many seconds ago the
-    leader of the cluster was heard, reckoned from when it spoke at the earliest.
+    leader of the cluster was heard, reckoned from when it spoke at the earliest; ``caught_up`` is as in `House`.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class WriterDuty:
         stored: Callable[[str], None],
         factor: int,
         leader_heard: Callable[[], float],
+        caught_up: Callable[[], Awaitable[object]],
         log: Log,
         shelf: Shelf | None = None,
     ) -> None:
@@ -102,7 +103,7 @@ class WriterDuty:
         self._post = post
         self._is_readable = is_readable
         self._stored, self._shelf = stored, shelf
-        self._leader_heard = leader_heard
+        self._leader_heard, self._caught_up = leader_heard, caught_up
         self._log = log.bind(component="writer")
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
@@ -165,6 +166,7 @@ class WriterDuty:
             wal_config=self._wal_config,
             catalog=self._catalog,
             propose=self._propose,
+            caught_up=self._caught_up,
             able=self._able,
             kept=self._kept,
             post=self._post,
@@ -364,9 +366,7 @@ class WriterDuty:
 
     async def write(self, request: WriteRequest) -> Written:
         """`Intake.write`. Raises Unavailable while there is no intake."""
-        if self._reign is None:
-            raise Unavailable(f"this node takes no writes now: {self.closed_because}")
-        return await self._reign.intake.write(request)
+        return await self.require_reign().intake.write(request)
 
     async def wait_admitted(self, sequence: int) -> None:
         """Return once the rows of this record are visible here, whoever wrote it. The caller sets the time limit."""
@@ -383,9 +383,9 @@ class WriterDuty:
         await reign.flusher.flush_all()
 
     def require_reign(self) -> Reign:
-        """What this node does while it holds the lease. Raises Unavailable."""
+        """What this node does while it holds the lease, as far as it knows. Raises Unavailable."""
         if self._reign is None:
-            raise Unavailable(f"this node does not write now: {self.closed_because}")
+            raise Unavailable(f"this node takes no writes now: {self.closed_because}")
         return self._reign
 
     async def hand_over(self, target: NodeId) -> None:

@@ -344,4 +344,18 @@ CALLS: tuple[Mutant, ...] = (
         ("tests/raft/test_core_snapshots.py",),
         Edit("arc/raft/snapshot.py", "if held < least and _is_being_rebuilt(state, progress):", "if False:"),
     ),
+    by_tests(
+        "R-109",
+        "duties",
+        "a holder that was replaced and has not heard of it says which rows there are to delete",
+        ("tests/replication/test_takeover.py",),
+        Edit("arc/duties/reign.py", "        await self._house.caught_up()\n", ""),
+    ),
+    by_tests(
+        "R-110",
+        "api",
+        "a file of which some rows are stored is refused as if none were",
+        ("tests/api/test_imports.py",),
+        Edit("arc/api/imports.py", "if isinstance(error, Unavailable):  # That is: nothing happened.", "if False:"),
+    ),
 )

@@ -84,8 +84,30 @@ async def test_a_failure_half_way_tells_how_much_is_safe() -> None:
     world.ingest.write = fails_second  # type: ignore[method-assign, assignment]
     async with world.client() as client:
         answer = await client.post("/api/v1/import/parquet", params=INTO, content=parquet(SLICE_ROWS + 5))
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.headers["x-arc-code"]) == (503, "outcome_unknown"), "another try would double it"
     assert f"({SLICE_ROWS} of {SLICE_ROWS + 5} rows of the file were stored before)" in answer.json()["error"]
+
+
+async def test_rows_that_are_stored_are_no_less_stored_when_they_cannot_be_flushed_now() -> None:
+    """That was answered as if nothing had happened, and so a node that had passed the file on sent it again."""
+    world = World()
+
+    async def flush() -> None:
+        raise Unavailable("not everything was flushed: the writer lease went elsewhere, and the rest with it")
+
+    world.node.flush_all = flush  # type: ignore[method-assign]
+    async with world.client() as client:
+        answer = await client.post("/api/v1/import/csv", params=INTO, content=CSV)
+    assert answer.status_code == 200 and answer.json()["result"]["rows_imported"] == 2
+    assert len(world.ingest.requests) == 1
+
+
+async def test_a_file_of_which_nothing_is_stored_may_be_sent_again() -> None:
+    world = World()
+    world.ingest.error = Unavailable("the node is stopping")
+    async with world.client() as client:
+        answer = await client.post("/api/v1/import/csv", params=INTO, content=CSV)
+    assert (answer.status_code, answer.headers["x-arc-code"]) == (503, "unavailable")
 
 
 async def test_full_memory_makes_an_import_flush_and_go_on() -> None:

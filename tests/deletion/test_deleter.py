@@ -355,6 +355,23 @@ async def test_only_the_node_that_writes_deletes(tmp_path: Path) -> None:
             await world.delete("host = 'a'")
 
 
+@pytest.mark.parametrize("is_dry", [False, True])
+async def test_who_may_have_been_replaced_does_not_look_before_it_is_confirmed(tmp_path: Path, is_dry: bool) -> None:
+    """Of what the next holder has stored, a measurement among it, nothing is to be seen here (world seed 730808)."""
+    async with open_world(tmp_path) as world:
+
+        def replaced() -> None:
+            raise Unavailable("this node does not hold the writer lease any more")
+
+        world.before_confirmed = replaced
+        with pytest.raises(Unavailable, match="any more"):
+            await world.delete("host = 'a'", is_dry=is_dry)
+        world.before_confirmed = lambda: None
+        with pytest.raises(NotFound):
+            await world.delete("host = 'a'", is_dry=is_dry)
+        assert world.confirmed == 2
+
+
 async def test_no_buffer_answers_for_what_was_deleted_and_it_is_said_before_the_first_file_goes(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await world.write(*ROWS)

@@ -136,6 +136,22 @@ async def test_once_nobody_knows_a_refusal_to_be_asked_is_no_answer(
         assert answers == [] and world.rows() == []
 
 
+@pytest.mark.parametrize("order", [MEASUREMENT, DATABASE])
+async def test_who_may_have_been_replaced_does_not_say_that_there_is_nothing_to_drop(
+    tmp_path: Path, order: DropOrder
+) -> None:
+    """The next holder may have made it."""
+    async with open_world(tmp_path) as world:
+
+        def replaced() -> None:
+            raise Unavailable("this node does not hold the writer lease any more")
+
+        world.before_confirmed = replaced
+        with pytest.raises(Unavailable, match="any more"):
+            await world.dropper.drop(order)
+        assert drops(world) == []
+
+
 async def test_a_drop_that_did_not_happen_changes_nothing_and_rows_come_in_again(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         await world.write((0, "a", 1.0))

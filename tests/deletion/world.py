@@ -53,6 +53,8 @@ class World:
     dropper: Dropper
     is_reigning: bool = True
     spread: Callable[[Sequence[FileEntry]], Awaitable[None]] | None = None
+    before_confirmed: Callable[[], None] = lambda: None
+    confirmed: int = 0
     given: list[FileEntry] = field(default_factory=list)
     suspected: list[FileEntry] = field(default_factory=list)
 
@@ -66,6 +68,10 @@ class World:
     @property
     def epoch(self) -> int:
         return self.path.intake._epoch
+
+    async def confirm(self) -> None:
+        self.confirmed += 1
+        self.before_confirmed()
 
     async def flush_rows(self, database: str, measurement: str) -> int:
         through = self.path.intake.admitted_sequence

@@ -169,6 +169,15 @@ class Cluster:
             raise OutcomeUnknown("the answer was lost")
         return result
 
+    async def caught_up(self, name: str) -> None:
+        """Raises Unavailable where Raft is not heard within a second."""
+        with trio.move_on_after(1.0):
+            while self[name].applied < len(self.entries):  # noqa: ASYNC110 (a fact about another node; time is virtual)
+                await trio.sleep(0.002)
+            await trio.sleep(0.002)
+            return
+        raise Unavailable("no leader is heard")
+
     def assign(self, name: str, *, accepts_data_loss: bool = False) -> Result:
         """Give the writer lease to another node."""
         some = next(node for node in self.nodes.values() if node.hears_raft)
@@ -273,6 +282,7 @@ class Cluster:
             stored=lambda path: None,
             factor=self.factor,
             leader_heard=lambda: node.heard_seconds,
+            caught_up=lambda: self.caught_up(name),
             log=Log([node.ring], ports.clock.wall_us, level="debug"),
         )
 

@@ -449,6 +449,10 @@ async def test_under_every_fault_acknowledged_rows_are_everywhere_once(seed: int
         assert len(acknowledged) > 50
 
 
+async def _hears_again(cluster: Cluster, name: str) -> None:
+    cluster.hear(name, True)
+
+
 def _request(ids: list[int], key: str | None) -> WriteRequest:
     return request(ids, key=key, two=True)
 
@@ -480,3 +484,28 @@ async def test_an_orderly_stop_does_not_wait_for_ever_for_a_cluster_without_a_le
             await cluster["n1"].duty.finish()
         assert trio.current_time() - began == pytest.approx(FINISH_SECONDS, abs=1.0)
         assert any(event.message == "rows_left_in_wal" for event in cluster["n1"].ring.select(limit=50))
+
+
+async def test_who_was_replaced_and_has_not_heard_of_it_says_nothing_about_what_is_stored(
+    autojump_clock: MockClock,
+) -> None:
+    """World seed 730808: a holder stood still, was replaced, woke, and said of a row that the next holder had
+    acknowledged meanwhile that there was nothing to delete. Whoever orders a flush is told no less.
+    """
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        cluster.hear("n1", False)
+        await takes_over(cluster, "n2")
+        await until(lambda: cluster.in_sync() == {"n2", "n3"})
+        await cluster["n2"].write([1])
+        reign = cluster["n1"].duty.require_reign()
+        for promise in (reign.confirm, reign.wait_known, lambda: reign.flush_rows("db", "cpu")):
+            with pytest.raises(Unavailable, match="no leader"):
+                await promise()
+        with pytest.raises(Unavailable, match="no leader"):
+            await cluster["n1"].duty.flush_all()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hears_again, cluster, "n1")
+            with pytest.raises(Unavailable, match="any more"):
+                await reign.flush_rows("db", "cpu")
+        await until(lambda: everywhere(cluster, [0, 1]))
