@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from tests.e2e.cluster import Cluster, wait_until
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import Server
+from tests.e2e.links import between
 
 HOUR_US = 3_600_000_000
 START_US = 1_767_225_600_000_000
@@ -116,6 +118,26 @@ def test_the_writer_is_killed_during_a_delete_and_the_same_order_ends_it_with_it
             wait_until("what is left is seen", lambda node=node: seen(node) == left, lambda node=node: str(seen(node)))
         assert other.http.delete("/api/v1/databases/plant?confirm=true").status_code == 200
         assert other.http.get("/api/v1/databases/plant").status_code == 404
+
+
+def test_a_writer_that_is_cut_off_says_nothing_of_rows_that_its_successor_may_have_stored(tmp_path: Path) -> None:
+    """All of its own are in files, so it had nothing to ask anybody about: it said that no row was left to delete."""
+    with Cluster(tmp_path, settings=SETTINGS) as cluster:
+        cluster.start()
+        writer = cluster.writer()
+        cut_off = cluster.nodes[writer]
+        write(cut_off, range(1))
+        flush = "/api/v1/write/line-protocol/flush"
+        assert cut_off.http.post(flush).status_code == 200
+        cluster.links.cut(between((writer,), tuple(cluster.others(writer))))
+        write(cluster.nodes[cluster.writer(but=writer)], range(1, 2))
+        second_hour = f"host = 'h1' AND time >= '{datetime.fromtimestamp(START_US / 1e6 + 3600, UTC):%Y-%m-%d %H:%M}'"
+        assert delete(cut_off, second_hour).status_code == 503
+        assert cut_off.http.post(flush).status_code == 503
+        cluster.links.cut(frozenset())
+        cluster.wait_whole()
+        answer = delete(cut_off, second_hour)
+        assert answer.status_code == 200 and answer.json()["deleted_count"] == PER_HOUR // 4, answer.text
 
 
 def seen(server: Server) -> dict[str, int]:
