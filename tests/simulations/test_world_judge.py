@@ -22,7 +22,7 @@ from simulations.checkers.world_agreement import Durable, Ghost
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
 from simulations.world_client import Client
-from simulations.world_judge import LOOKS_MAX, Judge
+from simulations.world_judge import LOOKS_MAX, TRIES_MAX, Judge, broken
 from simulations.world_plan import WorldPlan
 
 CALM = WorldPlan(seconds=3.0, clients=1)
@@ -67,6 +67,34 @@ def test_rows_that_come_while_they_are_judged_are_looked_at_again(monkeypatch: p
     outcome = run_world(CALM)
     assert outcome.verdict == PASSED, outcome.violation
     assert outcome.probes["rows_came_while_judged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("elected", "waits", "is_level"),
+    [([], 1, False), ([0], 2, False), ([0, 1], 3, True), (range(20), TRIES_MAX, False)],
+)
+async def test_nodes_stay_behind_when_nobody_was_elected_while_they_had_time(
+    elected: Sequence[int], waits: int, is_level: bool
+) -> None:
+    """In a network that cost three leaders their quorum each was about to have all, and got one entry more (70165)."""
+    ghost, waited = Ghost(), list[float]()
+
+    async def until(killer: str, what: str, seconds: float, is_so: Callable[[], bool]) -> None:
+        waited.append(seconds)
+        if len(waited) - 1 in elected:
+            ghost.leaders[len(waited)] = "n1.1"
+        elif is_level:
+            return
+        broken(killer, what)
+
+    nothing: Any = None
+    judge = Judge(nothing, nothing, ghost, nothing, names=lambda: ["n1"], until=until, election_seconds=1.0)
+    if is_level:
+        await judge.level()
+    else:
+        with pytest.raises(Violation, match="V-03"):
+            await judge.level()
+    assert waited == [10.0] * waits
 
 
 def test_rows_that_never_stop_coming_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,21 +75,24 @@ def merge_what_is_there(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "killers"),
+    ("plant", "killers", "seed"),
     [
-        (read_nothing_again, {"W-20"}),
-        (believe_what_others_give, {"W-21", "W-01", "W-02", "W-05"}),
-        (merge_what_is_there, {"W-01", "W-05", "W-22"}),
+        (read_nothing_again, {"W-20"}, 3),
+        (believe_what_others_give, {"W-21", "W-01", "W-02", "W-05"}, 3),
+        (merge_what_is_there, {"W-01", "W-05", "W-22"}, 9),
     ],
     ids=["read_nothing_again", "believe_what_others_give", "merge_what_is_there"],
 )
 def test_a_planted_bug_is_noticed(
-    plant: Callable[[pytest.MonkeyPatch], None], killers: set[str], monkeypatch: pytest.MonkeyPatch
+    plant: Callable[[pytest.MonkeyPatch], None], killers: set[str], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not by every seed: a merge has to come between the rot and who finds it, which each change of timing decides
+    anew.
+    """
     plant(monkeypatch)
     monkeypatch.setattr(world, "ROT_LOAD_SECONDS", 5.0)
     monkeypatch.setattr(world_rot, "ROT_SECONDS", 20.0)
-    outcome = run_world(ROTTEN)
+    outcome = run_world(replace(ROTTEN, seed=seed))
     assert outcome.verdict == FAILED
     assert outcome.killer in killers, outcome.violation
 
