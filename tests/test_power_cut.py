@@ -142,7 +142,7 @@ async def boot(disk: MemoryDisk) -> AsyncIterator[Running]:
             stored=keeper.came,
             factor=2,
             leader_heard=lambda: 0.0,
-            caught_up=consensus.raft.read,
+            confirm=consensus.raft.read,
             log=log,
         )
         await consensus.catch_up()

@@ -54,9 +54,9 @@ the log; whoever stops services gives up after 90 s and kills.
 class House:
     """What a node has before, during and after every reign: its log in all forms, and its surroundings.
 
-    ``caught_up`` returns when the catalog here has all that was agreed on before the call; Unavailable when no leader
-    confirms that. ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says
-    what of the log must stay for files with too few copies; ``post`` is None on a node alone.
+    ``confirm`` returns when the catalog here has all that was agreed on before the call, and raises Unavailable where
+    no leader says so. ``able`` are the nodes of the cluster that may take over, this one included; ``kept`` says what
+    of the log must stay for files with too few copies; ``post`` is None on a node alone.
     ``stored`` is told of every file that a flush has written; ``shelf`` is the store that all nodes share, if any.
     """
 
@@ -66,7 +66,7 @@ class House:
     wal_config: WalConfig
     catalog: Callable[[], Catalog]
     propose: Propose
-    caught_up: Callable[[], Awaitable[object]]
+    confirm: Callable[[], Awaitable[object]]
     able: Callable[[], Collection[str]]
     kept: Kept
     post: Post | None
@@ -267,7 +267,7 @@ class Reign:
         had told anybody that a row is stored, and the catalog here is as new. A node that stood still does not know at
         first that it was replaced (world seed 730808). Raises Unavailable.
         """
-        await self._house.caught_up()
+        await self._house.confirm()
         if self._house.catalog().lease_epoch(WRITER) != self.epoch:
             raise Unavailable("this node does not hold the writer lease any more", code="not_holder")
 

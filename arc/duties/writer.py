@@ -66,7 +66,7 @@ class WriterDuty:
     ``post`` is None on a node alone. ``is_readable`` says whether a file of the manifest can be read on this node now,
     ``stored`` is told of files that were written here; ``factor`` is on how many disks a file must be for others to
     forget its rows, unless ``shelf``, which all nodes share, has it; ``leader_heard`` is how many seconds ago the
-    leader of the cluster was heard, reckoned from when it spoke at the earliest; ``caught_up`` is as in `House`.
+    leader of the cluster was heard, reckoned from when it spoke at the earliest; ``confirm`` is as in `House`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class WriterDuty:
         stored: Callable[[str], None],
         factor: int,
         leader_heard: Callable[[], float],
-        caught_up: Callable[[], Awaitable[object]],
+        confirm: Callable[[], Awaitable[object]],
         log: Log,
         shelf: Shelf | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class WriterDuty:
         self._post = post
         self._is_readable = is_readable
         self._stored, self._shelf = stored, shelf
-        self._leader_heard, self._caught_up = leader_heard, caught_up
+        self._leader_heard, self._confirm = leader_heard, confirm
         self._log = log.bind(component="writer")
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
         self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
@@ -166,7 +166,7 @@ class WriterDuty:
             wal_config=self._wal_config,
             catalog=self._catalog,
             propose=self._propose,
-            caught_up=self._caught_up,
+            confirm=self._confirm,
             able=self._able,
             kept=self._kept,
             post=self._post,

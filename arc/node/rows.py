@@ -63,7 +63,7 @@ class Rows:
             stored=self.keeper.came,
             factor=config.replication.factor,
             leader_heard=consensus.raft.silent_seconds,
-            caught_up=consensus.raft.read,
+            confirm=consensus.raft.read,
             log=log,
             shelf=self.shelf,
         )

@@ -349,7 +349,7 @@ CALLS: tuple[Mutant, ...] = (
         "duties",
         "a holder that was replaced and has not heard of it says which rows there are to delete",
         ("tests/replication/test_takeover.py",),
-        Edit("arc/duties/reign.py", "        await self._house.caught_up()\n", ""),
+        Edit("arc/duties/reign.py", "        await self._house.confirm()\n", ""),
     ),
     by_tests(
         "R-110",

@@ -169,7 +169,7 @@ class Cluster:
             raise OutcomeUnknown("the answer was lost")
         return result
 
-    async def caught_up(self, name: str) -> None:
+    async def confirm(self, name: str) -> None:
         """Raises Unavailable where Raft is not heard within a second."""
         with trio.move_on_after(1.0):
             while self[name].applied < len(self.entries):  # noqa: ASYNC110 (a fact about another node; time is virtual)
@@ -282,7 +282,7 @@ class Cluster:
             stored=lambda path: None,
             factor=self.factor,
             leader_heard=lambda: node.heard_seconds,
-            caught_up=lambda: self.caught_up(name),
+            confirm=lambda: self.confirm(name),
             log=Log([node.ring], ports.clock.wall_us, level="debug"),
         )
 
