@@ -224,7 +224,9 @@ class _Quart(QuartTrio):
 
     api: Api
 
-    async def handle_user_exception(self, error: BaseException) -> Response:
+    async def handle_user_exception(self, *args: Any) -> Response:
+        # Quart 0.22 gives the error alone; from 0.23 on, which needs a newer Python, its context comes before it.
+        error: BaseException = args[-1]
         if isinstance(error, BaseExceptionGroup):
             cancelled, rest = error.split(trio.Cancelled)
             if cancelled is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from quart import Response
 
+from arc.api import app as quart_app
 from arc.api.config import AuthConfig
 from arc.api.principal import Permission
 from arc.api.routes import Route
@@ -128,3 +130,19 @@ async def test_with_authentication_off_everybody_may_do_everything() -> None:
     async with world.client(None) as client:
         assert (await client.get("/api/v1/auth/tokens")).status_code == 200
         assert (await client.get("/api/v1/auth/verify")).status_code == 404
+
+
+@pytest.mark.parametrize("before_the_error", [(), (object(),)], ids=["quart 0.22", "quart 0.23"])
+async def test_a_failure_has_its_answer_whichever_quart_hands_it_over(
+    before_the_error: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 0.23 on, which pip installs for newer Pythons than some machines have, a context comes first."""
+    take = quart_app._Quart.handle_user_exception
+
+    async def as_that_version_does(quart: quart_app._Quart, *given: BaseException) -> Response:
+        return await take(quart, *before_the_error, given[-1])
+
+    monkeypatch.setattr(quart_app._Quart, "handle_user_exception", as_that_version_does)
+    async with World().client() as client:
+        assert (await client.get("/api/v1/mqtt")).json()["error"] == "Cannot GET /api/v1/mqtt"
+        assert (await client.put("/api/v1/databases")).status_code == 405
