@@ -61,7 +61,10 @@ class Questions:
             thread.join(JOIN_SECONDS)
 
     def asked(self, since: float) -> list[Asked]:
-        """How each did, with its gap around a moment."""
+        """How each did, with its gap around a moment. Raises what ended the questions to one before it was time."""
+        for thread in self._threads:
+            if thread.trouble is not None:
+                raise thread.trouble
         return [thread.asked(since, self.started_at) for thread in self._threads]
 
     def gap(self, since: float) -> Gap | None:
@@ -75,14 +78,18 @@ class _OneNode(threading.Thread):
     def __init__(self, name: str, endpoint: str, token: str, target: Target) -> None:
         super().__init__(name=f"questions-{name}", daemon=True)
         self._node, self._endpoint, self._token, self._target = name, endpoint, token, target
-        self._context = copy_context()  # What its maker trusts, see `connect.trusting`.
+        self._trust = copy_context()  # What its maker trusts, see `connect.trusting`. `_context` is Python 3.14's own.
+        self.trouble: BaseException | None = None
         self.ending = threading.Event()
         self.answered: list[float] = []
         self._refusals = self._doubled = self._backwards = self._most = 0
 
     def run(self) -> None:
-        """Until told to end."""
-        self._context.run(self._ask)
+        """Until told to end; ``trouble`` is what ended it otherwise."""
+        try:
+            self._trust.run(self._ask)
+        except BaseException as error:
+            self.trouble = error
 
     def _ask(self) -> None:
         sql = f"SELECT count(id), count(DISTINCT id) FROM {self._target.measurement}"

@@ -330,7 +330,6 @@ def test_threads_trust_whom_their_command_trusts(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(numbered, "open_client", remember)
     monkeypatch.setattr(drill_watch, "open_client", remember)
-    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     with trusting("our.pem"):
         load = numbered.Load(["http://127.0.0.1:1"], "", numbered.Target(workers=1))
         node = drill_watch._OneNode("n1", "http://127.0.0.1:1", "", numbered.Target())
@@ -338,6 +337,20 @@ def test_threads_trust_whom_their_command_trusts(monkeypatch: pytest.MonkeyPatch
         thread.start()
         thread.join(30)
     assert seen == ["our.pem", "our.pem"]
+
+
+def test_questions_that_end_before_it_is_time_end_the_drill(
+    run: Run, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was not asked is not told as one that did not answer."""
+
+    def fail(*given: object, **options: object) -> None:
+        raise RuntimeError("nothing is asked any more")
+
+    monkeypatch.setattr(drill_watch, "ask", fail)
+    found = run("drill", "failover", "--url", cluster.url, *SHORT)
+    assert found.exit_code != 0
+    assert "nothing is asked any more" in f"{found.exception!r} {found.output}"
 
 
 def test_an_answer_that_lacks_rows_or_shows_one_twice_is_noticed() -> None:

@@ -16,6 +16,7 @@ from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
 from simulations.world_plan import WorldPlan
+from tests.simulations.provoking import provoke
 
 ROTTEN = WorldPlan(
     scenario="rot",
@@ -86,13 +87,11 @@ def merge_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def test_a_planted_bug_is_noticed(
     plant: Callable[[pytest.MonkeyPatch], None], killers: set[str], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by every seed: a merge has to come between the rot and who finds it, which each change of timing decides
-    anew.
-    """
+    """Not by every seed: a merge has to come between the rot and who finds it."""
     plant(monkeypatch)
     monkeypatch.setattr(world, "ROT_LOAD_SECONDS", 5.0)
     monkeypatch.setattr(world_rot, "ROT_SECONDS", 20.0)
-    outcome = run_world(replace(ROTTEN, seed=seed))
+    outcome = provoke(lambda each: replace(ROTTEN, seed=each), seed)
     assert outcome.verdict == FAILED
     assert outcome.killer in killers, outcome.violation
 

@@ -19,7 +19,7 @@ from arc.replication.receiver import Receiver
 from arc.replication.watermark import Watermark
 from simulations.runner import FAILED
 from simulations.scenarios.worlds import NAMED
-from simulations.world import run_world
+from tests.simulations.provoking import provoke
 
 
 def confirm_what_is_only_here(patch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ SLOW = {"think_seconds": 0.05, "work_seconds": 0.1}
 """Disks so slow that whoever comes lags for a while."""
 
 SEEDS = {take_in_who_lags: 3, forget_keys_of_others: 2}
-"""The seed by which a story provokes its bug, where it is not the first: every change of timing decides that anew."""
+"""The seed by which a story provokes its bug here, where it is not the first."""
 
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
     (confirm_what_is_only_here, "world_writer_loss", {"D-01", "D-05"}, {}),
@@ -114,6 +114,6 @@ def test_a_planted_bug_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(monkeypatch)
-    outcome = run_world(replace(NAMED[name](SEEDS.get(plant, 1)), **more))
+    outcome = provoke(lambda seed: replace(NAMED[name](seed), **more), SEEDS.get(plant, 1))
     assert outcome.verdict == FAILED
     assert outcome.killer in killers, outcome.violation
