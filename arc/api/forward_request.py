@@ -91,6 +91,8 @@ class RoutedRequest:
                     except (ArcError, BaseExceptionGroup) as error:
                         plan = self._plan_instead(error)
                         if plan is None:
+                            if self._stored_maybe_at is not None and isinstance(worst(error), Unavailable):
+                                raise _outcome_unknown() from error  # it knows nothing of the time before
                             raise
                         continue
                 target = chosen.candidates[0]

@@ -358,4 +358,15 @@ CALLS: tuple[Mutant, ...] = (
         ("tests/api/test_imports.py",),
         Edit("arc/api/imports.py", "if isinstance(error, Unavailable):  # That is: nothing happened.", "if False:"),
     ),
+    by_tests(
+        "R-111",
+        "api",
+        "a node that became the holder refuses as if nothing had happened what it had sent to the last one",
+        ("tests/api/test_forward.py",),
+        Edit(
+            "arc/api/forward_request.py",
+            "if self._stored_maybe_at is not None and isinstance(worst(error), Unavailable):",
+            "if False:",
+        ),
+    ),
 )

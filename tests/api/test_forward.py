@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from arc.cluster.router import RouterConfig
-from arc.errors import Unavailable
+from arc.errors import Overloaded, Unavailable
 from tests.api.fakes import READER, WRITER, FakeAnswers, World
 from tests.api.forwarding import LINES, SQL, Answered, Client, cluster, holder, node, reader
 from tests.wire.scripts import Script, Server, answer, drip, hang, hear, pause, say, until
@@ -473,6 +473,26 @@ async def test_after_an_unknown_outcome_a_plain_refusal_is_not_believed(
     async with cluster(N1, N2, servers={"n2": server}) as nodes:
         got = await nodes.ask()()
     assert (got.status, code_of(got)) == (503, "outcome_unknown")
+
+
+@pytest.mark.parametrize(
+    "error", [Overloaded("memory"), Unavailable("not yet"), Unavailable("gone", code="not_holder")]
+)
+async def test_after_an_unknown_outcome_a_refusal_of_this_node_is_not_believed_either(
+    error: Exception, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The holder died with the write, and the node that had passed it on became the next one."""
+    server = Server([(*BREAKS, pause(0.0))])
+    async with cluster(N1, N2, servers={"n2": server}, holders_share_keys=True) as nodes:
+        nodes.world.ingest.error = error
+        client = nodes.ask()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client)
+            await trio.sleep(0.06)
+            del nodes.net.servers["n2:80"]
+            nodes.see(holder("n1"), node("n2"))
+    assert nodes.world.ingest.entered.is_set()
+    assert (client.answered.status, code_of(client.answered)) == (503, "outcome_unknown")
 
 
 async def test_a_refusal_that_will_not_change_is_passed_on_as_it_is() -> None:
