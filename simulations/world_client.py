@@ -29,6 +29,7 @@ STEP_NS = 7_000_000_000
 """Rows lie 7 s apart, so that now and then a flush makes files of two hours."""
 
 WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/write/line-protocol?db=default")
+BAD_LINE = "this is no line protocol"
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
 
@@ -291,11 +292,12 @@ class Client:
             return Known.REFUSED
         except Lost:
             return Known.OPEN
-        if answer.status == 204:
-            self._history.stored_at(answer.headers["x-arc-position"])
-            return Known.DONE
-        code = json.loads(answer.body).get("code", "")
-        if answer.status == 400 and code == "partial_write":
+        document = json.loads(answer.body) if answer.body else {}
+        code = document.get("code", "")
+        if answer.status == 204 or (answer.status == 400 and code == "partial_write"):
+            refused = [each["text"] for each in document.get("refused", ())]
+            if refused != [BAD_LINE] * body.count(BAD_LINE.encode()):
+                raise Violation("W-24", "a write was answered with other refused lines than it has", refused, headers)
             self._history.stored_at(answer.headers["x-arc-position"])
             return Known.DONE
         if answer.status == 503 and code != "outcome_unknown":
@@ -356,6 +358,6 @@ class Client:
             for name, numbers in write.rows.items()
             for number in numbers
         ]
-        if chance.random() < 0.05:
-            lines.insert(chance.randrange(len(lines) + 1), "this is no line protocol")
+        if chance.random() < self._plan.bad_share:
+            lines.insert(chance.randrange(len(lines) + 1), BAD_LINE)
         return "\n".join(lines).encode()

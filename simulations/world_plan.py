@@ -52,6 +52,8 @@ class WorldPlan:
     catalog_share: float = 0.05
     delete_share: float = 0.0
     key_share: float = 0.5
+    bad_share: float = 0.05
+    """Of the writes: those with a line that nobody can read."""
     rows_max: int = 8
     roles: tuple[str, ...] = ()
     """Of the machines, spares included; those beyond the end are standalone."""
@@ -199,6 +201,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         catalog_share=max(chance.choice((0.0, 0.05, 0.2)), 0.8 * is_about_logs),
         delete_share=delete_share,
         key_share=chance.choice((0.0, 0.5, 1.0)),
+        bad_share=stream(seed, "world/bad").choice((0.05, 0.05, 0.5)),
         rows_max=chance.choice((1, 8, 60)),
         roles=roles,
         founding=founding,

@@ -203,7 +203,8 @@ class Intake:
         key = request.idempotency_key or ""
         if key and (known := await self._find_retry(request.database, key)) is not None:
             self._retries += 1
-            return Written(position=known.position, rows=known.rows)
+            refused = self._settlement.refused_again(request, known.rows)
+            return Written(position=known.position, rows=known.rows, refused=refused)
         for _ in range(SETTLED_MAX):
             ended = self._holds.ended
             agreed = await self._settlement.settle(request)

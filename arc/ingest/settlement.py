@@ -24,6 +24,11 @@ TRIES_MAX = 8
 """A write may find its schema changed by others this often before it is told to come back."""
 
 
+_NOT_KNOWN = Refused(
+    0, "", "it was refused when it was sent first; which line it was is not known any more, the schema has changed"
+)
+
+
 class Propose(Protocol):
     """Changes the catalog; `cluster.proposals`."""
 
@@ -75,6 +80,20 @@ class Settlement:
             f"the schema of a measurement in {request.database} kept changing during this write; nothing was stored",
             code="schema_churn",
         )
+
+    def refused_again(self, request: WriteRequest, stored_rows: int) -> tuple[Refused, ...]:
+        """The lines that were refused when ``stored_rows`` rows of this request were stored, for one who asks again.
+
+        Those that do not fit are the same as then, unless the schema has changed: then they are counted.
+        """
+        named, misnamed = _check_names(request.decoded.batches)
+        catalog = self._catalog()
+        fits = (self._settler.settle(each, catalog.schema(request.database, each.measurement)) for each in named)
+        misfits = [line for one in fits for line in one.refused]
+        lacking = sum(each.rows for each in named) - stored_rows
+        if len(misfits) != lacking:
+            misfits = [_NOT_KNOWN] * lacking
+        return tuple(sorted([*request.decoded.refused, *misnamed, *misfits], key=lambda line: line.line))
 
     def _wanted(self, database: str, stored: list[tuple[str, Settled]]) -> list[Command]:
         wanted: list[Command] = []

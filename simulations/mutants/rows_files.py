@@ -332,4 +332,12 @@ KEYS: tuple[Mutant, ...] = (
             "is_new_try = self._is_write and",
         ),
     ),
+    by_story(
+        "R-112",
+        "ingest",
+        "who asks again is told that all is stored, also what was refused",
+        "world_writer_loss",
+        Edit(INTAKE, "rows=known.rows, refused=refused)", "rows=known.rows)"),
+        more=BUSY | {"key_share": 1.0, "bad_share": 1.0},
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from arc.catalog.commands import Command, DeclareColumns
+from arc.catalog.commands import Command, DeclareColumns, DropMeasurement
 from arc.catalog.results import Result
 from arc.errors import DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Kind, Refused
@@ -147,21 +148,57 @@ async def test_strict_request_with_one_bad_line_stores_and_declares_nothing(tmp_
         assert path.wal.next_sequence == 1
 
 
+def mixed() -> Decoded:
+    """Of its three rows the second one contradicts the type of its column."""
+    return Decoded(
+        measurement="cpu",
+        time=pa.array([1, 2, 3], pa.int64()),
+        columns=(
+            Column("value", Kind.FLOAT, pa.array([1.0, None, 3.0])),
+            Column("value", Kind.STRING, pa.array([None, "no", None])),
+        ),
+    )
+
+
 async def test_good_rows_are_stored_beside_refused_ones(tmp_path: Path) -> None:
     async with open_write_path(tmp_path) as path:
         await path.intake.write(write(values(3)))
-        bad = Decoded(
-            measurement="cpu",
-            time=pa.array([1, 2], pa.int64()),
-            columns=(
-                Column("value", Kind.FLOAT, pa.array([1.0, None])),
-                Column("value", Kind.STRING, pa.array([None, "no"])),
-            ),
-        )
-        written = await path.intake.write(write(bad))
-        assert (written.rows, [line.line for line in written.refused]) == (1, [2])
+        written = await path.intake.write(write(mixed()))
+        assert (written.rows, [line.line for line in written.refused]) == (2, [2])
         assert "type conflict" in written.refused[0].reason
-        assert path.rows() == 4
+        assert path.rows() == 5
+
+
+async def test_a_retry_is_told_again_which_lines_were_refused(tmp_path: Path) -> None:
+    """The first answer may have been lost, and one that names no lines says that all are stored."""
+    unread = Refused(4, "x", "missing fields")
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(3)))
+        first = await path.intake.write(write(mixed(), key="k", refused=(unread,)))
+        again = await path.intake.write(write(mixed(), key="k", refused=(unread,)))
+        assert again == first
+        assert [line.line for line in again.refused] == [2, 4]
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        assert (await path.intake.write(write(mixed(), key="k", refused=(unread,)))) == first
+
+
+async def test_lines_that_a_changed_schema_does_not_show_any_more_are_counted_for_a_retry(tmp_path: Path) -> None:
+    unread = Refused(4, "x", "missing fields")
+    async with open_write_path(tmp_path) as path:
+        await path.intake.write(write(values(3), key="wholly"))
+        await path.intake.write(write(mixed(), key="partly", refused=(unread,)))
+        catalog = path.fsm.catalog
+        drop = DropMeasurement(
+            database="db", name="cpu", up_to=path.wal.next_sequence - 1, epoch=catalog.lease_epoch("writer")
+        )
+        assert path.fsm.apply(catalog.index + 1, drop).result.ok
+        text = Column("value", Kind.STRING, pa.array(["now a text"]))
+        await path.intake.write(write(replace(values(1), columns=(text,))))
+        again = await path.intake.write(write(mixed(), key="partly", refused=(unread,)))
+        assert [(line.line, line.text) for line in again.refused] == [(0, ""), (4, "x")]
+        assert "not known any more" in again.refused[0].reason
+        assert (await path.intake.write(write(values(3), key="wholly"))).refused == ()
 
 
 async def test_over_the_memory_budget_a_write_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from arc.catalog import leases
 from arc.cluster.registrar import FileRegistrar
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.mirror import Mirror
+from arc.ingest.settlement import Settlement
 from arc.replication import keeper
 from arc.replication.durability import Durability
 from arc.replication.messages import Ack, Records, encode
@@ -86,6 +87,11 @@ def take_files_of_any_epoch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FileRegistrar, "register", of_the_one_before)
 
 
+def forget_what_was_refused(patch: pytest.MonkeyPatch) -> None:
+    """K-W7: a retry of a write that is stored in part is answered as if all of it were."""
+    patch.setattr(Settlement, "refused_again", lambda self, request, stored_rows: ())
+
+
 BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
@@ -102,6 +108,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[st
     (take_in_who_lags, "world_joins", {"D-01", "D-04"}, SLOW),
     (forget_keys_of_others, "world_writer_loss", {"W-02"}, BUSY),
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
+    (forget_what_was_refused, "world_writer_loss", {"W-24"}, BUSY | {"bad_share": 1.0}),
 ]
 
 
