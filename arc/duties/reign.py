@@ -345,7 +345,7 @@ class Reign:
         )
 
     def _keys_below(self, sequence: int) -> Sequence[StoredKey]:
-        living = self._house.keys.below(sequence, self._house.ports.clock.wall_us())
+        living = self._house.keys.below(sequence)
         return [
             StoredKey(
                 database=database,
@@ -391,7 +391,6 @@ async def release_followed(
     able: Collection[str],
     kept: Kept,
     visible: int,
-    now_us: int,
 ) -> str | None:
     """A follower's log shrinks by the same rules as the holder's, where each flush does it. Returns why it could not,
     when the disk is full: then it stays as it is until there is room. Raises DiskFailed.
@@ -399,7 +398,7 @@ async def release_followed(
     below = min(visible + 1, retained_from(wal, config, able), kept.first(wal.first_sequence))
     if wal.may_release(below):
         try:
-            await release_log(wal, buffer, keys, now_us=now_us, below=below)
+            await release_log(wal, buffer, keys, below=below)
         except OSError as error:
             if is_full(error):
                 return str(error)

@@ -106,7 +106,8 @@ class WriterDuty:
         self._leader_heard, self._confirm = leader_heard, confirm
         self._log = log.bind(component="writer")
         self._memory = MemoryBudget(ingest.memory_bytes, lambda: buffer.size_bytes)
-        self._keys = IdempotencyKeys(int(wal.idempotency_window_seconds * 1e6), wal.idempotency_keys_max)
+        window_us = int(wal.idempotency_window_seconds * 1e6)
+        self._keys = IdempotencyKeys(window_us, wal.idempotency_keys_max, ports.clock.now)
         self._visibility = Visibility(buffer)
         self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor, shelf=shelf)
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
@@ -311,7 +312,6 @@ class WriterDuty:
                     able=self._able(),
                     kept=self._kept,
                     visible=self._visibility.through,
-                    now_us=self._ports.clock.wall_us(),
                 )
                 if kept is not None and not self._is_log_kept:
                     self._log.warning("wal_not_released", reason=kept, next_step="tried again until there is room")

@@ -312,7 +312,6 @@ class Flusher:
             self._wal,
             self._buffer,
             self._keys,
-            now_us=self._clock.wall_us(),
             below=min(self._admitted() + 1, self._needed_from()),
         )
 
@@ -329,7 +328,7 @@ class Flusher:
         )
 
 
-async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *, now_us: int, below: int) -> int:
+async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *, below: int) -> int:
     """Give back segments that hold only rows below ``below`` that are in files; returns how many. Raises OSError.
 
     ``below`` is at most one above what is durable: what is logged beyond may be on its way into the buffer.
@@ -345,6 +344,6 @@ async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *,
             rows=write.rows,
             wall_us=write.wall_us,
         )
-        for database, key, write in keys.below(below, now_us)
+        for database, key, write in keys.below(below)
     ]
     return await wal.release(below, living)

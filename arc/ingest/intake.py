@@ -218,14 +218,13 @@ class Intake:
         raise Unavailable(f"{request.database} is being dropped again and again; nothing was stored")
 
     async def _find_retry(self, database: str, key: str) -> Remembered | None:
-        now_us = self._clock.wall_us()
-        known = self._keys.find(database, key, now_us)
+        known = self._keys.find(database, key)
         if known is None and (first := self._in_flight.get((database, key))) is not None:
             # The first one is still on its way: its fate is this one's answer too.
             await self._answer(first, ())
-            known = self._keys.find(database, key, now_us)
+            known = self._keys.find(database, key)
         if known is None:
-            self._keys.check_room(now_us)
+            self._keys.check_room()
         else:
             await self._until_durable(known)
         return known
@@ -259,9 +258,9 @@ class Intake:
             parts=parts,
             size_bytes=size_bytes,
             rows=sum(part.batch.num_rows for part in parts),
-            wall_us=self._clock.wall_us(),
+            wall_us=self._keys.moment_us(self._clock.wall_us()),
         )
-        if key and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:
+        if key and (stored := self._keys.find(database, key)) is not None:
             # Its twin was stored while this one was settled, which may take as long as an election (world seed 70124).
             await self._until_durable(stored)
             self._retries += 1

@@ -3,11 +3,17 @@
 The keys live in WAL records, so replay brings them back. A segment that leaves the WAL would take its keys with it;
 before that happens the living ones go into a checkpoint. Bounded by age and by number; at the bound a *new* key is
 refused, because forgetting a living one would let a row be stored twice.
+
+For the same reason no wall clock says how old a key is: one that was set, or that of a node whose clock is an hour
+ahead and that takes over, would make all keys old at once. Writes carry a *moment* instead, and moments go on where the
+newest one that is known ended, as fast as a clock that nobody can set, whoever gives them out. Only the very first one
+is what the wall clock said. A time in which nobody was up does not count, so a key may live longer than it should.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from arc.errors import Overloaded
@@ -16,7 +22,7 @@ from arc.ids import Position
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The first write with a key: where it is, how many rows it stored, and when (wall clock, for expiry only)."""
+    """The first write with a key: where it is, how many rows it stored, and its moment (for expiry only)."""
 
     position: Position
     rows: int
@@ -24,24 +30,31 @@ class Remembered:
 
 
 class IdempotencyKeys:
-    """Keys of stored writes, per database, oldest first."""
+    """Keys of stored writes, per database, oldest first. ``now`` gives seconds of a clock that never goes back."""
 
-    def __init__(self, window_us: int, keys_max: int) -> None:
+    def __init__(self, window_us: int, keys_max: int, now: Callable[[], float]) -> None:
         self._window_us = window_us
         self._keys_max = keys_max
+        self._now = now
+        self._ahead_us: int | None = None
+        """Of ``now``; None until a write is known."""
         self._known: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, database: str, key: str, now_us: int) -> Remembered | None:
+    def moment_us(self, wall_us: int) -> int:
+        """The moment of a write that is logged now; ``wall_us`` is that of the very first one."""
+        return wall_us if self._ahead_us is None else self._ahead_us + self._now_us()
+
+    def find(self, database: str, key: str) -> Remembered | None:
         """The stored write with this key, if it is young enough."""
-        self._expire(now_us)
+        self._expire()
         return self._known.get((database, key))
 
-    def check_room(self, now_us: int) -> None:
+    def check_room(self) -> None:
         """Raise Overloaded when one more key would be too many."""
-        self._expire(now_us)
+        self._expire()
         if len(self._known) >= self._keys_max:
             raise Overloaded(
                 f"{self._keys_max} idempotency keys are remembered, the most that are kept; "
@@ -52,21 +65,18 @@ class IdempotencyKeys:
 
     def remember(self, database: str, key: str, write: Remembered) -> None:
         """Note a stored write. Parts of one request add up: the last position and the sum of rows count."""
+        ahead_us = write.wall_us - self._now_us()
+        self._ahead_us = ahead_us if self._ahead_us is None else max(self._ahead_us, ahead_us)
         known = self._known.get((database, key))
         if known is not None and known.position >= write.position:
             return  # replay meets records whose keys the checkpoint brought already
         rows = write.rows + (known.rows if known is not None else 0)
         self._known[database, key] = Remembered(write.position, rows, write.wall_us)
 
-    def below(self, sequence: int, now_us: int) -> list[tuple[str, str, Remembered]]:
+    def below(self, sequence: int) -> list[tuple[str, str, Remembered]]:
         """Living keys whose records are about to leave the WAL."""
-        self._expire(now_us)
+        self._expire()
         return [(*name, write) for name, write in self._known.items() if write.position.sequence < sequence]
-
-    def all(self, now_us: int) -> list[tuple[str, str, Remembered]]:
-        """All living keys, oldest first."""
-        self._expire(now_us)
-        return [(*name, write) for name, write in self._known.items()]
 
     def cut(self, first: int) -> None:
         """Forget writes whose records the log has lost: from ``first`` on, always whole requests."""
@@ -78,8 +88,11 @@ class IdempotencyKeys:
         """Forget everything: what is known now comes from somewhere else."""
         self._known.clear()
 
-    def _expire(self, now_us: int) -> None:
-        limit = now_us - self._window_us
+    def _now_us(self) -> int:
+        return int(self._now() * 1e6)
+
+    def _expire(self) -> None:
+        limit = self.moment_us(0) - self._window_us
         while self._known:
             name, oldest = next(iter(self._known.items()))
             if oldest.wall_us >= limit:

@@ -36,6 +36,20 @@ ASKING = {"query_share": 0.4, "think_seconds": 0.05, "flush_share": 0.05, "work_
 FAR = {"network": NetworkKind(latency_seconds=0.02)}
 """Two entries are agreed on one after the other, and far enough apart for a query to come between."""
 
+APART = BUSY | {
+    "key_share": 1.0,
+    "clients": 8,
+    "think_seconds": 0.02,
+    "work_seconds": 0.02,
+    "takeover_seconds_max": 0.0,
+    "config": {"wal": {"idempotency_window_seconds": 60.0}},
+    "faults": (
+        *(Fault(0.5, "clock", (name,), 100.0 * nth) for nth, name in enumerate(("n1", "n2", "n3"))),
+        *(Fault(2.0 + 1.7 * turn, "crash", ("writer",), 0.5) for turn in range(5)),
+    ),
+}
+"""Nodes whose clocks are further apart than a key is remembered take over from each other."""
+
 FLUSHING: tuple[Mutant, ...] = (
     by_story(
         "R-31",
@@ -284,7 +298,7 @@ KEYS: tuple[Mutant, ...] = (
         "ingest",
         "keys go with the segment that held them",
         ("tests/ingest/test_intake.py", "-k", "key_survives"),
-        Edit(FLUSH, "in keys.below(below, now_us)\n", "in keys.below(0, now_us)\n"),
+        Edit(FLUSH, "in keys.below(below)\n", "in keys.below(0)\n"),
     ),
     by_tests(
         "R-54",
@@ -300,8 +314,8 @@ KEYS: tuple[Mutant, ...] = (
         ("tests/ingest/test_intake.py", "-k", "twin"),
         Edit(
             INTAKE,
-            "if key and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:",
-            "if False and (stored := self._keys.find(database, key, self._clock.wall_us())) is not None:",
+            "if key and (stored := self._keys.find(database, key)) is not None:",
+            "if False and (stored := self._keys.find(database, key)) is not None:",
         ),
     ),
     by_story(
@@ -339,5 +353,13 @@ KEYS: tuple[Mutant, ...] = (
         "world_writer_loss",
         Edit(INTAKE, "rows=known.rows, refused=refused)", "rows=known.rows)"),
         more=BUSY | {"key_share": 1.0, "bad_share": 1.0},
+    ),
+    by_story(
+        "R-113",
+        "ingest",
+        "wall clocks say how old a key is, and a clock that is ahead makes all of them old",
+        "world_writer_loss",
+        Edit(INTAKE, "wall_us=self._keys.moment_us(self._clock.wall_us()),", "wall_us=self._clock.wall_us(),"),
+        more=APART,
     ),
 )

@@ -19,7 +19,7 @@ from arc.errors import DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Kind, Refused
 from arc.ingest.config import IngestConfig
 from arc.ingest.requests import AllRefused, Written
-from arc.system import SystemDisk
+from arc.system import SystemClock, SystemDisk
 from tests.ingest.writepath import open_write_path, values, write
 
 
@@ -105,6 +105,32 @@ async def test_key_survives_the_segment_that_held_it(tmp_path: Path) -> None:
         before = path.rows()
         await path.intake.write(write(values(10), key="old"))
         assert path.rows() == before
+
+
+class SetClock(SystemClock):
+    """Somebody sets the wall clock."""
+
+    ahead_us = 0
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self.ahead_us
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+async def test_a_key_is_known_whatever_the_wall_clock_says(hours: int, tmp_path: Path) -> None:
+    clock = SetClock()
+    async with open_write_path(tmp_path, clock=clock) as path:
+        await path.intake.write(write(values(10), key="a"))
+        clock.ahead_us = hours * 3_600_000_000
+        await path.intake.write(write(values(10), key="a"))
+        await path.intake.write(write(values(10), key="b"))
+        await path.intake.write(write(values(10), key="a"))
+        assert path.rows() == 20
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm, clock=SetClock()) as path:
+        for key in ("a", "b"):
+            await path.intake.write(write(values(10), key=key))
+        assert path.rows() == 20
 
 
 async def test_two_racing_retries_store_once(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from arc.ingest.replay import replay
 from arc.ingest.requests import WriteRequest
 from arc.ingest.retirement import Retirement
 from arc.ingest.visibility import Visibility
-from arc.ports import Disk
+from arc.ports import Clock, Disk
 from arc.storage.config import WalConfig
 from arc.storage.shelf import Shelf
 from arc.storage.wal.history import History
@@ -109,11 +109,12 @@ async def open_write_path(
     wal_config: WalConfig = WAL,
     durability: object | None = None,
     shelf: Shelf | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[WritePath]:
     """Boot as a node does: lease, WAL, replay, intake. Leaving is a crash: nothing is flushed or closed."""
     fsm = fsm if fsm is not None else ClusterFSM()
     disk = disk if disk is not None else SystemDisk(root)
-    clock, workers = SystemClock(), SystemWorkers(4)
+    clock, workers = clock if clock is not None else SystemClock(), SystemWorkers(4)
     lease = fsm.catalog.leases.get("writer")
     granted = fsm.apply(
         fsm.catalog.index + 1,
@@ -123,7 +124,7 @@ async def open_write_path(
     epoch = Epoch(granted.index)
     proposer = DirectProposer(fsm)
     buffer = Buffer()
-    keys = IdempotencyKeys(window_us=3_600_000_000, keys_max=1000)
+    keys = IdempotencyKeys(window_us=3_600_000_000, keys_max=1000, now=clock.now)
     memory = MemoryBudget(config.memory_bytes, lambda: buffer.size_bytes)
     wal = WalLog.open(disk, workers, clock, wal_config, first_sequence=1)
     await replay(

@@ -43,11 +43,10 @@ async def release(log: Log) -> str | None:
         log,  # type: ignore[arg-type]
         WalConfig(),
         Buffer(),
-        IdempotencyKeys(1_000_000, 10),
+        IdempotencyKeys(1_000_000, 10, lambda: 0.0),
         able=["n1", "n2"],
         kept=Kept(me="n2", catalog=Catalog, is_here=lambda path: False, factor=2),
         visible=10,
-        now_us=0,
     )
 
 

@@ -18,8 +18,10 @@ from arc.replication.durability import Durability
 from arc.replication.messages import Ack, Records, encode
 from arc.replication.receiver import Receiver
 from arc.replication.watermark import Watermark
-from simulations.runner import FAILED
+from simulations.mutants.rows_files import APART
+from simulations.runner import FAILED, PASSED
 from simulations.scenarios.worlds import NAMED
+from simulations.world import run_world
 from tests.simulations.provoking import provoke
 
 
@@ -68,7 +70,7 @@ def forget_keys_of_others(patch: pytest.MonkeyPatch) -> None:
     add = Mirror.add
 
     def without(self: Mirror, records: Any) -> None:
-        kept, self._keys = self._keys, IdempotencyKeys(1, 1_000_000)
+        kept, self._keys = self._keys, IdempotencyKeys(1, 1_000_000, lambda: 0.0)
         add(self, records)
         self._keys = kept
 
@@ -92,13 +94,19 @@ def forget_what_was_refused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Settlement, "refused_again", lambda self, request, stored_rows: ())
 
 
+def age_keys_by_wall_clocks(patch: pytest.MonkeyPatch) -> None:
+    """K-W8: a writer whose clock is ahead makes all keys old."""
+    moment_us = IdempotencyKeys.moment_us
+    patch.setattr(IdempotencyKeys, "moment_us", lambda self, wall_us: wall_us or moment_us(self, 0))
+
+
 BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
 SLOW = {"think_seconds": 0.05, "work_seconds": 0.1}
 """Disks so slow that whoever comes lags for a while."""
 
-SEEDS = {take_in_who_lags: 3, forget_keys_of_others: 2}
+SEEDS = {take_in_who_lags: 3, forget_keys_of_others: 2, age_keys_by_wall_clocks: 3}
 """The seed by which a story provokes its bug here, where it is not the first."""
 
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
@@ -108,6 +116,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[st
     (take_in_who_lags, "world_joins", {"D-01", "D-04"}, SLOW),
     (forget_keys_of_others, "world_writer_loss", {"W-02"}, BUSY),
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
+    (age_keys_by_wall_clocks, "world_writer_loss", {"W-02"}, APART),
     (forget_what_was_refused, "world_writer_loss", {"W-24"}, BUSY | {"bad_share": 1.0}),
 ]
 
@@ -124,3 +133,9 @@ def test_a_planted_bug_is_noticed(
     outcome = provoke(lambda seed: replace(NAMED[name](seed), **more), SEEDS.get(plant, 1))
     assert outcome.verdict == FAILED
     assert outcome.killer in killers, outcome.violation
+
+
+def test_without_a_bug_clocks_that_are_far_apart_double_nothing() -> None:
+    outcome = run_world(replace(NAMED["world_writer_loss"](SEEDS[age_keys_by_wall_clocks]), **APART))
+    assert outcome.verdict == PASSED, outcome.violation
+    assert outcome.probes["unknown_outcome_retried"]
