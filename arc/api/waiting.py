@@ -13,9 +13,9 @@ from typing import Any, cast
 import trio
 
 from arc.api.config import AuthConfig
-from arc.api.exchange import Send
+from arc.api.exchange import LINGER_BYTES, LINGER_SECONDS, Send
 from arc.api.heads import Head, Scope
-from arc.api.limits import Receive
+from arc.api.limits import Body, Receive
 from arc.api.replies import Reply, common_headers, json_reply
 from arc.errors import ArcError, Forbidden, Unauthenticated
 from arc.security.tokens import hash_token, verify_token
@@ -50,7 +50,10 @@ class WaitingApi:
         headers = [*reply.headers, *common_headers(head, cors_origin="", tls=False, empty=not reply.body)]
         headers.append((b"content-length", b"%d" % len(reply.body)))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": True})
+        # An answer that ends before its request makes Hypercorn close a connection that the client keeps.
+        await Body(head, receive, stall_seconds=LINGER_SECONDS).drain(LINGER_BYTES, LINGER_SECONDS)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer(self, head: Head) -> Reply:
         if (head.method, head.path) == ("POST", INIT):

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 import pytest
-import trio
 
 from arc.api.config import AuthConfig
 from arc.api.waiting import INIT, WaitingApi
@@ -24,8 +23,8 @@ async def ask(method: str, path: str, *, token: str | None = None, auth: AuthCon
         return "the-uuid"
 
     async def receive() -> dict[str, Any]:
-        await trio.sleep_forever()
-        raise AssertionError
+        assert len(sent) < 3, "the answer ended before the request"
+        return {"type": "http.request", "body": named.get("body", b""), "more_body": len(sent) < 2}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
@@ -35,7 +34,8 @@ async def ask(method: str, path: str, *, token: str | None = None, auth: AuthCon
     headers = [(b"authorization", f"Bearer {token}".encode())] if token is not None else []
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers, "client": None}
     await app(scope, receive, send)
-    head, body = sent
+    head, body, end = sent
+    assert end == {"type": "http.response.body", "body": b"", "more_body": False}
     assert dict(head["headers"])[b"content-length"] == b"%d" % len(body["body"])
     return head["status"], orjson.loads(body["body"])
 
@@ -46,6 +46,13 @@ async def test_whatever_needs_a_cluster_is_refused_with_the_reason(path: str) ->
     status, document = await ask("POST" if path == "/write" else "GET", path)
     assert (status, document["code"]) == (503, "not_a_member")
     assert document["reason"] == "waits for 1 of 3 peers"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("path", ["/write", INIT])
+async def test_an_answer_ends_when_the_request_has_ended(method: str, path: str) -> None:
+    """Ended sooner, Hypercorn closes the connection, which the client has in use for its next request."""
+    await ask(method, path, token=TOKEN, body=b"a piece that comes after the answer")
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
