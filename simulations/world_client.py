@@ -79,6 +79,8 @@ class Client:
         self._trace = trace
         self._chance = chance
         self._count = 0
+        self._used = ""
+        """The key of a write that is stored."""
         self.stop = False
 
     async def run(self) -> None:
@@ -111,6 +113,9 @@ class Client:
         chance = self._chance
         self._count += 1
         key = f"{self._name}-{self._count}" if chance.random() < self._plan.key_share else ""
+        is_mistaken = self._plan.reuse_share > 0.0 and self._used != "" and chance.random() < self._plan.reuse_share
+        if is_mistaken:
+            key = self._used
         chosen = chance.sample(among, min(len(among), chance.choice((1, 1, 2))))
         write = self._history.write(key, {name: chance.randint(1, self._plan.rows_max) for name in chosen})
         body = self._lines(write)
@@ -119,9 +124,12 @@ class Client:
         known = Known.REFUSED
         while True:
             write.tries += 1
-            told = await self._try(path, headers, body)
+            told = await self._try(path, headers, body, is_mistaken=is_mistaken)
             if told is Known.DONE:
                 known = Known.DONE
+                self._used = key or self._used
+                break
+            if is_mistaken and told is Known.REFUSED:
                 break
             if told is Known.OPEN:
                 known = Known.OPEN
@@ -283,8 +291,8 @@ class Client:
 
     # ---- one request
 
-    async def _try(self, path: str, headers: Mapping[str, str], body: bytes) -> Known:
-        """One try of a write."""
+    async def _try(self, path: str, headers: Mapping[str, str], body: bytes, *, is_mistaken: bool) -> Known:
+        """One try of a write; one that ``is_mistaken`` may be told so."""
         try:
             answer = await self._send("POST", path, headers, body)
         except NotSent:
@@ -303,6 +311,9 @@ class Client:
         if answer.status == 503 and code != "outcome_unknown":
             self._where.elsewhere(self._name, answer.headers.get("x-arc-leader", ""))
             self._trace.probe(f"refused_{code}")
+            return Known.REFUSED
+        if is_mistaken and (answer.status, code) == (422, "idempotency_key_reused"):
+            self._trace.probe("reused_key_refused")
             return Known.REFUSED
         if answer.status < 500:
             raise Violation("W-08", "a good request was answered with an error", answer.status, answer.body[:300])

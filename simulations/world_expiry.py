@@ -2,7 +2,8 @@
 
 Until the policy is asked for every row must stay. Then rows may go by the schedule, whole files at a time: of what one
 request wrote into an hour everything is there or nothing, and what somebody was told to be gone stays gone. At the end
-rows are put into files and the policy is executed: none of them is left.
+rows are put into files and the policy is executed: none of them is left. A second policy is of all rows, none of which
+is old enough, whatever a single clock says.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ MEASUREMENT, NAME = "old", "short"
 PATH = "/api/v1/retention"
 RETENTION_DAYS = 7
 AGE_SECONDS = 10 * 86_400.0
-"""Three days more than the policy allows: no clock of a world jumps as far."""
+"""Three days more than the policy allows: no clock of a world jumps back as far."""
+
+ALL_NAME, ALL_DAYS = "long", 60
+"""A policy of all measurements, which no row of a world is old enough for but by a clock that is `AHEAD_SECONDS` ahead.
+"""
 
 HOUR_NS = 3_600_000_000_000
 
@@ -92,20 +97,30 @@ class Expiry:
         broken(KILLER, "old rows come and come, and nobody writes", LOOKS_MAX)
 
     async def _make(self) -> bool | None:
-        """Ask for the policy; whoever lost the answer finds out that it is there."""
+        """Ask for the policies."""
         self.history.passing_away(MEASUREMENT)
-        wish = {"name": NAME, "database": "default", "measurement": MEASUREMENT, "retention_days": RETENTION_DAYS}
-        made = await self._ask("POST", PATH, wish)
+        wish = {"database": "default", "retention_days": RETENTION_DAYS, "measurement": MEASUREMENT}
+        made = await self._policy_of(NAME, wish)
         if made is None:
-            listed = await self._ask("GET", PATH)
-            made = next((each for each in (listed or {}).get("policies", ()) if each["name"] == NAME), None)
-        if made is None:
-            self._client.elsewhere()
             return None
-        self._policy = made["id"]
+        if await self._policy_of(ALL_NAME, wish | {"retention_days": ALL_DAYS, "measurement": None}) is None:
+            return None
+        self._policy = made
         self.history.completed += 1
         self._trace.probe("retention_policy_made")
         return True
+
+    async def _policy_of(self, name: str, wish: Mapping[str, object]) -> int | None:
+        """The id of a policy; whoever lost the answer finds out that it is there."""
+        made = await self._ask("POST", PATH, {"name": name, **wish})
+        if made is None:
+            listed = await self._ask("GET", PATH)
+            made = next((each for each in (listed or {}).get("policies", ()) if each["name"] == name), None)
+        if made is None:
+            self._client.elsewhere()
+            return None
+        found: int = made["id"]
+        return found
 
     async def _execute(self) -> bool | None:
         """Have the policy executed now."""

@@ -54,6 +54,8 @@ class WorldPlan:
     key_share: float = 0.5
     bad_share: float = 0.05
     """Of the writes: those with a line that nobody can read."""
+    reuse_share: float = 0.0
+    """Of the writes: those that have the key of another one by mistake."""
     rows_max: int = 8
     roles: tuple[str, ...] = ()
     """Of the machines, spares included; those beyond the end are standalone."""
@@ -150,6 +152,9 @@ would be more than is promised. Nor where windows are summed up, since they may 
 RECENT_SECONDS = -6520.0
 """``rows_age_seconds`` of rows that begin 58 minutes before the world does: in reach of a query that is made soon."""
 
+AHEAD_SECONDS = 100 * 86_400.0
+"""A clock that jumps so far has every row of a world too old for each policy."""
+
 ROLES = ("standalone", "writer", "writer", "reader", "compactor")
 
 
@@ -175,6 +180,8 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     config["delete"] = {"enabled": True}
     has_continuous, window_seconds = _continuous(stream(seed, "world/continuous"), config)
     has_retention = _retention(stream(seed, "world/retention"), config)
+    if has_retention and size > 1 and not has_continuous:
+        more += _ahead(stream(seed, "world/ahead"), seconds)
     rotting: list[Fault] = []
     if size > 1 and not has_continuous and not any(fault.kind in FAULTS_ONCE for fault in more):
         rotting = _rot(stream(seed, "world/rot"), seconds, size, config)
@@ -202,6 +209,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         delete_share=delete_share,
         key_share=chance.choice((0.0, 0.5, 1.0)),
         bad_share=stream(seed, "world/bad").choice((0.05, 0.05, 0.5)),
+        reuse_share=stream(seed, "world/reuse").choice((0.0, 0.02, 0.1)),
         rows_max=chance.choice((1, 8, 60)),
         roles=roles,
         founding=founding,
@@ -329,6 +337,14 @@ def _retention(chance: Stream, config: dict[str, dict[str, Any]]) -> bool:
         return False
     config["retention"] = {"every_seconds": chance.choice((0.5, 3.0))}
     return True
+
+
+def _ahead(chance: Stream, seconds: float) -> list[Fault]:
+    """In every second world with a policy one clock jumps far ahead."""
+    if chance.random() < 0.5:
+        return []
+    who = chance.choice(("n1", "n2", "leader", "writer"))
+    return [Fault(round(chance.uniform(1.0, seconds), 3), "clock", (who,), AHEAD_SECONDS)]
 
 
 def _logarithmic(chance: Stream, low: float, high: float) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from arc.api.deps import Decoders
 from arc.errors import TooLarge
 from arc.ingest.columns import Request
+from arc.ingest.keys import NOT_KNOWN, fingerprint_of
 
 INLINE_BYTES_MAX = 256 * 1024
 """Largest body decoded on the event loop: 1–3 ms of line protocol with the compiled parser."""
@@ -33,7 +35,9 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeJob:
-    """Everything that decoding needs. ``measurement`` and ``tags`` are Arrow's, ``precision`` is line protocol's."""
+    """Everything that decoding needs. ``measurement`` and ``tags`` are Arrow's, ``precision`` is line protocol's;
+    ``is_keyed`` when the request has an idempotency key.
+    """
 
     form: Format
     body: bytes
@@ -42,6 +46,15 @@ class DecodeJob:
     precision: str = "ns"
     measurement: str | None = None
     tags: tuple[str, ...] | None = None
+    is_keyed: bool = False
+
+
+class DecodedBody(NamedTuple):
+    """A body: the database when it names one itself, its rows, and what goes with its key (`keys.fingerprint_of`)."""
+
+    database: str | None
+    request: Request
+    fingerprint: int = NOT_KNOWN
 
 
 def is_compressed(body: bytes) -> bool:
@@ -56,16 +69,19 @@ def expected_bytes(job: DecodeJob) -> int:
     return min(job.limit_bytes, GROWTH_GUESS * len(job.body))
 
 
-def decode_write(decoders: Decoders, job: DecodeJob, limit_bytes: int) -> tuple[str | None, Request]:
-    """Inflate and decode; the database when the body itself names one. Raises TooLarge above ``limit_bytes``,
-    InvalidRequest."""
+def decode_write(decoders: Decoders, job: DecodeJob, limit_bytes: int) -> DecodedBody:
+    """Inflate and decode. Raises TooLarge above ``limit_bytes``, InvalidRequest."""
     plain = decoders.inflate(job.body, limit_bytes) if is_compressed(job.body) else job.body
     if len(plain) > limit_bytes:
         raise TooLarge(f"request body is larger than {limit_bytes} bytes; send smaller pieces")
+    fingerprint = NOT_KNOWN
+    if job.is_keyed:
+        meaning = (job.form.value, job.precision, job.measurement or "", *(job.tags or ()))
+        fingerprint = fingerprint_of(plain, *meaning)
     match job.form:
         case Format.LINES:
-            return None, decoders.lines(plain, job.precision, job.now_us)
+            return DecodedBody(None, decoders.lines(plain, job.precision, job.now_us), fingerprint)
         case Format.MSGPACK:
-            return None, decoders.msgpack(plain, job.now_us)
+            return DecodedBody(None, decoders.msgpack(plain, job.now_us), fingerprint)
         case Format.ARROW:
-            return decoders.arrow(plain, job.measurement, job.now_us, job.tags)
+            return DecodedBody(*decoders.arrow(plain, job.measurement, job.now_us, job.tags), fingerprint)

@@ -2,7 +2,7 @@
 
 A slice is a write like any other, durable when it is answered; so a failure in the middle leaves the slices before it
 stored, and the error says how many rows that is, and never that nothing happened. With an ``Idempotency-Key`` every
-slice gets a key of its own from it, and sending the file again stores only what is missing.
+slice gets a key of its own from it, and sending the file again stores only what is missing; another file is refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from arc.api.principal import Permission
 from arc.api.replies import Reply, json_reply
 from arc.api.routes import Call, Parameter, RequestBody, Route, Schema
 from arc.api.schemas import ANYTHING, BYTES, DATABASE_HEADER, DATABASE_NAME, STRING, json_answer, obj
-from arc.api.write import read_wishes
+from arc.api.write import KEY, read_wishes
 from arc.catalog.names import check_measurement_name
 from arc.errors import ArcError, InvalidRequest, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Refused, Request
+from arc.ingest.keys import NOT_KNOWN, fingerprint_of
 from arc.ingest.requests import WriteRequest, Written
 from arc.ingest.tabular import decode_csv, decode_parquet
 from arc.telemetry import rfc3339_ms
@@ -119,13 +120,13 @@ class Imports:
         started = self._deps.clock.now()
         try:
             with ExitStack() as held:
-                decoded = await self._read(exchange, decode, held)
+                decoded, fingerprint = await self._read(exchange, target, decode, held)
                 if not decoded.rows and not decoded.refused:
                     raise InvalidRequest("the file has no rows", code="empty")
                 writer = exchange.principal.as_of(self._deps.catalog())
                 measurements = (batch.measurement for batch in decoded.batches)
                 writer.require_on_all(Permission.WRITE, target.database, measurements)
-                stored = await self._store(decoded, target)
+                stored = await self._store(decoded, target, fingerprint)
                 await self._flush()
         except Exception:
             self.counts.errors += 1
@@ -137,16 +138,21 @@ class Imports:
         result = await self._deps.workers.run(_summary, decoded, target, bool(extra))
         return json_reply(200, {"status": "ok", "result": {**result, **extra, "duration_ms": duration_ms}})
 
-    async def _read(self, exchange: Exchange, decode: Decode, held: ExitStack) -> Request:
+    async def _read(self, exchange: Exchange, target: Target, decode: Decode, held: ExitStack) -> tuple[Request, int]:
         limit = self._deps.server.max_import_bytes
         boundary = file_boundary(exchange.head)
         slack = FORM_BYTES_MAX if boundary is not None else 0
         body = await exchange.body.read(limit + slack, self._deps.ingest.reserve, held)
         self.counts.bytes += len(body)
 
-        def unpack() -> Request:
+        def unpack() -> tuple[Request, int]:
             file = body if boundary is None else extract_file(body, boundary)
-            return decode(self._deps.decoders.inflate(file, limit))
+            plain = self._deps.decoders.inflate(file, limit)
+            fingerprint = NOT_KNOWN
+            if target.key is not None:
+                query = sorted(f"{name}={value}" for name, value in exchange.head.query().items())
+                fingerprint = fingerprint_of(plain, exchange.head.path, target.measurement, *query)
+            return decode(plain), fingerprint
 
         return await self._deps.workers.run(unpack)
 
@@ -157,14 +163,19 @@ class Imports:
         except Unavailable as error:
             self._deps.log.warning("import_not_flushed", reason=error.message, effect="its rows are in the log")
 
-    async def _store(self, decoded: Request, target: Target) -> Written:
+    async def _store(self, decoded: Request, target: Target, fingerprint: int) -> Written:
         written: Written | None = None
         rows = 0
         refused: list[Refused] = []
         for nth, part in enumerate(slices(decoded)):
-            key = None if target.key is None else f"{target.key}#{nth}"
+            request = WriteRequest(
+                database=target.database,
+                decoded=part,
+                idempotency_key=None if target.key is None else f"{target.key}#{nth}",
+                fingerprint=fingerprint,
+            )
             try:
-                written = await self._store_slice(target.database, part, key)
+                written = await self._store_slice(request)
             except ArcError as error:
                 if rows:
                     error.message += f" ({rows} of {decoded.rows} rows of the file were stored before)"
@@ -176,8 +187,7 @@ class Imports:
         assert written is not None
         return Written(position=written.position, rows=rows, refused=tuple(refused))
 
-    async def _store_slice(self, database: str, part: Request, key: str | None) -> Written:
-        request = WriteRequest(database=database, decoded=part, idempotency_key=key)
+    async def _store_slice(self, request: WriteRequest) -> Written:
         for _ in range(FLUSHES_MAX):
             try:
                 return await self._deps.ingest.write(request)
@@ -198,8 +208,8 @@ class Imports:
         admin = Permission.ADMIN
         form = obj({"file": BYTES})
         done = {200: json_answer("Stored and flushed.", obj({"status": STRING, "result": ANYTHING}))}
-        unreadable = {422: json_answer("The file cannot be read.", ANYTHING)}
-        common = (_query("db", "Database, unless `x-arc-database` names it.", DATABASE_NAME), DATABASE_HEADER)
+        unreadable = {422: json_answer("The file cannot be read, or the Idempotency-Key is another one's.", ANYTHING)}
+        common = (KEY, _query("db", "Database, unless `x-arc-database` names it.", DATABASE_NAME), DATABASE_HEADER)
         measurement = _query("measurement", "Measurement.", {"type": "string", "minLength": 1, "maxLength": 128}, True)
         table = (
             measurement,

@@ -20,6 +20,7 @@ _PROBLEMS = {
     408: "The body did not arrive in time.",
     409: "It contradicts what stands.",
     413: "Larger than allowed; send smaller pieces.",
+    422: "The Idempotency-Key is another write's: code `idempotency_key_reused`.",
     429: "Slow down; `Retry-After` tells how long.",
     503: "Not now; `Retry-After` tells when. With code `outcome_unknown` it may have happened.",
     504: "Not finished in time.",
@@ -124,6 +125,8 @@ def possible_problems(route: Route) -> set[int]:
         found |= {404}
     if route.method in ("POST", "PATCH", "PUT", "DELETE"):
         found |= {409}
+    if any(parameter.name == "Idempotency-Key" for parameter in route.parameters):
+        found |= {422}
     if route.tag == "query":
         found |= {404, 504}
     return found

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import trio
 
 from arc.api.bodies import flag
-from arc.api.decoding import INLINE_BYTES_MAX, DecodeJob, Format, decode_write, expected_bytes, is_compressed
+from arc.api.decoding import (
+    INLINE_BYTES_MAX,
+    DecodedBody,
+    DecodeJob,
+    Format,
+    decode_write,
+    expected_bytes,
+    is_compressed,
+)
 from arc.api.deps import Deps
 from arc.api.errors import PartialWrite
 from arc.api.exchange import Exchange
@@ -83,14 +91,21 @@ class Writes:
             with ExitStack() as held:
                 body = await exchange.body.read(self._deps.server.max_body_bytes, self._deps.ingest.reserve, held)
                 counts.bytes += len(body)
-                named, decoded = await self._decode(self._job(form, body, wishes), held)
+                named, decoded, fingerprint = await self._decode(self._job(form, body, wishes), held)
                 if not decoded.rows and not decoded.refused:
                     return _nothing_in_it(empty_is_fine)
                 database = wishes.database or (check_database_name(named) if named else DEFAULT_DATABASE)
                 # Asked now and not before: the body may have taken minutes to come.
                 writer = exchange.principal.as_of(self._deps.catalog())
                 writer.require_on_all(Permission.WRITE, database, (batch.measurement for batch in decoded.batches))
-                return await self._store(database, decoded, wishes, counts)
+                request = WriteRequest(
+                    database=database,
+                    decoded=decoded,
+                    idempotency_key=wishes.idempotency_key,
+                    fingerprint=fingerprint,
+                    strict=wishes.strict,
+                )
+                return await self._store(request, counts)
         except Exception:
             counts.errors += 1
             raise
@@ -106,11 +121,12 @@ class Writes:
             precision=wishes.precision,
             measurement=wishes.measurement,
             tags=wishes.tags,
+            is_keyed=wishes.idempotency_key is not None,
         )
 
-    async def _decode(self, job: DecodeJob, held: ExitStack) -> tuple[str | None, Request]:
+    async def _decode(self, job: DecodeJob, held: ExitStack) -> DecodedBody:
         if not job.body:
-            return None, Request(())
+            return DecodedBody(None, Request(()))
         compressed = is_compressed(job.body)
         limit = expected_bytes(job) if compressed else job.limit_bytes
         if compressed:
@@ -124,21 +140,14 @@ class Writes:
         held.enter_context(self._deps.ingest.reserve(job.limit_bytes - limit))
         return await self._decode_within(job, job.limit_bytes)
 
-    async def _decode_within(self, job: DecodeJob, limit_bytes: int) -> tuple[str | None, Request]:
+    async def _decode_within(self, job: DecodeJob, limit_bytes: int) -> DecodedBody:
         if expected_bytes(job) <= INLINE_BYTES_MAX:
             return decode_write(self._deps.decoders, job, limit_bytes)
         async with self._decoding:
             return await self._deps.workers.run(decode_write, self._deps.decoders, job, limit_bytes)
 
-    async def _store(self, database: str, decoded: Request, wishes: Wishes, counts: FormatCounts) -> Reply:
-        written = await self._deps.ingest.write(
-            WriteRequest(
-                database=database,
-                decoded=decoded,
-                idempotency_key=wishes.idempotency_key,
-                strict=wishes.strict,
-            )
-        )
+    async def _store(self, request: WriteRequest, counts: FormatCounts) -> Reply:
+        written = await self._deps.ingest.write(request)
         counts.records += written.rows
         position = str(written.position)
         if written.refused:
@@ -174,27 +183,27 @@ class Writes:
             Route(
                 method="POST", path="/write", name="write_influx1", tag="write", permission=write, stream=self.influx1,
                 routed="write", summary="Line protocol as InfluxDB 1.x clients send it", answers=stored, body=lines,
-                parameters=(db, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
+                parameters=(db, _PRECISION, _STRICT, KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v2/write", name="write_influx2", tag="write", permission=write,
                 stream=self.influx2, routed="write", summary="Line protocol as InfluxDB 2.x clients send it",
-                answers=stored, body=lines, parameters=(bucket, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
+                answers=stored, body=lines, parameters=(bucket, _PRECISION, _STRICT, KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/line-protocol", name="write_lines", tag="write", permission=write,
                 stream=self.lines, routed="write", summary="Line protocol", answers=stored, body=lines,
-                parameters=(db, _PRECISION, _STRICT, _KEY, DATABASE_HEADER),
+                parameters=(db, _PRECISION, _STRICT, KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/msgpack", name="write_msgpack", tag="write", permission=write,
                 stream=self.msgpack, routed="write", summary="MessagePack: columnar, rows, arrays, batches",
-                answers=stored, body=msgpack, parameters=(db, _STRICT, _KEY, DATABASE_HEADER),
+                answers=stored, body=msgpack, parameters=(db, _STRICT, KEY, DATABASE_HEADER),
             ),
             Route(
                 method="POST", path="/api/v1/write/arrow", name="write_arrow", tag="write", permission=write,
                 stream=self.arrow, routed="write", summary="One Arrow IPC stream", answers=stored, body=arrow,
-                parameters=(db, _STRICT, _KEY, DATABASE_HEADER, _MEASUREMENT, _TAGS),
+                parameters=(db, _STRICT, KEY, DATABASE_HEADER, _MEASUREMENT, _TAGS),
             ),
             Route(
                 method="POST", path="/api/v1/write/line-protocol/flush", name="flush", tag="write",
@@ -283,8 +292,9 @@ _PRECISION = Parameter(
 _STRICT = Parameter(
     name="strict", place="query", about="Store nothing unless every row can be stored.", schema={"type": "boolean"}
 )
-_KEY = Parameter(
-    name="Idempotency-Key", place="header", about="A retry with the same key is stored once.",
+KEY = Parameter(
+    name="Idempotency-Key", place="header",
+    about="A retry with the same key is stored once; another write with it is refused (422 `idempotency_key_reused`).",
     schema={"type": "string", "minLength": 1, "maxLength": KEY_CHARS_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 )  # fmt: skip
 _MEASUREMENT = Parameter(

@@ -47,7 +47,17 @@ class Told:
 class Memory:
     """Of one incarnation. Times are seconds of `Clock.now`; those named ``_us`` wall clock, for people."""
 
-    __slots__ = ("broke_at", "health", "healthy_us", "heard_at", "heartbeat_us", "incarnation", "offsets_us", "told")
+    __slots__ = (
+        "broke_at",
+        "health",
+        "healthy_us",
+        "heard_at",
+        "heartbeat_us",
+        "incarnation",
+        "offsets_us",
+        "told",
+        "told_at",
+    )
 
     def __init__(self, incarnation: int, now: float) -> None:
         self.incarnation = incarnation
@@ -57,6 +67,7 @@ class Memory:
         self.heartbeat_us = 0
         self.healthy_us = 0
         self.told = Told()
+        self.told_at = now
         self.offsets_us: deque[int] = deque(maxlen=OFFSETS_KEPT)
 
     @property
@@ -66,6 +77,13 @@ class Memory:
         What is late on its way only makes its clock look further behind, so the largest is nearest to the truth.
         """
         return max(self.offsets_us) / 1e6 if self.offsets_us else None
+
+    def clock_us(self, now: float) -> int | None:
+        """What the node's wall clock says now, if nobody has set it since its last heartbeat; None before the first.
+        The wall clock here has no part in it: who sets that one moves nobody else's.
+        """
+        told_us = self.told.stats.clock_us
+        return told_us + int((now - self.told_at) * 1e6) if told_us else None
 
 
 class Memories:
@@ -99,7 +117,7 @@ class Memories:
         """Note what a node told."""
         memory = self.of(record)
         memory.told = told
-        memory.heard_at = self._clock.now()
+        memory.heard_at = memory.told_at = self._clock.now()
         memory.heartbeat_us = self._clock.wall_us()
         if told.stats.clock_us:
             memory.offsets_us.append(told.stats.clock_us - memory.heartbeat_us)

@@ -275,6 +275,14 @@ class Registry:
         """Names of all other nodes."""
         return [record.name for record in self._records() if record.name != self._local.name]
 
+    def clocks_us(self) -> dict[str, int | None]:
+        """What other nodes' wall clocks say now, as far as they told; None of who has not told and is not gone."""
+        now = self._clock.now()
+        others = [record for record in self._records() if record.name != self._local.name]
+        found = {record.name: self._memories.of(record).clock_us(now) for record in others}
+        gone = {record.name for record in others if self._state(record) in (NodeState.UNHEALTHY, NodeState.DEAD)}
+        return {name: at_us for name, at_us in found.items() if at_us is not None or name not in gone}
+
     # ---------------------------------------------------------------------------------------------------------- inside
 
     def _other(self, name: str) -> NodeRecord | None:

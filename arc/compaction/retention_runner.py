@@ -3,11 +3,13 @@
 Any node can carry out an order, because the catalog refuses what the writer lease of another epoch asked for and what
 is gone already; only the holder of the lease carries out the schedule. What was executed, and what came of it, is in
 the catalog, so a successor neither repeats nor forgets. Bytes leave the disks later, by the difference to the manifest.
+
+It goes by the clock of the cluster that is furthest behind: one that is a year ahead would remove a year too much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -63,19 +65,23 @@ class RetentionStatistics:
 
 
 class RetentionRunner:
-    """Executes one policy at a time on this node."""
+    """Executes one policy at a time on this node. ``clocks_us`` is what other nodes' clocks say, None where it is not
+    known (`Registry.clocks_us`).
+    """
 
     def __init__(
         self,
         config: RetentionConfig,
         propose: Propose,
         catalog: Callable[[], Catalog],
+        clocks_us: Callable[[], Mapping[str, int | None]],
         *,
         node: NodeId,
         clock: Clock,
         log: Log,
     ) -> None:
         self._config = config
+        self._clocks_us = clocks_us
         self._propose = propose
         self._catalog = catalog
         self._node = node
@@ -100,16 +106,28 @@ class RetentionRunner:
         while True:
             lease = self._catalog().leases.get(WRITER)
             if lease is not None and lease.holder == self._node:
-                for policy in retention.due(self._catalog(), self._clock.wall_us(), every_us):
+                for policy in self._due(every_us):
                     try:
                         await self.execute(policy.id)
                     except ArcError as error:  # It is in the log and the history, and due again later.
                         self._log.warning("retention_put_off", policy=policy.name, reason=error.message)
             await trio.sleep(min(self._config.every_seconds, LOOK_SECONDS))
 
+    def _due(self, every_us: int) -> list[RetentionPolicy]:
+        """None as long as nobody knows what time it is."""
+        try:
+            return retention.due(self._catalog(), self._now_us(), every_us)
+        except Unavailable as error:
+            self._log.info("retention_waits", reason=error.message)
+            return []
+
+    def _now_us(self) -> int:
+        """Raises Unavailable."""
+        return retention.earliest_us(self._clock.wall_us(), self._clocks_us())
+
     def preview(self, policy_id: int) -> Outcome:
-        """What an execution would remove now. Raises NotFound."""
-        policy, now_us = retention.require(self._catalog(), policy_id), self._clock.wall_us()
+        """What an execution would remove now. Raises NotFound, Unavailable."""
+        policy, now_us = retention.require(self._catalog(), policy_id), self._now_us()
         return _outcome(policy, now_us, retention.expired(self._catalog(), policy, now_us), 0.0)
 
     async def execute(self, policy_id: int) -> Outcome:
@@ -122,7 +140,7 @@ class RetentionRunner:
             policy = retention.require(self._catalog(), policy_id)
             if not policy.is_active:
                 raise Conflict(f"retention policy {policy.name!r} is not active", code="inactive")
-            began, now_us = self._clock.now(), self._clock.wall_us()
+            began, now_us = self._clock.now(), self._now_us()
             gone: list[FileEntry] = []
             failure: ArcError | None = None
             try:

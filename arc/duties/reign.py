@@ -7,7 +7,7 @@ here; parts are built, handed their neighbours and started in order.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import trio
@@ -40,7 +40,7 @@ from arc.replication.watermark import Watermark
 from arc.storage.config import WalConfig
 from arc.storage.shelf import Shelf
 from arc.storage.wal.history import History
-from arc.storage.wal.keys import FOLDER, StoredKey, load_keys
+from arc.storage.wal.keys import FOLDER, load_keys
 from arc.storage.wal.log import WalLog
 from arc.telemetry import Log
 
@@ -149,7 +149,7 @@ class Reign:
         facts = Facts(
             catalog=house.catalog,
             oldest_needed=self._oldest_needed,
-            keys=self._keys_below,
+            keys=house.keys.below,
             able=house.able,
             least=self._min_insync,
         )
@@ -343,20 +343,6 @@ class Reign:
             self._house.kept.first(self._house.wal.first_sequence),
             *(self.durability.confirmed(name) + 1 for name in self.durability.counted),
         )
-
-    def _keys_below(self, sequence: int) -> Sequence[StoredKey]:
-        living = self._house.keys.below(sequence)
-        return [
-            StoredKey(
-                database=database,
-                key=key,
-                epoch=write.position.epoch,
-                sequence=write.position.sequence,
-                rows=write.rows,
-                wall_us=write.wall_us,
-            )
-            for database, key, write in living
-        ]
 
 
 async def flush_last(flush_all: Callable[[], Awaitable[None]], tell: Log) -> None:

@@ -335,15 +335,4 @@ async def release_log(wal: ReleaseLog, buffer: Buffer, keys: IdempotencyKeys, *,
     """
     oldest = buffer.oldest_sequence()
     below = below if oldest is None else min(oldest, below)
-    living = [
-        StoredKey(
-            database=database,
-            key=key,
-            epoch=write.position.epoch,
-            sequence=write.position.sequence,
-            rows=write.rows,
-            wall_us=write.wall_us,
-        )
-        for database, key, write in keys.below(below)
-    ]
-    return await wal.release(below, living)
+    return await wal.release(below, keys.below(below))

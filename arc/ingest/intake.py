@@ -31,7 +31,7 @@ from arc.ingest.columns import Refused
 from arc.ingest.config import IngestConfig
 from arc.ingest.durable import AppendRecords, WaitDurable
 from arc.ingest.holds import Hold, Holds
-from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.ingest.keys import IdempotencyKeys, Remembered, require_same
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.requests import WriteRequest, Written
 from arc.ingest.settlement import Agreed, Propose, Settlement
@@ -76,10 +76,11 @@ class _Entry:
 
     database: str
     idempotency_key: str
+    fingerprint: int
     parts: list[_Part]
     size_bytes: int
     rows: int
-    wall_us: int
+    moment_us: int
     position: Position | None = None
     error: ArcError | None = None
     done: trio.Event = field(default_factory=trio.Event)
@@ -195,13 +196,13 @@ class Intake:
 
         Raises AllRefused (nothing stored: no row fits, or one does not and the request is strict), Overloaded and
         Unavailable (nothing stored), OutcomeUnknown (it may be stored; only a retry with the same idempotency key is
-        safe).
+        safe), KeyReused (nothing stored: the key is another write's).
         """
         if self._closed_because is not None:
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")
         self._durability.require_able()
         key = request.idempotency_key or ""
-        if key and (known := await self._find_retry(request.database, key)) is not None:
+        if key and (known := await self._find_retry(request.database, key, request.fingerprint)) is not None:
             self._retries += 1
             refused = self._settlement.refused_again(request, known.rows)
             return Written(position=known.position, rows=known.rows, refused=refused)
@@ -211,21 +212,23 @@ class Intake:
             if not agreed.batches:
                 self._refused += len(agreed.refused)
                 return Written(position=Position(self._epoch, self.admitted_sequence), rows=0, refused=agreed.refused)
-            entry = await self._enter(request.database, key, agreed, ended)
+            entry = await self._enter(request, agreed, ended)
             if entry is not None:
                 self._refused += len(agreed.refused)
                 return await self._answer(entry, agreed.refused)
         raise Unavailable(f"{request.database} is being dropped again and again; nothing was stored")
 
-    async def _find_retry(self, database: str, key: str) -> Remembered | None:
+    async def _find_retry(self, database: str, key: str, fingerprint: int) -> Remembered | None:
         known = self._keys.find(database, key)
         if known is None and (first := self._in_flight.get((database, key))) is not None:
             # The first one is still on its way: its fate is this one's answer too.
+            require_same(key, first.fingerprint, fingerprint)
             await self._answer(first, ())
             known = self._keys.find(database, key)
         if known is None:
             self._keys.check_room()
         else:
+            require_same(key, known.fingerprint, fingerprint)
             await self._until_durable(known)
         return known
 
@@ -239,10 +242,11 @@ class Intake:
                 return
             raise self._too_late()
 
-    async def _enter(self, database: str, key: str, agreed: Agreed, ended: int) -> _Entry | None:
+    async def _enter(self, request: WriteRequest, agreed: Agreed, ended: int) -> _Entry | None:
         """None when it has to be settled anew: a hold that it may have met is over. ``ended`` is how many were over
         when it was settled.
         """
+        database, key = request.database, request.idempotency_key or ""
         parts = []
         for measurement, settled in agreed.batches:
             batch = settled.batch
@@ -255,21 +259,24 @@ class Intake:
         entry = _Entry(
             database=database,
             idempotency_key=key,
+            fingerprint=request.fingerprint,
             parts=parts,
             size_bytes=size_bytes,
             rows=sum(part.batch.num_rows for part in parts),
-            wall_us=self._keys.moment_us(self._clock.wall_us()),
+            moment_us=self._keys.moment_us(self._clock.wall_us()),
         )
         if key and (stored := self._keys.find(database, key)) is not None:
             # Its twin was stored while this one was settled, which may take as long as an election (world seed 70124).
+            require_same(key, stored.fingerprint, entry.fingerprint)
             await self._until_durable(stored)
             self._retries += 1
             entry.position, entry.rows = stored.position, stored.rows
             entry.done.set()
             return entry
-        if key and (database, key) in self._in_flight:
+        if key and (twin := self._in_flight.get((database, key))) is not None:
             # Two retries settled side by side; the one that is inside wins, this one waits for it.
-            return self._in_flight[database, key]
+            require_same(key, twin.fingerprint, entry.fingerprint)
+            return twin
         if self._closed_because is not None:
             # Closed while this one was settled: whoever closed it may be waiting for the last one inside.
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")
@@ -358,8 +365,9 @@ class Intake:
                     measurement=part.key.measurement,
                     rows=part.batch.num_rows,
                     parts_left=len(entry.parts) - nth - 1,
-                    wall_us=entry.wall_us,
+                    moment_us=entry.moment_us,
                     key=entry.idempotency_key,
+                    fingerprint=entry.fingerprint,
                 )
                 records.append(record.encode(header, part.columns))
                 sequence += 1
@@ -372,7 +380,7 @@ class Intake:
         self._memory.give_back(entry.size_bytes)
         if entry.idempotency_key:
             assert entry.position is not None
-            stored = Remembered(entry.position, entry.rows, entry.wall_us)
+            stored = Remembered(entry.position, entry.rows, entry.moment_us, entry.fingerprint)
             self._keys.remember(entry.database, entry.idempotency_key, stored)
             del self._in_flight[entry.database, entry.idempotency_key]
 

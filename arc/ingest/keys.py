@@ -1,5 +1,8 @@
 """Idempotency keys: a retry of a write that is stored answers as the first one did and stores nothing.
 
+Another write under a key that is known is no retry but a mistake of its program, and is refused: the answer that it is
+stored would be true of other rows. What tells them apart is a fingerprint of what was sent, which stays with the key.
+
 The keys live in WAL records, so replay brings them back. A segment that leaves the WAL would take its keys with it;
 before that happens the living ones go into a checkpoint. Bounded by age and by number; at the bound a *new* key is
 refused, because forgetting a living one would let a row be stored twice.
@@ -13,20 +16,57 @@ is what the wall clock said. A time in which nobody was up does not count, so a 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from arc.errors import Overloaded
+import google_crc32c
+
+from arc.errors import InvalidRequest, Overloaded
 from arc.ids import Position
+from arc.storage.wal.keys import StoredKey
+from arc.storage.wal.record import RecordHeader
+
+NOT_KNOWN = 0
+"""Fingerprint of a write of which none was taken."""
+
+
+class KeyReused(InvalidRequest):
+    """The key is another write's, and nothing of this one was stored. Status as in section 2.7 of
+    draft-ietf-httpapi-idempotency-key-header.
+    """
+
+    code = "idempotency_key_reused"
+    status = 422
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The first write with a key: where it is, how many rows it stored, and its moment (for expiry only)."""
+    """The first write with a key: where it is, how many rows it stored, its moment (for expiry only) and its
+    `fingerprint_of`.
+    """
 
     position: Position
     rows: int
-    wall_us: int
+    moment_us: int
+    fingerprint: int = NOT_KNOWN
+
+
+def fingerprint_of(body: bytes, *meaning: str) -> int:
+    """What a retry has in common with its first try, and another write by mistake has not: 32 bits of the inflated
+    body and of all that gives it its meaning. Never `NOT_KNOWN`.
+    """
+    return int(google_crc32c.extend(google_crc32c.value("\0".join(meaning).encode()), body)) or 1
+
+
+def require_same(key: str, known: int, fingerprint: int) -> None:
+    """Raise KeyReused when these are the fingerprints of two different writes: who is told that the second one is
+    stored loses its rows.
+    """
+    if known != fingerprint and NOT_KNOWN not in (known, fingerprint):
+        raise KeyReused(
+            f"Idempotency-Key {key!r} was used for another write, nothing of this one was stored. "
+            "A retry sends the same rows in the same bytes; a write that is none needs a key of its own"
+        )
 
 
 class IdempotencyKeys:
@@ -65,18 +105,46 @@ class IdempotencyKeys:
 
     def remember(self, database: str, key: str, write: Remembered) -> None:
         """Note a stored write. Parts of one request add up: the last position and the sum of rows count."""
-        ahead_us = write.wall_us - self._now_us()
+        ahead_us = write.moment_us - self._now_us()
         self._ahead_us = ahead_us if self._ahead_us is None else max(self._ahead_us, ahead_us)
         known = self._known.get((database, key))
         if known is not None and known.position >= write.position:
             return  # replay meets records whose keys the checkpoint brought already
-        rows = write.rows + (known.rows if known is not None else 0)
-        self._known[database, key] = Remembered(write.position, rows, write.wall_us)
+        if known is not None and known.moment_us == write.moment_us:
+            write = replace(write, rows=known.rows + write.rows)
+        elif known is not None:
+            # Of an earlier request, which is too old by now: a log may go back further than keys are known.
+            del self._known[database, key]
+        self._known[database, key] = write
 
-    def below(self, sequence: int) -> list[tuple[str, str, Remembered]]:
-        """Living keys whose records are about to leave the WAL."""
+    def note(self, header: RecordHeader) -> None:
+        """`remember` what a record of the log says, if its request has a key."""
+        if header.key:
+            write = Remembered(header.position, header.rows, header.moment_us, header.fingerprint)
+            self.remember(header.database, header.key, write)
+
+    def restore(self, stored: Iterable[StoredKey]) -> None:
+        """Note writes whose records are in the log no more."""
+        for key in stored:
+            position = Position(key.epoch, key.sequence)
+            self.remember(key.database, key.key, Remembered(position, key.rows, key.moment_us, key.fingerprint))
+
+    def below(self, sequence: int) -> list[StoredKey]:
+        """Living keys whose records are about to leave the WAL, for `restore`."""
         self._expire()
-        return [(*name, write) for name, write in self._known.items() if write.position.sequence < sequence]
+        return [
+            StoredKey(
+                database=database,
+                key=key,
+                epoch=write.position.epoch,
+                sequence=write.position.sequence,
+                rows=write.rows,
+                moment_us=write.moment_us,
+                fingerprint=write.fingerprint,
+            )
+            for (database, key), write in self._known.items()
+            if write.position.sequence < sequence
+        ]
 
     def cut(self, first: int) -> None:
         """Forget writes whose records the log has lost: from ``first`` on, always whole requests."""
@@ -95,6 +163,6 @@ class IdempotencyKeys:
         limit = self.moment_us(0) - self._window_us
         while self._known:
             name, oldest = next(iter(self._known.items()))
-            if oldest.wall_us >= limit:
+            if oldest.moment_us >= limit:
                 return
             del self._known[name]

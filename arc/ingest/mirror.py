@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from arc.catalog.fsm import Catalog
-from arc.ids import Position
 from arc.ingest.buffer import Buffer, Key
-from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.retirement import Retirement
 from arc.ingest.visibility import Visibility
 from arc.ports import Clock
@@ -49,10 +48,7 @@ class Mirror:
         for header, batch, size_bytes in records:
             key, sequence = Key(header.database, header.measurement), header.position.sequence
             self._buffer.add(key, sequence, batch, now, size_bytes)
-            if header.key:
-                self._keys.remember(
-                    header.database, header.key, Remembered(header.position, header.rows, header.wall_us)
-                )
+            self._keys.note(header)
             if sequence <= catalog.mark(header.database, header.measurement):
                 in_files[key] = None
         if in_files:
@@ -73,7 +69,4 @@ class Mirror:
         self._visibility.take_back(first - 1)
         self._buffer.restart(first)
         self._keys.clear()
-        for key in keys:
-            self._keys.remember(
-                key.database, key.key, Remembered(Position(key.epoch, key.sequence), key.rows, key.wall_us)
-            )
+        self._keys.restore(keys)

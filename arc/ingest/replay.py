@@ -15,9 +15,8 @@ import pyarrow as pa
 
 from arc.catalog.fsm import Catalog
 from arc.errors import Corrupt
-from arc.ids import Position
 from arc.ingest.buffer import Buffer, Key
-from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.retirement import retired_through
 from arc.journal import SegmentInfo
 from arc.ports import Clock, Workers
@@ -79,9 +78,7 @@ async def replay(
     buffer.restart(log.first_sequence)
     history.restart(log.next_sequence)
     retired = _Retired(catalog, floor, is_readable)
-    for key in stored_keys:
-        stored = Remembered(Position(key.epoch, key.sequence), key.rows, key.wall_us)
-        keys.remember(key.database, key.key, stored)
+    keys.restore(stored_keys)
     segments = log.segments()
     progress = Progress(segments_done=0, segments=len(segments), bytes_done=0, records=0, rows=0)
     for done, segment in enumerate(segments, 1):
@@ -89,8 +86,7 @@ async def replay(
         rows = 0
         for header, batch, size_bytes in found:
             history.note(header.position.epoch, header.position.sequence)
-            if header.key:
-                keys.remember(header.database, header.key, Remembered(header.position, header.rows, header.wall_us))
+            keys.note(header)
             if batch is not None:
                 rows += batch.num_rows
                 lane = Key(header.database, header.measurement)

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from arc.errors import InvalidRequest
 from arc.ids import Position
 from arc.ingest.columns import Refused, Request
+from arc.ingest.keys import NOT_KNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRequest:
-    """One decoded request. With ``strict`` nothing is stored unless every row can be."""
+    """One decoded request. With ``strict`` nothing is stored unless every row can be. ``fingerprint`` belongs to the
+    key (`keys.fingerprint_of`).
+    """
 
     database: str
     decoded: Request
     idempotency_key: str | None = None
+    fingerprint: int = NOT_KNOWN
     strict: bool = False
 
 

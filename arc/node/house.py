@@ -164,6 +164,7 @@ class House:
             config.retention,
             consensus.proposals,
             lambda: ground.fsm.catalog,
+            self.near.registry.clocks_us,
             node=self.node,
             clock=ports.clock,
             log=log,

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import cbor2
 
 from arc.storage.wal.history import Span
+from arc.storage.wal.keys import NAMES as KEY_NAMES
 from arc.storage.wal.keys import StoredKey
 
 PIECE_BYTES = 4 << 20
@@ -112,7 +113,6 @@ _PIECE = 200
 
 _NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS}
-_KEY_NAMES = tuple(field.name for field in fields(StoredKey))
 
 
 def encode(message: Message) -> bytes:
@@ -189,7 +189,7 @@ def _plain(value: object) -> object:
         case Span():
             return [value.epoch, value.first, value.end]
         case StoredKey():
-            return [getattr(value, name) for name in _KEY_NAMES]
+            return [getattr(value, name) for name in KEY_NAMES]
         case tuple():
             return [_plain(item) for item in value]
     return value
@@ -218,7 +218,8 @@ def _spans(value: object) -> tuple[Span, ...]:
 
 
 def _keys(value: object) -> tuple[StoredKey, ...]:
-    return tuple(StoredKey(**dict(zip(_KEY_NAMES, _list(item), strict=True))) for item in _list(value))
+    # Without `strict`: a node of before fingerprints sends one value less.
+    return tuple(StoredKey(**dict(zip(KEY_NAMES, _list(item), strict=False))) for item in _list(value))
 
 
 def _records(value: object) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from simulations.chance import stream
 from simulations.plan import Fault
-from simulations.world_plan import RECENT_SECONDS, LogKind, WorldPlan, draw
+from simulations.world_plan import AHEAD_SECONDS, RECENT_SECONDS, LogKind, WorldPlan, draw
 
 SMALL = {"wal": {"segment_bytes": 16384, "max_bytes": 65536}, "ingest": {"flush_rows": 30, "flush_age_seconds": 2.0}}
 SMALL_LOG = LogKind(16384, 20, 5, 2048)
@@ -169,6 +169,13 @@ def _retention(seed: int) -> WorldPlan:
     return _plan(name, seed, *_aimed(seed, name), config=config, seconds=14.0, clients=1, has_retention=True)
 
 
+def _years_ahead(seed: int) -> WorldPlan:
+    """The clocks of two writers jump so far ahead that by them every row is too old."""
+    name = "world_years_ahead"
+    jumps = [Fault(at, "clock", ("writer",), AHEAD_SECONDS) for at in (3.0, 9.0)]
+    return replace(_retention(seed), scenario=name, faults=(*_aimed(seed, name), *jumps))
+
+
 def _drops(seed: int) -> WorldPlan:
     """A measurement is dropped while it is written to, and made anew by the next row."""
     name = "world_drops"
@@ -231,6 +238,7 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_wiped", "a disk lost: back only after its removal, and then whole again", _wiped),
     ("world_writer_loss", "the writer lost: a successor in bounded time, nothing lost or doubled", _writer_loss),
     ("world_wrong_secret", "somebody with another secret wants in", _wrong_secret),
+    ("world_years_ahead", "clocks of writers by which every row is too old", _years_ahead),
 )
 """Name, what it shows, and the plan of a seed."""
 

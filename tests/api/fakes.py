@@ -448,6 +448,7 @@ class World:
                 RetentionConfig(),
                 self.proposer,
                 lambda: self.catalog,
+                dict,
                 node=NodeId("n1"),
                 clock=self.clock,  # type: ignore[arg-type]
                 log=self.log,

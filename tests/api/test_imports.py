@@ -59,6 +59,20 @@ async def test_a_long_file_is_stored_in_slices_each_with_its_own_key() -> None:
     assert lines.to_pylist() == [SLICE_ROWS + n for n in range(1, 6)]
 
 
+async def test_another_file_under_the_same_key_has_another_fingerprint() -> None:
+    world = World()
+    other = CSV.replace(b"1", b"2")
+    sent = [{"files": {"file": ("x.csv", CSV)}}, {"content": gzip.compress(CSV)}, {"content": other}]
+    async with world.client() as client:
+        for what in sent:
+            for extra in ({}, {"tags": "host"}):
+                await client.post("/api/v1/import/csv", params=INTO | extra, headers={"idempotency-key": "k"}, **what)
+        await client.post("/api/v1/import/csv", params=INTO, content=CSV)
+    found = [each.fingerprint for each in world.ingest.requests]
+    assert found[0:2] == found[2:4]
+    assert len(set(found)) == 5 and found[-1] == 0
+
+
 async def test_a_file_of_lines_may_keep_one_measurement_only() -> None:
     world = World()
     async with world.client() as client:

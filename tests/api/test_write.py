@@ -16,6 +16,7 @@ from arc.api.config import ServerConfig
 from arc.api.decoding import INLINE_BYTES_MAX
 from arc.errors import OutcomeUnknown, Overloaded, TooLarge, Unavailable
 from arc.ingest.columns import Kind
+from arc.ingest.keys import KeyReused
 from tests.api.fakes import START_US, WRITER, World
 
 INFLUX = ("/write", "/api/v2/write")
@@ -209,6 +210,27 @@ async def test_an_idempotency_key_reaches_the_intake() -> None:
         for bad in ("", "x" * 256, "\xe9"):
             headers = {"idempotency-key": bad.encode("latin-1")}
             assert (await client.post("/write", content=b"cpu v=1 1\n", headers=headers)).status_code == 400
+
+
+async def test_a_key_goes_with_a_fingerprint_of_what_was_sent() -> None:
+    world = World()
+    body = b"cpu v=1 1\n"
+    sent = [
+        ("/write", body), ("/write", gzip.compress(body)), ("/api/v2/write?bucket=default", body),
+        ("/write?precision=s", body), ("/write", b"cpu v=1 2\n"), ("/write", body),
+    ]  # fmt: skip
+    async with world.client(WRITER) as client:
+        for path, content in sent:
+            headers = {"idempotency-key": "k"}
+            assert (await client.post(path, content=content, headers=headers)).status_code == 204
+        await client.post("/write", content=body)
+        world.ingest.error = KeyReused("Idempotency-Key 'k' was used for another write")
+        answer = await client.post("/write", content=body, headers={"idempotency-key": "k"})
+    first, zipped, other_path, seconds, other, again, without = [each.fingerprint for each in world.ingest.requests][:7]
+    assert first == zipped == other_path == again != 0
+    assert len({first, seconds, other}) == 3
+    assert without == 0, "nothing is reckoned for nothing"
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
 
 
 async def test_msgpack_rows_of_any_form_are_taken() -> None:

@@ -27,7 +27,7 @@ def payload(sequence: int, measurement: str, rows: int) -> bytes:
         measurement=measurement,
         rows=rows,
         parts_left=0,
-        wall_us=0,
+        moment_us=0,
         key="",
     )
     return record.encode(header, record.encode_columns(batch))

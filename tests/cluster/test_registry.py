@@ -140,6 +140,24 @@ def test_a_clock_is_judged_by_the_heartbeat_that_was_least_late(clock: ManualClo
     assert offset() == 0.0, "its clock was put right"
 
 
+def test_what_other_clocks_say_goes_on_by_itself_and_does_not_move_with_the_one_here(clock: ManualClock) -> None:
+    members = Members(n1="writer", n2="writer", n3="writer")
+    registry = registry_of(members, clock)
+    assert registry.clocks_us() == {"n2": None, "n3": None}
+    n2_us = clock.wall_us() + 5_000_000
+    registry.record_heartbeat(Peer("n2", 1), Told(stats=NodeStats(clock_us=n2_us)))
+    clock.jump_wall(365 * 86_400_000_000)
+    assert registry.clocks_us() == {"n2": n2_us, "n3": None}
+    clock.advance(2.5)
+    assert registry.clocks_us() == {"n2": n2_us + 2_500_000, "n3": None}
+    while registry.clocks_us()["n2"] != n2_us + 1_202_500_000:
+        assert "n3" in registry.clocks_us() or registry.get("n3").state is NodeState.DEAD  # type: ignore[union-attr]
+        clock.advance(60.0)
+        for name in registry.others():
+            registry.process_health_check(name)
+    assert registry.clocks_us() == {"n2": n2_us + 1_202_500_000}, "n3 is gone, and n2 too, but its clock is known"
+
+
 def test_this_node_is_known_before_the_cluster_knows_it(clock: ManualClock) -> None:
     registry = registry_of(Members(), clock, stats=NodeStats(connections=3))
     local = registry.local()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 import trio
@@ -63,10 +64,21 @@ def filled(*files: object) -> ClusterFSM:
     return fsm
 
 
-def runner(fsm: ClusterFSM, log: Log, *, node: str = "n1", every: float = 3600.0) -> tuple[RetentionRunner, Proposer]:
-    proposer, clock = Proposer(fsm), ManualClock(wall_us=NOW_US)
+def runner(
+    fsm: ClusterFSM,
+    log: Log,
+    *,
+    node: str = "n1",
+    every: float = 3600.0,
+    ahead_us: int = 0,
+    clocks_us: Mapping[str, int | None] = MappingProxyType({}),
+) -> tuple[RetentionRunner, Proposer]:
+    proposer, clock = Proposer(fsm), ManualClock(wall_us=NOW_US + ahead_us)
     config = RetentionConfig(every_seconds=every)
-    return RetentionRunner(config, proposer, lambda: fsm.catalog, node=NodeId(node), clock=clock, log=log), proposer
+    retain = RetentionRunner(
+        config, proposer, lambda: fsm.catalog, lambda: clocks_us, node=NodeId(node), clock=clock, log=log
+    )
+    return retain, proposer
 
 
 async def made(fsm: ClusterFSM, policy: RetentionPolicy = POLICY) -> RetentionPolicy:
@@ -95,6 +107,52 @@ async def test_a_file_goes_once_its_newest_row_is_older_than_both_numbers_of_day
     again = await retain.execute(7)
     assert (again.rows, again.files) == (0, 0)
     assert [each.id for each in retention.runs(fsm.catalog, 7)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("ahead_days", "others_days", "is_gone"),
+    [
+        (0, {}, False),
+        (365, {"n2": 0}, False),
+        (365, {"n2": 365, "n3": 0}, False),
+        (365, {"n2": None, "n3": 0}, False),
+        (0, {"n2": 365}, False),
+        (365, {"n2": 365}, True),
+        (2, {"n2": None, "n3": 3}, True),
+        (365, {}, True),
+    ],
+)
+async def test_no_clock_that_is_ahead_says_alone_that_rows_are_old(
+    ahead_days: int, others_days: dict[str, int | None], is_gone: bool, log: Log
+) -> None:
+    """One that was a year ahead removed a year too much."""
+    fsm = filled(day("young", 11))
+    await made(fsm)
+    others = {name: days if days is None else NOW_US + days * DAY_US for name, days in others_days.items()}
+    retain, _ = runner(fsm, log, ahead_us=ahead_days * DAY_US, clocks_us=others)
+
+    looked, done = retain.preview(7), await retain.execute(7)
+
+    assert (looked.files, done.files) == (int(is_gone), int(is_gone))
+    assert left(fsm) == ([] if is_gone else ["young.parquet"])
+
+
+async def test_nothing_is_removed_before_another_node_has_told_its_time(log: Log, autojump_clock: MockClock) -> None:
+    fsm, clocks_us = filled(day("old", 13)), dict[str, int | None](n2=None)
+    await made(fsm)
+    retain, _ = runner(fsm, log, every=5.0, clocks_us=clocks_us)
+    with pytest.raises(Unavailable, match="no other node has told its time yet: nothing was removed"):
+        await retain.execute(7)
+    with pytest.raises(Unavailable, match="no other node has told its time yet"):
+        retain.preview(7)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(retain.run)
+        await trio.sleep(21.0)
+        assert left(fsm) == ["old.parquet"]
+        clocks_us["n2"] = NOW_US
+        await trio.sleep(5.0)
+        assert left(fsm) == []
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_policy_of_one_measurement_leaves_the_others_alone(log: Log) -> None:

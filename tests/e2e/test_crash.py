@@ -76,6 +76,23 @@ def test_every_acknowledged_row_survives_kill_9_exactly_once(make_server: MakeSe
     crash_rounds(make_server(settings=SMALL), int(os.environ.get("ARC_CRASH_ROUNDS", "5")), seed)
 
 
+def test_another_write_under_a_used_key_is_never_answered_as_stored(make_server: MakeServer) -> None:
+    """A program that numbers its batches and began at one again was told 204 for rows that nobody had stored."""
+    server = make_server()
+    server.start()
+    for crashes in range(3):
+        with server.client(timeout=30.0) as client:
+            answers = [
+                client.post("/write?db=default", content=f"cpu v={v} {v}", headers={"idempotency-key": "batch-1"})
+                for v in (1, 2, 1)
+            ]
+        assert [answer.status_code for answer in answers] == [204, 422, 204], f"after {crashes} crashes"
+        assert answers[1].json()["code"] == "idempotency_key_reused"
+        assert server.rows("SELECT v FROM cpu") == [[1.0]]
+        server.kill9()
+        server.start()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_many_crash_rounds_lose_and_double_nothing(make_server: MakeServer) -> None:

@@ -18,6 +18,7 @@ from arc.catalog.results import Result
 from arc.errors import DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ingest.columns import Column, Decoded, Kind, Refused
 from arc.ingest.config import IngestConfig
+from arc.ingest.keys import KeyReused
 from arc.ingest.requests import AllRefused, Written
 from arc.system import SystemClock, SystemDisk
 from tests.ingest.writepath import open_write_path, values, write
@@ -105,6 +106,71 @@ async def test_key_survives_the_segment_that_held_it(tmp_path: Path) -> None:
         before = path.rows()
         await path.intake.write(write(values(10), key="old"))
         assert path.rows() == before
+
+
+async def test_another_write_under_a_key_that_is_known_is_refused_and_not_taken_for_a_retry(tmp_path: Path) -> None:
+    """It was answered as stored, and its rows were gone without a word."""
+    one, other = write(values(10), key="k", fingerprint=1), write(values(7, start=5), key="k", fingerprint=2)
+    async with open_write_path(tmp_path) as path:
+        first = await path.intake.write(one)
+        for n in range(40):
+            with pytest.raises(KeyReused, match="nothing of this one was stored"):
+                await path.intake.write(other)
+            assert await path.intake.write(one) == first
+            await path.intake.write(write(values(2000, start=n)))
+        assert path.rows() == 80_010
+        fsm = path.fsm
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        with pytest.raises(KeyReused):
+            await path.intake.write(other)
+        await path.flusher.flush_all()
+        assert path.wal.segments()[0].first_index > 1, "from here on only the checkpoint has the key"
+    async with open_write_path(tmp_path, fsm=fsm) as path:
+        with pytest.raises(KeyReused):
+            await path.intake.write(other)
+        assert await path.intake.write(one) == first
+        assert path.rows() == 80_010
+
+
+async def test_of_two_different_writes_under_one_key_side_by_side_one_is_stored(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        refused: list[int] = []
+
+        async def send(number: int) -> None:
+            try:
+                await path.intake.write(write(values(10, start=number), key="same", fingerprint=1 + number))
+            except KeyReused:
+                refused.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(send, number)
+        assert path.rows() == 10
+        assert len(refused) == 4
+
+
+async def test_another_write_that_comes_while_the_first_one_waits_for_its_schema_is_refused(tmp_path: Path) -> None:
+    async with open_write_path(tmp_path) as path:
+        propose, release = path.proposer.propose, trio.Event()
+        refused: list[KeyReused] = []
+
+        async def held(command: Command) -> Result:
+            path.proposer.propose = propose  # type: ignore[method-assign]
+            await release.wait()
+            return await propose(command)
+
+        async def first() -> None:
+            with pytest.raises(KeyReused) as caught:
+                await path.intake.write(write(values(10), key="same", fingerprint=1))
+            refused.append(caught.value)
+
+        path.proposer.propose = held  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await trio.testing.wait_all_tasks_blocked()
+            await path.intake.write(write(values(3), key="same", fingerprint=2))
+            release.set()
+        assert len(refused) == 1 and path.rows() == 3
 
 
 class SetClock(SystemClock):

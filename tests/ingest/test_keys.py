@@ -6,7 +6,7 @@ import pytest
 
 from arc.errors import Overloaded
 from arc.ids import Epoch, Position
-from arc.ingest.keys import IdempotencyKeys, Remembered
+from arc.ingest.keys import NOT_KNOWN, IdempotencyKeys, KeyReused, Remembered, fingerprint_of, require_same
 
 HOUR_US = 3_600_000_000
 WALL_US = 1_800_000_000_000_000
@@ -83,8 +83,8 @@ def test_a_key_that_is_forgotten_makes_room_and_one_that_is_not_does_not() -> No
         node.keys.check_room()
     node.seconds += 3421.0
     node.keys.check_room()
-    assert [name for _, name, _ in node.keys.below(10)] == ["k1", "k2"]
-    assert [name for _, name, _ in node.keys.below(3)] == ["k1"]
+    assert [stored.key for stored in node.keys.below(10)] == ["k1", "k2"]
+    assert [stored.key for stored in node.keys.below(3)] == ["k1"]
 
 
 def test_parts_of_one_request_add_up_and_a_record_that_comes_again_does_not() -> None:
@@ -95,3 +95,40 @@ def test_parts_of_one_request_add_up_and_a_record_that_comes_again_does_not() ->
     assert found is not None and (found.rows, found.position.sequence) == (10, 2)
     node.keys.cut(2)
     assert not node.knows("k")
+
+
+def test_a_key_that_was_too_old_and_is_used_again_is_a_new_one_also_where_the_log_has_both() -> None:
+    """Its rows were added to those of the old one, and it kept the old one's place among those to forget."""
+    before = Node()
+    logged = [before.write("k", 1), before.write("other", 2)]
+    before.seconds += 3601.0
+    assert not before.knows("k")
+    logged.append(before.write("k", 3))
+    after = Node()
+    for key, write in zip(("k", "other", "k"), logged, strict=True):
+        after.follow(key, write)
+    assert after.keys.find("db", "k") == logged[-1]
+    assert len(after.keys) == 1
+
+
+def test_what_leaves_the_log_is_given_back_as_it_was() -> None:
+    before, after = Node(), Node()
+    for sequence in (1, 2):
+        before.follow("k", Remembered(Position(Epoch(1), sequence), 5, WALL_US, 7))
+    after.keys.restore(before.keys.below(3))
+    assert after.keys.find("db", "k") == Remembered(Position(Epoch(1), 2), 10, WALL_US, 7)
+
+
+@pytest.mark.parametrize("known", [0, 5])
+@pytest.mark.parametrize("fingerprint", [0, 5])
+def test_what_may_be_the_same_write_is_taken_for_a_retry(known: int, fingerprint: int) -> None:
+    """Records and checkpoints of before fingerprints have none."""
+    require_same("k", known, fingerprint)
+
+
+def test_a_fingerprint_is_of_the_bytes_and_of_what_gives_them_their_meaning() -> None:
+    found = {fingerprint_of(b"cpu v=1 1"), fingerprint_of(b"cpu v=1 2"), fingerprint_of(b"cpu v=1 1", "s")}
+    found |= {fingerprint_of(b"cpu v=1 1", "a", "bc"), fingerprint_of(b"cpu v=1 1", "ab", "c")}
+    assert len(found) == 5 and NOT_KNOWN not in found
+    with pytest.raises(KeyReused, match="'k' was used for another write"):
+        require_same("k", fingerprint_of(b"a"), fingerprint_of(b"b"))

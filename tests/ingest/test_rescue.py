@@ -107,7 +107,7 @@ def logged(sequence: int, measurement: str, times: list[int]) -> bytes:
     )
     header = record.RecordHeader(
         position=Position(4, sequence), database="db", measurement=measurement, rows=len(times), parts_left=0,
-        wall_us=1, key="",
+        moment_us=1, key="",
     )  # fmt: skip
     return record.encode(header, record.encode_columns(batch))
 

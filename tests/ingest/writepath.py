@@ -89,9 +89,19 @@ def values(count: int, *, measurement: str = "cpu", start: int = 0, step_us: int
 
 
 def write(
-    *batches: Decoded, key: str | None = None, refused: tuple[Refused, ...] = (), strict: bool = False
+    *batches: Decoded,
+    key: str | None = None,
+    fingerprint: int = 0,
+    refused: tuple[Refused, ...] = (),
+    strict: bool = False,
 ) -> WriteRequest:
-    return WriteRequest(database="db", decoded=Request(tuple(batches), refused), idempotency_key=key, strict=strict)
+    return WriteRequest(
+        database="db",
+        decoded=Request(tuple(batches), refused),
+        idempotency_key=key,
+        fingerprint=fingerprint,
+        strict=strict,
+    )
 
 
 def nobody_else(evicted: list[Key]) -> None:

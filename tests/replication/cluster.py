@@ -26,6 +26,7 @@ from arc.ids import NodeId, Position
 from arc.ingest.buffer import Buffer
 from arc.ingest.columns import Column, Decoded, Kind, Request
 from arc.ingest.config import IngestConfig
+from arc.ingest.keys import fingerprint_of
 from arc.ingest.requests import WriteRequest
 from arc.ports import BLOCK_BYTES
 from arc.query.snapshot import SnapshotTaker, TableRange
@@ -369,7 +370,8 @@ def request(ids: Sequence[int], *, key: str | None = None, two: bool = False) ->
         for name, part in halves
         if part
     )
-    return WriteRequest(database="db", decoded=Request(batches), idempotency_key=key)
+    fingerprint = fingerprint_of(repr((ids, two)).encode())
+    return WriteRequest(database="db", decoded=Request(batches), idempotency_key=key, fingerprint=fingerprint)
 
 
 def is_set_in_sync(command: Command) -> bool:

@@ -86,7 +86,7 @@ def records(session: int, first: int, count: int) -> Records:
             measurement="cpu",
             rows=1,
             parts_left=0,
-            wall_us=0,
+            moment_us=0,
             key="",
         )
         made.append(record.encode(header, columns))

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from arc.errors import OutcomeUnknown, Unavailable
+from arc.ingest.keys import KeyReused
 from arc.node.orders import lags
 from arc.ports import BLOCK_BYTES
 from tests.replication.cluster import WAL, Cluster, is_set_in_sync, open_cluster, until
@@ -278,6 +279,8 @@ async def test_a_follower_behind_the_retained_log_begins_at_the_base_with_the_ke
         await until(lambda: cluster["n3"].duty.closed_because is None)
         position = await cluster["n3"].write([0], key="old")
         assert position.sequence == 1
+        with pytest.raises(KeyReused):
+            await cluster["n3"].write([400], key="old")
         await until(with_files)
 
 

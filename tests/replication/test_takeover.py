@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from arc.duties.reign import FINISH_SECONDS
 from arc.errors import ArcError, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
+from arc.ingest.keys import KeyReused
 from arc.ingest.requests import WriteRequest
 from arc.ports import BLOCK_BYTES
 from tests.replication.cluster import WAL, Cluster, open_cluster, request, until
@@ -170,6 +171,8 @@ async def test_a_key_survives_the_failover_and_stores_once(autojump_clock: MockC
         await takes_over(cluster, "n3")
         again = await cluster["n3"].write([0, 1], key="once", two=True)
         assert again == first
+        with pytest.raises(KeyReused):
+            await cluster["n3"].write([2, 3], key="once", two=True)
         await until(lambda: everywhere(cluster, [0, 1]))
 
 

@@ -185,7 +185,7 @@ MESSAGES: list[Message] = [
         first=6,
         high=4,
         catalog_index=99,
-        keys=(StoredKey(database="db", key="k", epoch=2, sequence=3, rows=4, wall_us=5),),
+        keys=(StoredKey(database="db", key="k", epoch=2, sequence=3, rows=4, moment_us=5, fingerprint=6),),
         inherited=5,
     ),
     Records(epoch=7, session=9, first=6, high=4, catalog_index=99, records=(b"one", b"two")),

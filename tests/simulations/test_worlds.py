@@ -30,6 +30,9 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_wiped": lambda world: any(name.startswith("ordered_n") for name in world.trace.probes),
     "world_writer_loss": lambda world: len(world.leases.takeovers()) == 1,
     "world_wrong_secret": lambda world: bool(world.strangers) and world.strangers[0].lives == 1,
+    "world_years_ahead": lambda world: (
+        bool(world.trace.probes["retention_seen_at_work"]) and world.faults["clock"] == 2
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from arc.catalog import leases
 from arc.cluster.registrar import FileRegistrar
+from arc.ingest import intake
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.mirror import Mirror
 from arc.ingest.settlement import Settlement
@@ -100,6 +101,11 @@ def age_keys_by_wall_clocks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(IdempotencyKeys, "moment_us", lambda self, wall_us: wall_us or moment_us(self, 0))
 
 
+def take_every_write_for_a_retry(patch: pytest.MonkeyPatch) -> None:
+    """K-W9: another write under a key that is known is answered as stored."""
+    patch.setattr(intake, "require_same", lambda key, known, fingerprint: None)
+
+
 BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
@@ -118,6 +124,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[st
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
     (age_keys_by_wall_clocks, "world_writer_loss", {"W-02"}, APART),
     (forget_what_was_refused, "world_writer_loss", {"W-24"}, BUSY | {"bad_share": 1.0}),
+    (take_every_write_for_a_retry, "world_writer_loss", {"W-01", "W-24"}, BUSY | {"reuse_share": 0.2}),
 ]
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
+import google_crc32c
 import pyarrow as pa
 import pytest
 
@@ -9,6 +13,7 @@ from arc.ids import Position
 from arc.ports import BLOCK_BYTES
 from arc.storage.config import WalConfig
 from arc.storage.wal import record
+from arc.storage.wal.keys import CHECKPOINT, StoredKey, load_keys, save_keys
 from arc.storage.wal.log import WalLog
 from tests.fakes import InlineWorkers, ManualClock, MemoryDisk
 
@@ -23,10 +28,37 @@ def rows(sequence: int, *, epoch: int = 1, parts_left: int = 0, count: int = 3) 
         measurement="cpu",
         rows=count,
         parts_left=parts_left,
-        wall_us=0,
+        moment_us=0,
         key="",
     )
     return record.encode(header, record.encode_columns(batch))
+
+
+def test_a_record_of_before_fingerprints_is_read_as_it_was_written() -> None:
+    columns = record.encode_columns(pa.RecordBatch.from_pydict({"time": [1]}))
+    names = b"db" + b"cpu" + b"key"
+    head = struct.pack("<BBHIQQqHHH", 1, 0, 2, 1, 5, 6, 7, 2, 3, 3) + names
+    found = record.decode(head + bytes(-len(head) % 8) + bytes(columns))
+    assert found.header == record.RecordHeader(
+        position=Position(5, 6), database="db", measurement="cpu", rows=1, parts_left=2, moment_us=7, key="key"
+    )
+    assert found.batch.num_rows == 1
+    header = replace(found.header, fingerprint=0xFFFF_FFFF)
+    assert record.decode(record.encode(header, columns)).header == header
+    with pytest.raises(ValueError, match="version 3 was written by a newer Arc"):
+        record.decode(b"\3" + head[1:])
+
+
+def test_a_checkpoint_of_before_fingerprints_is_read() -> None:
+    disk = MemoryDisk()
+    body = b'[["db", "old", 1, 2, 3, 4], ["db", "new", 1, 3, 3, 5, 6]]'
+    disk.make_dirs("wal")
+    disk.write_durable(CHECKPOINT, b"%08x\n" % google_crc32c.value(body) + body)
+    old = StoredKey(database="db", key="old", epoch=1, sequence=2, rows=3, moment_us=4)
+    new = StoredKey(database="db", key="new", epoch=1, sequence=3, rows=3, moment_us=5, fingerprint=6)
+    assert load_keys(disk) == [old, new]
+    save_keys(disk, [new, old])
+    assert load_keys(disk) == [new, old]
 
 
 def open_log(disk: MemoryDisk, first_sequence: int = 1) -> WalLog:

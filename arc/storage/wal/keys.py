@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import google_crc32c
 
@@ -20,19 +20,24 @@ CHECKPOINT = f"{FOLDER}/keys.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
-    """An idempotency key in the checkpoint."""
+    """An idempotency key in the checkpoint; the fields are `ingest.keys.Remembered`'s."""
 
     database: str
     key: str
     epoch: int
     sequence: int
     rows: int
-    wall_us: int
+    moment_us: int
+    fingerprint: int = 0
+
+
+NAMES = tuple(field.name for field in fields(StoredKey))
+"""The order of the values in the checkpoint, and in messages: append only."""
 
 
 def save_keys(disk: Disk, keys: Sequence[StoredKey]) -> None:
     """Replace the checkpoint of idempotency keys; blocking, durable on return."""
-    body = json.dumps([[k.database, k.key, k.epoch, k.sequence, k.rows, k.wall_us] for k in keys]).encode()
+    body = json.dumps([[getattr(key, name) for name in NAMES] for key in keys]).encode()
     disk.write_durable(CHECKPOINT, b"%08x\n" % google_crc32c.value(body) + body)
 
 
@@ -43,6 +48,5 @@ def load_keys(disk: Disk) -> list[StoredKey]:
     crc, _, body = disk.read(CHECKPOINT).partition(b"\n")
     if crc != b"%08x" % google_crc32c.value(body):
         raise Corrupt("the checkpoint of idempotency keys does not match its checksum", path=CHECKPOINT, offset=0)
-    return [
-        StoredKey(database=d, key=k, epoch=e, sequence=s, rows=r, wall_us=w) for d, k, e, s, r, w in json.loads(body)
-    ]
+    # Without `strict`: checkpoints of before fingerprints end one value sooner.
+    return [StoredKey(**dict(zip(NAMES, values, strict=False))) for values in json.loads(body)]

@@ -20,28 +20,36 @@ import pyarrow as pa
 from arc.ids import Position
 from arc.ports import Buffer
 
-VERSION = 1
+VERSION = 2
+VERSION_MIN = 1
+"""Records of it have no fingerprint."""
 _FIXED = struct.Struct("<BBHIQQq")
-"""version, unused, parts left, rows, epoch, sequence, wall clock in microseconds."""
+"""version, unused, parts left, rows, epoch, sequence, moment in microseconds."""
 _PARTS_LEFT = struct.Struct("<H")
 _EPOCH = struct.Struct("<Q")
 _LENGTHS = struct.Struct("<HHH")
-"""Bytes of database, measurement and key, whose UTF-8 follows; then zeros to a multiple of 8, then the Arrow stream."""
+"""Bytes of database, measurement and key, whose UTF-8 follows; then the fingerprint, zeros to a multiple of 8, and the
+Arrow stream.
+"""
+_FINGERPRINT = struct.Struct("<I")
 
 _WRITE_OPTIONS = pa.ipc.IpcWriteOptions(unify_dictionaries=False, emit_dictionary_deltas=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordHeader:
-    """What a record says before its columns: enough to skip it, count it, or know it again."""
+    """What a record says before its columns: enough to skip it, count it, or know it again. ``moment_us`` and
+    ``fingerprint`` are those of `ingest.keys.Remembered`.
+    """
 
     position: Position
     database: str
     measurement: str
     rows: int
     parts_left: int
-    wall_us: int
+    moment_us: int
     key: str
+    fingerprint: int = 0
 
 
 def encode_columns(batch: pa.RecordBatch) -> pa.Buffer:
@@ -59,22 +67,26 @@ def encode(header: RecordHeader, columns: pa.Buffer) -> bytes:
         raise ValueError("database, measurement and idempotency key must each fit 65,535 bytes of UTF-8")
     names = _LENGTHS.pack(len(database), len(measurement), len(key)) + database + measurement + key
     position = header.position
-    fixed = _FIXED.pack(VERSION, 0, header.parts_left, header.rows, position.epoch, position.sequence, header.wall_us)
-    head = fixed + names
+    fixed = _FIXED.pack(VERSION, 0, header.parts_left, header.rows, position.epoch, position.sequence, header.moment_us)
+    head = fixed + names + _FINGERPRINT.pack(header.fingerprint)
     return b"".join((head, bytes(-len(head) % 8), columns))
 
 
 def decode_header(data: memoryview) -> tuple[RecordHeader, memoryview]:
     """The header, and a view of the Arrow stream behind it. Raises ValueError for a version from the future."""
-    version, _, parts_left, rows, epoch, sequence, wall_us = _FIXED.unpack_from(data)
-    if version != VERSION:
-        raise ValueError(f"WAL record version {version} was written by a newer Arc; this one reads version {VERSION}")
+    version, _, parts_left, rows, epoch, sequence, moment_us = _FIXED.unpack_from(data)
+    if not VERSION_MIN <= version <= VERSION:
+        raise ValueError(f"WAL record version {version} was written by a newer Arc; this one reads up to {VERSION}")
     lengths = _LENGTHS.unpack_from(data, _FIXED.size)
     cursor = _FIXED.size + _LENGTHS.size
     names = []
     for length in lengths:
         names.append(str(data[cursor : cursor + length], "utf-8"))
         cursor += length
+    fingerprint = 0
+    if version > VERSION_MIN:
+        (fingerprint,) = _FINGERPRINT.unpack_from(data, cursor)
+        cursor += _FINGERPRINT.size
     cursor += -cursor % 8
     header = RecordHeader(
         position=Position(epoch, sequence),
@@ -82,8 +94,9 @@ def decode_header(data: memoryview) -> tuple[RecordHeader, memoryview]:
         measurement=names[1],
         rows=rows,
         parts_left=parts_left,
-        wall_us=wall_us,
+        moment_us=moment_us,
         key=names[2],
+        fingerprint=fingerprint,
     )
     return header, data[cursor:]
 
