@@ -274,11 +274,7 @@ KEYS: tuple[Mutant, ...] = (
         "ingest",
         "who takes over does not know the keys of the writes it followed",
         "world_writer_loss",
-        Edit(
-            "arc/ingest/mirror.py",
-            "            if header.key:\n                self._keys",
-            "            if False:\n                self._keys",
-        ),
+        Edit("arc/ingest/mirror.py", "            self._keys.note(header)\n", ""),
         more=BUSY | {"key_share": 1.0},
     ),
     by_story(
@@ -286,11 +282,7 @@ KEYS: tuple[Mutant, ...] = (
         "ingest",
         "keys are not read back from the log",
         "world_writer_loss",
-        Edit(
-            "arc/ingest/replay.py",
-            "            if header.key:\n                keys.remember",
-            "            if False:\n                keys.remember",
-        ),
+        Edit("arc/ingest/replay.py", "            keys.note(header)\n", ""),
         more=ALONE,
     ),
     by_tests(
@@ -298,14 +290,14 @@ KEYS: tuple[Mutant, ...] = (
         "ingest",
         "keys go with the segment that held them",
         ("tests/ingest/test_intake.py", "-k", "key_survives"),
-        Edit(FLUSH, "in keys.below(below)\n", "in keys.below(0)\n"),
+        Edit(FLUSH, "keys.below(below))", "keys.below(0))"),
     ),
     by_tests(
         "R-54",
         "ingest",
         "two settlements with one key: both are stored",
         ("tests/ingest/test_intake.py",),
-        Edit(INTAKE, "if key and (database, key) in self._in_flight:", "if False:"),
+        Edit(INTAKE, "if key and (twin := self._in_flight.get((database, key))) is not None:", "if False:"),
     ),
     by_tests(
         "R-55",

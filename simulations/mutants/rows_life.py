@@ -48,9 +48,8 @@ AGEING: tuple[Mutant, ...] = (
         ("tests/compaction/test_retention.py",),
         Edit(
             RETENTION_RUNNER,
-            "policy, now_us = retention.require(self._catalog(), policy_id), self._clock.wall_us()",
-            "policy, now_us = replace(retention.require(self._catalog(), policy_id), buffer_days=0), "
-            "self._clock.wall_us()",
+            "policy, now_us = retention.require(self._catalog(), policy_id), self._now_us()",
+            "policy, now_us = replace(retention.require(self._catalog(), policy_id), buffer_days=0), self._now_us()",
         ),
     ),
     by_tests(
