@@ -37,6 +37,9 @@ REFUSED_SHOWN = 20
 MAYBE_STORED = frozenset({"timeout", "cut_off", "outcome_unknown", "interrupted"})
 """Codes of failures after which a request may have been stored."""
 
+REUSED = "idempotency_key_reused"
+"""Code of the answer to a key that was used for other rows; sending them with it again is refused again."""
+
 
 class FormatChoice(StrEnum):
     """What the input is."""
@@ -124,7 +127,9 @@ def write(
         except (Failure, KeyboardInterrupt) as error:
             failure = explain(error)
             failure.effect = _effect(tally, found, failure)
-            if source.is_file or idempotency_key:
+            if failure.code == REUSED:
+                failure.next_step = "The key was given with other rows before: send these with another one."
+            elif source.is_file or idempotency_key:
                 failure.next_step += f" Repeat it with --idempotency-key {key} within an hour: nothing is stored twice."
             raise failure from error
     _report(screen, tally, database=db, form=found, seconds=time.monotonic() - started)

@@ -136,6 +136,16 @@ def test_it_gives_up_after_a_while_and_says_from_where_to_go_on(run: Run, node: 
     assert "--idempotency-key arc-" in found.stderr
 
 
+def test_a_key_that_was_used_for_other_rows_is_not_to_be_tried_again(run: Run, node: FakeNode) -> None:
+    Path("rows.lp").write_bytes(b"m v=1\n")
+    node.script(refusal(422, "Idempotency-Key 'night-1-0' was used for another write", "idempotency_key_reused"))
+    found = run("write", "rows.lp", "--idempotency-key", "night-1", "--endpoint", node.endpoint)
+    assert found.exit_code == 1
+    assert "was used for another write" in found.stderr
+    assert "send these with another one" in found.stderr
+    assert "Repeat it" not in found.stderr
+
+
 def test_an_interrupt_says_how_far_it_came(
     run: Run, node: FakeNode, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
