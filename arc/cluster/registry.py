@@ -20,6 +20,7 @@ from arc.catalog.facts import Catalog
 from arc.catalog.nodes import NodeRecord
 from arc.catalog.roles import NodeRole, NodeState, WriterState
 from arc.catalog.values import COMPACTOR, WRITER
+from arc.cluster.clocks import earliest_us
 from arc.cluster.feed import Feed
 from arc.cluster.judging import Health, HealthConfig, Transition, moved
 from arc.cluster.memories import Memories, SessionSeen, Told
@@ -282,6 +283,10 @@ class Registry:
         found = {record.name: self._memories.of(record).clock_us(now) for record in others}
         gone = {record.name for record in others if self._state(record) in (NodeState.UNHEALTHY, NodeState.DEAD)}
         return {name: at_us for name, at_us in found.items() if at_us is not None or name not in gone}
+
+    def earliest_us(self) -> int:
+        """What the clock that is furthest behind says, of those that are known. Raises Unavailable (`clocks`)."""
+        return earliest_us(self._clock.wall_us(), self.clocks_us())
 
     # ---------------------------------------------------------------------------------------------------------- inside
 

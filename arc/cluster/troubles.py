@@ -368,8 +368,8 @@ def _clocks(outlook: Outlook) -> Iterator[Trouble]:
                 "clock_differs",
                 Verdict.DEGRADED,
                 f"the clock of {name} is {abs(offset):.1f} s {where} those of the others. Rows that come without a "
-                "time get the writer's, and retention waits for the one that is furthest behind: look after the time "
-                "service (NTP) there",
+                "time get the writer's; retention and continuous queries wait for the one that is furthest behind: "
+                "look after the time service (NTP) there",
                 "arc cluster nodes",
             )
 

@@ -8,12 +8,12 @@ row of every file, so nothing is opened.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from arc.catalog.facts import Catalog
 from arc.catalog.policies import Policy
-from arc.errors import InvalidRequest, NotFound, Unavailable
+from arc.errors import InvalidRequest, NotFound
 from arc.storage.files import FileEntry
 
 KIND = "retention"
@@ -114,21 +114,6 @@ def body_of_runs(before: Sequence[Run], run: Run) -> str:
     """The history with one more; the oldest are forgotten."""
     numbered = replace(run, id=max((each.id for each in before), default=0) + 1)
     return json.dumps([asdict(each) for each in (numbered, *before)][:RUNS_KEPT])
-
-
-def earliest_us(own_us: int, others_us: Mapping[str, int | None]) -> int:
-    """The time that policies go by: that of the clock that is furthest behind, this node's or another's.
-
-    What is removed does not come back, so no clock that is ahead may say alone that rows are old; one that is behind
-    only puts it off. Raises Unavailable where others are there and none has told its time.
-    """
-    told = [each for each in others_us.values() if each is not None]
-    if others_us and not told:
-        raise Unavailable(
-            "retention goes by the clock that is furthest behind, and no other node has told its time yet: "
-            "nothing was removed"
-        )
-    return min([own_us, *told])
 
 
 def expired(catalog: Catalog, policy: RetentionPolicy, now_us: int) -> list[FileEntry]:

@@ -4,12 +4,12 @@ Any node can carry out an order, because the catalog refuses what the writer lea
 is gone already; only the holder of the lease carries out the schedule. What was executed, and what came of it, is in
 the catalog, so a successor neither repeats nor forgets. Bytes leave the disks later, by the difference to the manifest.
 
-It goes by the clock of the cluster that is furthest behind: one that is a year ahead would remove a year too much.
+It goes by the clock of the cluster that is furthest behind (`cluster.clocks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -65,8 +65,8 @@ class RetentionStatistics:
 
 
 class RetentionRunner:
-    """Executes one policy at a time on this node. ``clocks_us`` is what other nodes' clocks say, None where it is not
-    known (`Registry.clocks_us`).
+    """Executes one policy at a time on this node. ``now_us`` is the time by which rows are old, `Registry.earliest_us`,
+    which raises Unavailable where nobody knows.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class RetentionRunner:
         config: RetentionConfig,
         propose: Propose,
         catalog: Callable[[], Catalog],
-        clocks_us: Callable[[], Mapping[str, int | None]],
+        now_us: Callable[[], int],
         *,
         node: NodeId,
         clock: Clock,
         log: Log,
     ) -> None:
         self._config = config
-        self._clocks_us = clocks_us
+        self._now_us = now_us
         self._propose = propose
         self._catalog = catalog
         self._node = node
@@ -120,10 +120,6 @@ class RetentionRunner:
         except Unavailable as error:
             self._log.info("retention_waits", reason=error.message)
             return []
-
-    def _now_us(self) -> int:
-        """Raises Unavailable."""
-        return retention.earliest_us(self._clock.wall_us(), self._clocks_us())
 
     def preview(self, policy_id: int) -> Outcome:
         """What an execution would remove now. Raises NotFound, Unavailable."""

@@ -109,6 +109,7 @@ class Executor:
         copies: Copies | None,
         node: NodeId,
         clock: Clock,
+        now_us: Callable[[], int],
     ) -> None:
         self._config = config
         self._propose = propose
@@ -119,6 +120,7 @@ class Executor:
         self._copies = copies
         self._node = node
         self._clock = clock
+        self._now_us = now_us
         self._number = 0
 
     def __repr__(self) -> str:
@@ -130,7 +132,7 @@ class Executor:
         Raises NotFound (the query is gone), Conflict (code in `CHANGED`: look again; ``merged``: it cannot be executed
         again), Unavailable, OutcomeUnknown, TooLarge, InvalidRequest; OSError when a file cannot be written.
         """
-        began, now_us = self._clock.now(), self._clock.wall_us()
+        began, now_us = self._clock.now(), self._now_us()
         look = self._look(task)
         query = look.query
         counted = task.rows if task.rows is not None else (await self.count(query, [task.window]))[task.window]

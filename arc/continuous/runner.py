@@ -71,7 +71,8 @@ class ContinuousStatistics:
 
 class ContinuousRunner:
     """Executes one window of a query at a time. ``copies`` sees to copies of results before they are data, because no
-    log has their rows; None where nobody else needs any.
+    log has their rows; None where nobody else needs any. ``now_us`` is the time by which windows are over
+    (`Registry.earliest_us`); it raises Unavailable where nobody knows.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ContinuousRunner:
         files: Files,
         node: NodeId,
         clock: Clock,
+        now_us: Callable[[], int],
         rng: Rng,
         log: Log,
         copies: Copies | None = None,
@@ -94,6 +96,7 @@ class ContinuousRunner:
         self._queries = queries
         self._node = node
         self._clock = clock
+        self._now_us = now_us
         self._rng = rng
         self._log = log.bind(component="continuous")
         self._executor = Executor(
@@ -106,6 +109,7 @@ class ContinuousRunner:
             copies=copies,
             node=node,
             clock=clock,
+            now_us=now_us,
         )
         self._turns: defaultdict[int, trio.StrictFIFOLock] = defaultdict(trio.StrictFIFOLock)
         self._slots = trio.CapacityLimiter(config.concurrent)
@@ -159,7 +163,12 @@ class ContinuousRunner:
 
     def _ready(self) -> tuple[list[int], float]:
         """Queries with something to do now, and how many seconds until there may be more."""
-        catalog, now_us, ready, pause = self._catalog(), self._clock.wall_us(), [], LOOK_SECONDS
+        catalog, ready, pause = self._catalog(), list[int](), LOOK_SECONDS
+        try:
+            now_us = self._now_us()
+        except Unavailable as error:
+            self._log.info("continuous_queries_wait", reason=error.message)
+            return ready, pause
         queries = definition.definitions(catalog)
         known = {query.id for query in queries}
         self._waits = {number: wait for number, wait in self._waits.items() if number in known}
@@ -202,7 +211,7 @@ class ContinuousRunner:
         """Everything that is due of one query, until something fails."""
         trying: Task | None = None
         try:
-            now_us = self._clock.wall_us()
+            now_us = self._now_us()
             query = definition.require(self._catalog(), query_id)
             due = self._due(query, now_us)
             if due.look:
@@ -253,7 +262,7 @@ class ContinuousRunner:
                 if error.code not in CHANGED:
                     raise
                 self._log.info("continuous_query_repeated", query=query.name, reason=error.message)
-                if task.cause == "schedule" and task.window not in self._due(query, self._clock.wall_us()).new:
+                if task.cause == "schedule" and task.window not in self._due(query, self._now_us()).new:
                     return  # Somebody else has executed it, or cut it otherwise.
         raise Unavailable("what the window is made from kept changing while it was executed", code="busy")
 
@@ -326,7 +335,7 @@ class ContinuousRunner:
             query.schedule,
             start_us=start_us,
             end_us=end_us,
-            now_us=self._clock.wall_us(),
+            now_us=self._now_us(),
         )
 
     async def _ordered(self, task: Task) -> Run:

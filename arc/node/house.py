@@ -164,7 +164,7 @@ class House:
             config.retention,
             consensus.proposals,
             lambda: ground.fsm.catalog,
-            self.near.registry.clocks_us,
+            self.near.registry.earliest_us,
             node=self.node,
             clock=ports.clock,
             log=log,
@@ -190,6 +190,7 @@ class House:
             copies=self.rows.spreading,
             node=self.node,
             clock=ports.clock,
+            now_us=self.near.registry.earliest_us,
             rng=ports.rng,
             log=log,
         )

@@ -380,9 +380,9 @@ KEYS: tuple[Mutant, ...] = (
     ),
     by_story(
         "R-116",
-        "compaction",
+        "cluster",
         "the clock of one node says alone that rows are too old",
         "world_years_ahead",
-        Edit("arc/compaction/retention.py", "return min([own_us, *told])", "return own_us"),
+        Edit("arc/cluster/clocks.py", "return min([own_us, *told])", "return own_us"),
     ),
 )

@@ -448,7 +448,7 @@ class World:
                 RetentionConfig(),
                 self.proposer,
                 lambda: self.catalog,
-                dict,
+                self.clock.wall_us,
                 node=NodeId("n1"),
                 clock=self.clock,  # type: ignore[arg-type]
                 log=self.log,
@@ -462,6 +462,7 @@ class World:
                 files=FileKeeper(ports.disk, ports.workers, ports.clock, StorageConfig()),
                 node=NodeId("n1"),
                 clock=ports.clock,
+                now_us=self.clock.wall_us,
                 rng=ports.rng,
                 log=self.log,
             ),

@@ -81,6 +81,27 @@ async def test_a_window_is_executed_once_when_it_has_ended(world: World, autojum
     assert world.stored() == [(11, "a", 2.0, 2), (12, "a", 9.0, 1)]
 
 
+async def test_a_clock_that_is_ahead_says_alone_of_no_window_that_it_is_over(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """One that was a day ahead summed up hours that had not begun, and their rows were summed up by nobody."""
+    await world.make()
+    world.clock.jump_wall(24 * HOUR_US)
+    world.clocks_us["n2"] = None
+    runner = world.runner()
+    await run_for(runner, 60)
+    assert world.stored() == [], "nobody else has told the time yet"
+    with pytest.raises(Unavailable, match="no other node has told its time yet"):
+        await runner.execute(QUERY.id, None, None)
+
+    world.clocks_us["n2"] = NOON_US + 5_000_000
+    await run_for(runner, 60)
+
+    assert world.stored() == [(11, "a", 2.0, 2)]
+    assert world.progress().until_us == NOON_US
+    assert [each.span for each in world.progress().open] == [hours(11)], "nor is it closed for rows that come late"
+
+
 async def test_a_window_without_rows_moves_the_progress_and_makes_no_file(
     world: World, autojump_clock: MockClock
 ) -> None:

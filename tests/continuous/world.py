@@ -18,6 +18,7 @@ import trio
 from arc.catalog.commands import WRITER, AssignLease, Command, RegisterFiles, ReplaceFiles
 from arc.catalog.facts import Catalog
 from arc.catalog.results import Result
+from arc.cluster.clocks import earliest_us
 from arc.continuous import definition, progress
 from arc.continuous.changes import put
 from arc.continuous.config import ContinuousConfig
@@ -128,6 +129,8 @@ class World:
         self.engine = Engine()
         self.proposer = Proposer(self)
         self.copies: Copies | None = None
+        self.clocks_us: dict[str, int | None] = {}
+        """Of other nodes."""
 
     @property
     def catalog(self) -> Catalog:
@@ -146,6 +149,7 @@ class World:
             copies=self.copies,
             node=NodeId(node),
             clock=self.clock,
+            now_us=lambda: earliest_us(self.clock.wall_us(), self.clocks_us),
             rng=self.ports.rng,
             log=self.log,
         )
