@@ -29,6 +29,8 @@ STEP_NS = 7_000_000_000
 """Rows lie 7 s apart, so that now and then a flush makes files of two hours."""
 
 WRITE_PATHS = ("/write?db=default", "/api/v2/write?bucket=default", "/api/v1/write/line-protocol?db=default")
+IMPORT_PATH = "/api/v1/import/lp?db=default"
+"""A file of lines, which is in files when it is answered."""
 BAD_LINE = "this is no line protocol"
 TRIES_MAX = 8
 """A request without a key that is refused for certain is repeated so often."""
@@ -121,6 +123,8 @@ class Client:
         body = self._lines(write)
         headers = {"idempotency-key": key} if key else {}
         path = chance.choice(WRITE_PATHS)
+        if self._plan.import_share > 0.0 and chance.random() < self._plan.import_share:
+            path = IMPORT_PATH
         known = Known.REFUSED
         while True:
             write.tries += 1
@@ -302,11 +306,13 @@ class Client:
             return Known.OPEN
         document = json.loads(answer.body) if answer.body else {}
         code = document.get("code", "")
-        if answer.status == 204 or (answer.status == 400 and code == "partial_write"):
+        if answer.status in (200, 204) or (answer.status == 400 and code == "partial_write"):
             refused = [each["text"] for each in document.get("refused", ())]
             if refused != [BAD_LINE] * body.count(BAD_LINE.encode()):
                 raise Violation("W-24", "a write was answered with other refused lines than it has", refused, headers)
             self._history.stored_at(answer.headers["x-arc-position"])
+            if path == IMPORT_PATH:
+                self._trace.probe("imported")
             return Known.DONE
         if answer.status == 503 and code != "outcome_unknown":
             self._where.elsewhere(self._name, answer.headers.get("x-arc-leader", ""))

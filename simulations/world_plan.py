@@ -56,6 +56,8 @@ class WorldPlan:
     """Of the writes: those with a line that nobody can read."""
     reuse_share: float = 0.0
     """Of the writes: those that have the key of another one by mistake."""
+    import_share: float = 0.0
+    """Of the writes: those that are imports of a file."""
     rows_max: int = 8
     roles: tuple[str, ...] = ()
     """Of the machines, spares included; those beyond the end are standalone."""
@@ -210,6 +212,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         key_share=chance.choice((0.0, 0.5, 1.0)),
         bad_share=stream(seed, "world/bad").choice((0.05, 0.05, 0.5)),
         reuse_share=stream(seed, "world/reuse").choice((0.0, 0.02, 0.1)),
+        import_share=stream(seed, "world/import").choice((0.0, 0.0, 0.05)),
         rows_max=chance.choice((1, 8, 60)),
         roles=roles,
         founding=founding,

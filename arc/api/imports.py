@@ -136,7 +136,8 @@ class Imports:
         if stored.refused:
             raise PartialWrite(written=stored.rows, refused=stored.refused, position=str(stored.position))
         result = await self._deps.workers.run(_summary, decoded, target, bool(extra))
-        return json_reply(200, {"status": "ok", "result": {**result, **extra, "duration_ms": duration_ms}})
+        position = (b"x-arc-position", str(stored.position).encode())
+        return json_reply(200, {"status": "ok", "result": {**result, **extra, "duration_ms": duration_ms}}, (position,))
 
     async def _read(self, exchange: Exchange, target: Target, decode: Decode, held: ExitStack) -> tuple[Request, int]:
         limit = self._deps.server.max_import_bytes
@@ -207,7 +208,8 @@ class Imports:
         """The rows of this resource."""
         admin = Permission.ADMIN
         form = obj({"file": BYTES})
-        done = {200: json_answer("Stored and flushed.", obj({"status": STRING, "result": ANYTHING}))}
+        about = "Stored and flushed. `X-Arc-Position` is the place of the last row in the log."
+        done = {200: json_answer(about, obj({"status": STRING, "result": ANYTHING}))}
         unreadable = {422: json_answer("The file cannot be read, or the Idempotency-Key is another one's.", ANYTHING)}
         common = (KEY, _query("db", "Database, unless `x-arc-database` names it.", DATABASE_NAME), DATABASE_HEADER)
         measurement = _query("measurement", "Measurement.", {"type": "string", "minLength": 1, "maxLength": 128}, True)

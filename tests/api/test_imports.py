@@ -36,6 +36,7 @@ async def test_a_csv_file_is_stored_and_flushed(as_form: bool) -> None:
     assert answer.status_code == 200
     result = answer.json()["result"]
     assert answer.json()["status"] == "ok"
+    assert answer.headers["x-arc-position"] == "1.1", "a query may ask for what it has to have seen"
     assert result["duration_ms"] >= 0
     del result["duration_ms"]
     assert result == {
