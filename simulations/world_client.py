@@ -156,6 +156,8 @@ class Client:
         done, gone = set(history.done[measurement]), set(history.gone[measurement])
         if is_strong is None:
             is_strong = bool(gone) and self._chance.random() < STRONG_SHARE
+            if not is_strong and self._plan.strong_share > 0.0:
+                is_strong = self._chance.random() < self._plan.strong_share
         # Without ORDER BY the engine may answer in any order, and does: it depends on addresses of its own.
         text = f"SELECT id, count(*) AS n, {CHANGED} AS changed FROM {measurement} GROUP BY id ORDER BY id"
         answer = await self.sql(text, server, is_strong=is_strong)
@@ -262,12 +264,13 @@ class Client:
             return None
 
     async def sql(self, sql: str, server: str = "", *, is_strong: bool = False) -> list[list[int]] | None:
-        """The rows of a query that is asked for what this client has seen; none of a measurement that is not there.
+        """The rows of a query that is asked for what this client has seen; none of a measurement that is not there. Who
+        asks strongly need not say what that is.
 
         None without an answer, and without one that can be relied on (`world_rot`).
         """
         epoch, sequence = self._history.position
-        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence else {}
+        seen = {"x-arc-min-position": f"{epoch}.{sequence}"} if sequence and not is_strong else {}
         if is_strong:
             seen["x-arc-consistency"] = "strong"
         is_sound = self._where.rot.begun()

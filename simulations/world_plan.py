@@ -48,6 +48,8 @@ class WorldPlan:
     patience_seconds: float = 8.0
     """How long a client waits for an answer."""
     query_share: float = 0.15
+    strong_share: float = 0.0
+    """Of the queries: those that have to see all that was acknowledged before, whoever was told so."""
     flush_share: float = 0.03
     catalog_share: float = 0.05
     delete_share: float = 0.0
@@ -206,6 +208,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         clients=chance.choice((1, 2, 4, 8)),
         think_seconds=_logarithmic(chance, 0.1, 1.0),
         query_share=chance.choice((0.0, 0.03, 0.1)),
+        strong_share=stream(seed, "world/strong").choice((0.0, 0.2, 0.8)),
         flush_share=chance.choice((0.0, 0.02, 0.05)),
         catalog_share=max(chance.choice((0.0, 0.05, 0.2)), 0.8 * is_about_logs),
         delete_share=delete_share,

@@ -344,9 +344,9 @@ class NodeState(Protocol):
         """Why queries are not answered now; None when they are."""
         ...
 
-    async def wait_seen(self, position: Position | None, index: int | None) -> None:
-        """Return once this node's queries see that write and that entry of the catalog. Raises Unavailable if not
-        soon.
+    async def wait_seen(self, position: Position | None, index: int | None, *, is_strong: bool = False) -> None:
+        """Return once this node's queries see that write, that entry of the catalog, and with ``is_strong`` all that
+        was acknowledged before, on whichever node. Raises Unavailable if not soon.
         """
         ...
 

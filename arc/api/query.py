@@ -148,13 +148,14 @@ class Queries:
             if reason is not None:
                 raise Unavailable(f"queries are not answered now: {reason}", retry_after_seconds=RETRY_SECONDS)
         position, index = least_seen(head)
-        if wants_strong(head):
+        is_strong = wants_strong(head)
+        if is_strong:
             with self.gate.counting("not_confirmed"):
                 agreed = await self._confirm()
             index = agreed if index is None else max(agreed, index)
         if position is not None or index is not None:
             with self.gate.counting("not_seen"):
-                await self._deps.node.wait_seen(position, index)
+                await self._deps.node.wait_seen(position, index, is_strong=is_strong)
 
     async def _confirm(self) -> int:
         """The index of everything agreed on before now. Raises Unavailable: also where rows may be missing that were

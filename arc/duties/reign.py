@@ -289,6 +289,11 @@ class Reign:
         await self.flusher.flush_all(lambda key: key == Key(database, measurement))
         return through
 
+    async def flush_all(self) -> None:
+        """All rows that anybody was told to be stored into files. Raises Unavailable."""
+        await self.wait_known()
+        await self.flusher.flush_all()
+
     async def wait_known(self) -> int:
         """Return, as a record, how far anybody was told that rows are stored, once all up to it may be flushed.
 

@@ -34,7 +34,7 @@ from arc.ingest.config import IngestConfig
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.memory import MemoryBudget
 from arc.ingest.mirror import Mirror
-from arc.ingest.replay import Progress
+from arc.ingest.replay import NOTHING_RECOVERED, Progress
 from arc.ingest.requests import WriteRequest, Written
 from arc.ingest.retirement import Retirement
 from arc.ingest.settlement import Propose
@@ -56,8 +56,6 @@ TICK_SECONDS = 1.0
 
 SOON_SECONDS = 0.1
 """The same while the leader is not heard: clients wait for the moment in which it is."""
-
-NOTHING_RECOVERED = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
 
 
 class WriterDuty:
@@ -294,10 +292,7 @@ class WriterDuty:
 
     async def _watch(self) -> None:
         while True:
-            if self._wal is not None:
-                await self._doors.watch_space()
-            else:
-                await self._doors.look_at_space()
+            await (self._doors.watch_space() if self._wal is not None else self._doors.look_at_space())
             if self._reign is not None:
                 silent = self._leader_heard() if len(self._able()) > 1 else 0.0
                 self._doors.watch_lease(silent, self._reign.durability)
@@ -353,6 +348,11 @@ class WriterDuty:
         return self._replica.next_sequence - 1 if self._replica is not None else 0
 
     @property
+    def inherited_sequence(self) -> int:
+        """The last record that may have been acknowledged before this node's reign; without one, before now."""
+        return self._reign.first_sequence - 1 if self._reign is not None else self.durable_sequence
+
+    @property
     def disk_free_bytes(self) -> int:
         """On the disk of this node, at the last look; 0 before the first."""
         return self._doors.free_bytes
@@ -377,10 +377,8 @@ class WriterDuty:
         return self._memory.reserve(size_bytes)
 
     async def flush_all(self) -> None:
-        """`Flusher.flush_all`, of all rows that anybody was told to be stored. Raises Unavailable."""
-        reign = self.require_reign()
-        await reign.wait_known()
-        await reign.flusher.flush_all()
+        """`Reign.flush_all`. Raises Unavailable."""
+        await self.require_reign().flush_all()
 
     def require_reign(self) -> Reign:
         """What this node does while it holds the lease, as far as it knows. Raises Unavailable."""

@@ -58,6 +58,10 @@ class Progress:
     rows: int
 
 
+NOTHING_RECOVERED = Progress(segments_done=0, segments=0, bytes_done=0, records=0, rows=0)
+"""Of a node without a log."""
+
+
 async def replay(
     log: ReadLog,
     *,

@@ -34,6 +34,11 @@ class Rows(Protocol):
         """Why queries may lack acknowledged rows; None when they cannot."""
         ...
 
+    @property
+    def inherited_sequence(self) -> int:
+        """On the holder of the writer lease: the last record that holders before it may have acknowledged."""
+        ...
+
     async def wait_admitted(self, sequence: int) -> None:
         """Return once queries here see that record."""
         ...
@@ -104,8 +109,14 @@ class Readiness:
     def _refuses_all(self) -> str | None:
         return self.starting or ("the node is stopping" if self.stopping else self._membership())
 
-    async def wait_seen(self, position: Position | None, index: int | None) -> None:
-        """Return once queries here see that write and that entry of the catalog. Raises Unavailable when not soon."""
+    async def wait_seen(self, position: Position | None, index: int | None, *, is_strong: bool = False) -> None:
+        """Return once queries here see that write and that entry of the catalog. With ``is_strong``, on the holder of
+        the writer lease: and all that was acknowledged before this call. Raises Unavailable when not soon.
+
+        A holder has what it acknowledged itself in sight. Of what others acknowledged before it, it has all in its log;
+        it shows the last of that only once the in-sync set has told that it has it too, which takes as long as it takes
+        to leave out a member that died with the holder before.
+        """
         with trio.move_on_after(SEEN_SECONDS):
             if index is not None:
                 await self._wait_index(index)
@@ -113,11 +124,11 @@ class Readiness:
                 # An epoch is the index of its grant: who has applied it knows of no later rows under an older one.
                 await self._wait_index(position.epoch)
                 await self._rows.wait_admitted(position.sequence)
+            if is_strong:
+                await self._rows.wait_admitted(self._rows.inherited_sequence)
             return
-        raise Unavailable(
-            f"this node has not seen position {position} or index {index} within {SEEN_SECONDS:g} s",
-            code="not_seen_yet",
-        )
+        what = "all that was acknowledged before" if is_strong else f"position {position} or index {index}"
+        raise Unavailable(f"this node has not seen {what} within {SEEN_SECONDS:g} s", code="not_seen_yet")
 
     async def flush_all(self) -> None:
         """Write every buffered row to files. Raises Unavailable."""

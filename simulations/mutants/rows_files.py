@@ -385,4 +385,15 @@ KEYS: tuple[Mutant, ...] = (
         "world_years_ahead",
         Edit("arc/cluster/clocks.py", "return min([own_us, *told])", "return own_us"),
     ),
+    by_tests(
+        "R-117",
+        "duties",
+        "a strong query does not wait for what holders before may have acknowledged",
+        ("tests/node/test_readiness.py",),
+        Edit(
+            "arc/node/readiness.py",
+            "await self._rows.wait_admitted(self._rows.inherited_sequence)",
+            "await trio.sleep(0)",
+        ),
+    ),
 )

@@ -101,6 +101,17 @@ def _two_failovers(seed: int) -> WorldPlan:
     return _plan("world_two_failovers", seed, Fault(1.5, "two_failovers", (), 7.0), size=5, clients=2)
 
 
+def _two_lost(seed: int) -> WorldPlan:
+    """The writer, and another node with it that had all it wrote: until that one is left out, its successor shows
+    nothing new, and everybody asks strongly. Messages take so long that it was not told of the last that is durable.
+    """
+    name = "world_two_lost"
+    faults = [Fault(3.0, "crash", ("writer",), 20.0), Fault(3.0, "crash", ("random",), 20.0)]
+    more = {"strong_share": 1.0, "query_share": 0.6, "clients": 8, "think_seconds": 0.02}
+    plan = _plan(name, seed, *faults, size=5, seconds=10.0, **more)
+    return replace(plan, network=plan.network._replace(latency_seconds=0.08))
+
+
 def _registrar_leader_loss(seed: int) -> WorldPlan:
     """Files are registered all the time, and leaders go while they are asked for it."""
     faults = [
@@ -235,6 +246,11 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_rolling", "one node after the other stopped in order and started again", _rolling),
     ("world_store", "a store that all share, away for a while, and every file lost on every disk", _store),
     ("world_two_failovers", "the writer lost, and at once its successor", _two_failovers),
+    (
+        "world_two_lost",
+        "the writer and one more of the in-sync set lost at once, while everybody asks strongly",
+        _two_lost,
+    ),
     ("world_wiped", "a disk lost: back only after its removal, and then whole again", _wiped),
     ("world_writer_loss", "the writer lost: a successor in bounded time, nothing lost or doubled", _writer_loss),
     ("world_wrong_secret", "somebody with another secret wants in", _wrong_secret),

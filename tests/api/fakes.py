@@ -333,6 +333,7 @@ class FakeNode:
     query_reason: str | None = None
     flushes: int = 0
     seen: Position = field(default=Position(3, 100))
+    strongly: int = 0
     starting: str | None = None
 
     def behind(self) -> str | None:
@@ -347,7 +348,8 @@ class FakeNode:
     def refuses_queries(self) -> str | None:
         return self.query_reason
 
-    async def wait_seen(self, position: Position | None, index: int | None) -> None:
+    async def wait_seen(self, position: Position | None, index: int | None, *, is_strong: bool = False) -> None:
+        self.strongly += is_strong
         if (position is not None and position > self.seen) or (index or 0) > 10:
             raise Unavailable("not seen yet", code="not_seen_yet")
 

@@ -176,6 +176,27 @@ async def test_a_key_survives_the_failover_and_stores_once(autojump_clock: MockC
         await until(lambda: everywhere(cluster, [0, 1]))
 
 
+async def test_a_new_holder_knows_up_to_where_rows_may_be_acknowledged_that_it_does_not_show_yet(
+    autojump_clock: MockClock,
+) -> None:
+    """What is told of the watermark travels as long as an answer to a client, and may be lost where that is not."""
+    async with open_cluster() as cluster:
+        await cluster["n1"].write([0])
+        await until(lambda: everywhere(cluster, [0]))
+        cluster.wires["n1", "n3"].delay_seconds = 0.2
+        await cluster["n1"].write([1])
+        await cluster.kill("n1")
+        await cluster.kill("n2")
+        await takes_over(cluster, "n3")
+        assert cluster["n3"].seen() == {0: 1}, "else this test means nothing"
+        assert cluster["n3"].duty.inherited_sequence == 2
+        assert cluster["n3"].duty.admitted_sequence == 1
+        await until(lambda: cluster.in_sync() == {"n3"})
+        with trio.fail_after(5):
+            await cluster["n3"].duty.wait_admitted(cluster["n3"].duty.inherited_sequence)
+        assert cluster["n3"].seen() == {0: 1, 1: 1}
+
+
 async def test_a_new_holder_flushes_what_is_above_the_marks_and_nothing_twice(autojump_clock: MockClock) -> None:
     async with open_cluster() as cluster:
         for number in range(10):

@@ -27,6 +27,7 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
     "world_store": lambda world: world.bucket is not None and len(world.bucket.bodies) > 3,
     "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,
+    "world_two_lost": lambda world: len(world.leases.takeovers()) >= 1 and world.trace.probes["asked_strongly"] > 50,
     "world_wiped": lambda world: any(name.startswith("ordered_n") for name in world.trace.probes),
     "world_writer_loss": lambda world: len(world.leases.takeovers()) == 1,
     "world_wrong_secret": lambda world: bool(world.strangers) and world.strangers[0].lives == 1,

@@ -10,6 +10,7 @@ import pytest
 
 from arc.catalog import leases
 from arc.cluster.registrar import FileRegistrar
+from arc.duties.writer import WriterDuty
 from arc.ingest import intake
 from arc.ingest.keys import IdempotencyKeys
 from arc.ingest.mirror import Mirror
@@ -106,13 +107,18 @@ def take_every_write_for_a_retry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(intake, "require_same", lambda key, known, fingerprint: None)
 
 
+def ask_for_no_rows_of_before(patch: pytest.MonkeyPatch) -> None:
+    """K-W10: a holder answers strong queries without what those before it may have acknowledged."""
+    patch.setattr(WriterDuty, "inherited_sequence", 0)
+
+
 BUSY = {"think_seconds": 0.02, "clients": 6, "key_share": 1.0, "query_share": 0.05, "work_seconds": 0.02}
 """Quick clients and slow disks, so that somebody is always in the middle of a write."""
 
 SLOW = {"think_seconds": 0.05, "work_seconds": 0.1}
 """Disks so slow that whoever comes lags for a while."""
 
-SEEDS = {take_in_who_lags: 3, forget_keys_of_others: 2, age_keys_by_wall_clocks: 3}
+SEEDS = {take_in_who_lags: 3, forget_keys_of_others: 2, age_keys_by_wall_clocks: 3, ask_for_no_rows_of_before: 12}
 """The seed by which a story provokes its bug here, where it is not the first."""
 
 PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[str, Any]]] = [
@@ -124,6 +130,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str, set[str], dict[st
     (take_files_of_any_epoch, "world_registrar_leader_loss", {"L-04"}, {}),
     (age_keys_by_wall_clocks, "world_writer_loss", {"W-02"}, APART),
     (forget_what_was_refused, "world_writer_loss", {"W-24"}, BUSY | {"bad_share": 1.0}),
+    (ask_for_no_rows_of_before, "world_two_lost", {"W-01"}, {}),
     (take_every_write_for_a_retry, "world_writer_loss", {"W-01", "W-24"}, BUSY | {"reuse_share": 0.2}),
 ]
 
