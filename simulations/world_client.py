@@ -124,7 +124,7 @@ class Client:
         headers = {"idempotency-key": key} if key else {}
         path = chance.choice(WRITE_PATHS)
         if self._plan.import_share > 0.0 and chance.random() < self._plan.import_share:
-            path = IMPORT_PATH
+            path, write.is_import = IMPORT_PATH, True
         known = Known.REFUSED
         while True:
             write.tries += 1

@@ -19,16 +19,24 @@ class Known(Enum):
 
 
 class Write:
-    """One request with rows. ``rows`` are row numbers by measurement; no number is used twice in a world."""
+    """One request with rows. ``rows`` are row numbers by measurement; no number is used twice in a world. An import is
+    stored measurement by measurement, any other write as a whole.
+    """
 
-    __slots__ = ("key", "known", "number", "rows", "tries")
+    __slots__ = ("is_import", "key", "known", "number", "rows", "tries")
 
     def __init__(self, number: int, key: str, rows: Mapping[str, tuple[int, ...]]) -> None:
         self.number = number
         self.key = key
         self.rows = rows
+        self.is_import = False
         self.known = Known.OPEN
         self.tries = 0
+
+    @property
+    def pieces(self) -> list[Mapping[str, tuple[int, ...]]]:
+        """What of it is there as a whole or not at all."""
+        return [{name: numbers} for name, numbers in self.rows.items()] if self.is_import else [self.rows]
 
     def __repr__(self) -> str:
         return (

@@ -42,13 +42,14 @@ def check_history(history: History, seen: Mapping[str, Mapping[int, int]]) -> No
         check_answer(name, seen[name], history.kept(name), history.sent[name])
         check_gone(name, seen[name], history.gone[name], history.killer)
     for write in history.writes:
-        there = [
-            number in seen[name]
-            for name, numbers in write.rows.items()
-            for number in numbers
-            if number not in history.going[name]
-        ]
-        if any(there) and not all(there):
-            raise Violation("W-04", "half of a request is stored", write)
-        if any(there) and write.known is Known.REFUSED:
-            raise Violation("W-03", "a request that was refused for certain is stored", write)
+        for piece in write.pieces:
+            there = [
+                number in seen[name]
+                for name, numbers in piece.items()
+                for number in numbers
+                if number not in history.going[name]
+            ]
+            if any(there) and not all(there):
+                raise Violation("W-04", "half of a request is stored", write)
+            if any(there) and write.known is Known.REFUSED:
+                raise Violation("W-03", "a request that was refused for certain is stored", write)

@@ -15,6 +15,7 @@ from arc.continuous import names, windows
 from simulations import world_expiry
 from simulations.checkers.violation import Violation
 from simulations.checkers.world_continuous import Reach, Summary, check_windows, mismatch, summaries
+from simulations.checkers.world_rows import check_history
 from simulations.plan import Fault
 from simulations.runner import FAILED, PASSED
 from simulations.world import run_world
@@ -207,3 +208,19 @@ def test_rows_that_are_sent_while_something_goes_may_go_with_it() -> None:
     history.passing.discard("shed")
     history.settle(history.write("", {"shed": 1}), Known.DONE)
     assert history.kept("shed") == {3}
+
+
+def test_an_import_is_stored_measurement_by_measurement_and_any_other_write_whole() -> None:
+    """World seed 840020."""
+    history = History()
+    write = history.write("", {"cpu": 2, "mem": 1})
+    seen = {"cpu": {0: 1, 1: 1}, "mem": {}, "disk": {}}
+    with pytest.raises(Violation, match="W-04"):
+        check_history(history, seen)
+    write.is_import = True
+    check_history(history, seen)
+    with pytest.raises(Violation, match="W-04"):
+        check_history(history, seen | {"cpu": {0: 1}})
+    write.known = Known.REFUSED
+    with pytest.raises(Violation, match="W-03"):
+        check_history(history, seen)
