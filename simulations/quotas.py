@@ -82,7 +82,7 @@ _CORES: Mapping[str, float] = {
 
 _WHOLE_NODES: Mapping[str, float] = {
     "answered_beside_rot_200": 30,
-    "asked_strongly": 2000,
+    "asked_strongly": 5000,
     "connect_timed_out": 200,
     "continuous_query_made": 60,
     "died_in_append_done": 0.5,
@@ -104,6 +104,7 @@ _WHOLE_NODES: Mapping[str, float] = {
     "failed_in_log_write_lost": 4,
     "failed_in_log_write_part": 5,
     "files_rotted": 6,
+    "imported": 400,
     "node_gave_up": 40,
     "old_rows_are_gone": 90,
     "order_lost": 8,
@@ -123,6 +124,7 @@ _WHOLE_NODES: Mapping[str, float] = {
     "refused_unavailable": 200,
     "retention_policy_made": 40,
     "retention_seen_at_work": 400,
+    "reused_key_refused": 600,
     "sender_waited": 1800,
     "store_did_not_answer": 800,
     "store_lost_an_answer": 30,
