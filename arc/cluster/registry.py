@@ -231,7 +231,7 @@ class Registry:
 
     def listen(self) -> None:
         """Note what was heard on the sessions until now, for views and checks; every round of checks begins with it."""
-        self._memories.listen(record for record in self._records() if record.name != self._local.name)
+        self._memories.listen(self._others())
 
     def record_heartbeat(self, peer: Peer, told: Told) -> bool:
         """Note a heartbeat; says whether it came from a member. The sender's state is none of its business (P-37)."""
@@ -274,15 +274,16 @@ class Registry:
 
     def others(self) -> list[NodeId]:
         """Names of all other nodes."""
-        return [record.name for record in self._records() if record.name != self._local.name]
+        return [record.name for record in self._others()]
 
     def clocks_us(self) -> dict[str, int | None]:
         """What other nodes' wall clocks say now, as far as they told; None of who has not told and is not gone."""
-        now = self._clock.now()
-        others = [record for record in self._records() if record.name != self._local.name]
-        found = {record.name: self._memories.of(record).clock_us(now) for record in others}
-        gone = {record.name for record in others if self._state(record) in (NodeState.UNHEALTHY, NodeState.DEAD)}
-        return {name: at_us for name, at_us in found.items() if at_us is not None or name not in gone}
+        now, gone = self._clock.now(), (NodeState.UNHEALTHY, NodeState.DEAD)
+        return {
+            record.name: at_us
+            for record in self._others()
+            if (at_us := self._memories.of(record).clock_us(now)) is not None or self._state(record) not in gone
+        }
 
     def earliest_us(self) -> int:
         """What the clock that is furthest behind says, of those that are known. Raises Unavailable (`clocks`)."""
@@ -293,6 +294,9 @@ class Registry:
     def _other(self, name: str) -> NodeRecord | None:
         """A member other than this node."""
         return None if name == self._local.name else self.catalog.nodes.get(name)
+
+    def _others(self) -> list[NodeRecord]:
+        return [record for record in self._records() if record.name != self._local.name]
 
     def _records(self) -> list[NodeRecord]:
         nodes = self.catalog.nodes

@@ -21,7 +21,20 @@ from arc.ingest.config import IngestConfig
 from arc.ingest.keys import KeyReused
 from arc.ingest.requests import AllRefused, Written
 from arc.system import SystemClock, SystemDisk
-from tests.ingest.writepath import open_write_path, values, write
+from tests.ingest.writepath import WritePath, open_write_path, values, write
+
+
+def hold_next_proposal(path: WritePath) -> trio.Event:
+    """The next change of the catalog waits until the event is set; those behind it do not."""
+    propose, release = path.proposer.propose, trio.Event()
+
+    async def held(command: Command) -> Result:
+        path.proposer.propose = propose  # type: ignore[method-assign]
+        await release.wait()
+        return await propose(command)
+
+    path.proposer.propose = held  # type: ignore[method-assign]
+    return release
 
 
 async def test_row_is_visible_as_soon_as_it_is_acknowledged(tmp_path: Path) -> None:
@@ -151,20 +164,14 @@ async def test_of_two_different_writes_under_one_key_side_by_side_one_is_stored(
 
 async def test_another_write_that_comes_while_the_first_one_waits_for_its_schema_is_refused(tmp_path: Path) -> None:
     async with open_write_path(tmp_path) as path:
-        propose, release = path.proposer.propose, trio.Event()
+        release = hold_next_proposal(path)
         refused: list[KeyReused] = []
-
-        async def held(command: Command) -> Result:
-            path.proposer.propose = propose  # type: ignore[method-assign]
-            await release.wait()
-            return await propose(command)
 
         async def first() -> None:
             with pytest.raises(KeyReused) as caught:
                 await path.intake.write(write(values(10), key="same", fingerprint=1))
             refused.append(caught.value)
 
-        path.proposer.propose = held  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
             await trio.testing.wait_all_tasks_blocked()
@@ -210,18 +217,12 @@ async def test_two_racing_retries_store_once(tmp_path: Path) -> None:
 async def test_a_twin_that_waited_for_its_schema_until_the_first_was_stored_stores_nothing(tmp_path: Path) -> None:
     """Its client gave up and asked again with the same key; an election takes longer (world seed 70124)."""
     async with open_write_path(tmp_path) as path:
-        propose, release = path.proposer.propose, trio.Event()
+        release = hold_next_proposal(path)
         answers: list[Written] = []
-
-        async def held(command: Command) -> Result:
-            path.proposer.propose = propose  # type: ignore[method-assign]
-            await release.wait()
-            return await propose(command)
 
         async def first() -> None:
             answers.append(await path.intake.write(write(values(10), key="same")))
 
-        path.proposer.propose = held  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
             await trio.testing.wait_all_tasks_blocked()
