@@ -241,7 +241,7 @@ class World:
         return stranger
 
     def gone(self, machine: Machine) -> None:
-        """It was killed just now."""
+        """It was killed just now, or its disk stands still."""
         if not self._is_over:
             self.leases.lost(machine.name)
 

@@ -29,6 +29,9 @@ class World(world_stories.World, Protocol):
         """An operator asks a node for something."""
         ...
 
+    def gone(self, machine: Machine) -> None:
+        """Nothing can be expected of it from now on: if it was the writer, there has to be another one."""
+
     def tell(self, story: Callable[[], Awaitable[None]]) -> None:
         """Let a story go on until it is over."""
         ...
@@ -108,6 +111,8 @@ def _stall_disk(world: World, fault: Fault, chance: Stream) -> None:
     machine = pick(world, fault, chance)
     if machine.process is not None:
         machine.process.workers.stall(fault.amount)
+        if 0 < world.plan.takeover_seconds_max < fault.amount:
+            world.gone(machine)
 
 
 def _clock(world: World, fault: Fault, chance: Stream) -> None:

@@ -17,7 +17,7 @@ _STATS = obj(
         "storage_used": INTEGER, "connections": INTEGER, "active_queries": INTEGER, "compaction_jobs": INTEGER,
     },
     {"applied_index": INTEGER, "durable_sequence": INTEGER, "admitted_sequence": INTEGER, "disk_free_bytes": INTEGER,
-     "certificate_expires_us": INTEGER, "clock_us": INTEGER},
+     "certificate_expires_us": INTEGER, "clock_us": INTEGER, "disk_stalled_seconds": NUMBER},
 )  # fmt: skip
 
 _NODE: dict[str, Schema] = {

@@ -64,6 +64,8 @@ def _objection(catalog: Catalog, record: NodeRecord, view: NodeView | None, leas
         return "not_healthy", "was not heard of yet"
     if view.state is not NodeState.HEALTHY or record.state != NodeState.HEALTHY:
         return "not_healthy", f"is {view.state if view.state is not NodeState.HEALTHY else record.state}"
+    if view.is_stalled:
+        return "not_healthy", "has a disk that stands still"
     if lease == WRITER and catalog.in_sync is not None and record.name not in catalog.in_sync.members:
         return "not_in_sync", "is not in sync, so it may lack acknowledged rows"
     return "", ""

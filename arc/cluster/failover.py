@@ -6,7 +6,8 @@ and the reasons for it (P-19, P-20). A first election is a replacement of nobody
 them, and an attempt that failed is not among them (P-21).
 
 A lease moves when nobody holds it, when its holder left, is leaving or may not hold it any more, and when its holder
-has been silent: slow is not silent. A dedicated compactor takes its lease back from a stand-in.
+has been silent: slow is not silent. The writer's also moves when the disk of its holder stands still: it lives and is
+heard, and can store nothing. A dedicated compactor takes its lease back from a stand-in.
 
 Nothing happens here; `failover_managers` acts, on the Raft leader only.
 """
@@ -30,6 +31,9 @@ from arc.ids import NodeId
 
 PREEMPT_COOLDOWNS = 10
 """A stand-in keeps the compactor's lease for so many cooldowns: moving it costs the merges that are running."""
+
+STALL_LOOK_SECONDS = 1.0
+"""How often is looked whether the disk of the writer stands still."""
 
 _SILENT = (NodeState.UNHEALTHY, NodeState.DEAD)
 
@@ -76,6 +80,10 @@ class LeasePolicy:
     cooldown_seconds: float
     preempt_after_seconds: float | None = None
     preempt_cooldown_seconds: float = 0.0
+    look_seconds: float | None = None
+    """How often is looked although nothing happened: numbers change and nobody tells. None: the holder's disk is no
+    reason to move it.
+    """
 
     @property
     def kept_seconds(self) -> float:
@@ -92,6 +100,7 @@ def writer_policy(config: FailoverConfig, health: HealthConfig) -> LeasePolicy:
         is_automatic=config.enabled,
         patience_seconds=health.check_timeout_seconds,
         cooldown_seconds=config.cooldown_seconds,
+        look_seconds=STALL_LOOK_SECONDS,
     )
 
 
@@ -178,8 +187,10 @@ def decide(catalog: Catalog, views: Sequence[NodeView], at: Moment, policy: Leas
             reason=reason,
             candidates=candidates,
             command=command,
-            is_planned=holder is not None and command is not None and is_reachable(holder),
-            look_again_seconds=case.wait_seconds if isinstance(case, _Case) and case.wait_seconds > 0 else None,
+            is_planned=holder is not None and command is not None and can_finish(holder),
+            look_again_seconds=case.wait_seconds
+            if isinstance(case, _Case) and case.wait_seconds > 0
+            else policy.look_seconds,
         )
 
     if isinstance(case, str):
@@ -234,6 +245,11 @@ def command_for(catalog: Catalog, lease: str, target: NodeId, reason: str, now_u
 def is_reachable(view: NodeView) -> bool:
     """Whether the node can be asked something, as far as is known."""
     return view.state not in (*_SILENT, NodeState.UNKNOWN)
+
+
+def can_finish(view: NodeView) -> bool:
+    """Whether a holder can be asked to finish first, before its lease goes elsewhere."""
+    return is_reachable(view) and not view.is_stalled
 
 
 def last_move(history: History, lease: str) -> LeaseChange | None:
@@ -300,19 +316,32 @@ def _case(
         return f"{lease.holder} was not heard of yet, which says nothing about it"
     if holder.state in _SILENT:
         return _silent_case(catalog, holder, at, policy)
+    if holder.is_stalled and policy.look_seconds is not None:
+        return _stalled_case(catalog, holder, at, policy)
     return _preempting_case(catalog, holder, candidates, at, policy) or f"{holder.name} holds it and is {holder.state}"
 
 
 def _silent_case(catalog: Catalog, holder: NodeView, at: Moment, policy: LeasePolicy) -> _Case:
     silent = holder.heard_seconds_ago if holder.heard_seconds_ago is not None else holder.state_seconds
+    why = f"{holder.name} is {holder.state}"
+    if policy.is_automatic and silent < policy.patience_seconds:
+        return _Case(why, policy.patience_seconds - silent, "it may come back")
+    return _ill_case(catalog, at, policy, why, f" and silent for {silent:.1f} s")
+
+
+def _stalled_case(catalog: Catalog, holder: NodeView, at: Moment, policy: LeasePolicy) -> _Case:
+    why = f"the disk of {holder.name} stands still"
+    return _ill_case(catalog, at, policy, why, f" for {holder.stats.disk_stalled_seconds:.1f} s")
+
+
+def _ill_case(catalog: Catalog, at: Moment, policy: LeasePolicy, why: str, detail: str) -> _Case:
+    """The holder cannot do what it should: the lease moves, unless that is off, or it was moved just now."""
     if not policy.is_automatic:
-        return _Case(f"{holder.name} is {holder.state}", waits_for="failover is off: somebody has to move it by hand")
-    if silent < policy.patience_seconds:
-        return _Case(f"{holder.name} is {holder.state}", policy.patience_seconds - silent, "it may come back")
+        return _Case(why, waits_for="failover is off: somebody has to move it by hand")
     left = cooldown_left(catalog, policy.lease, at, policy.cooldown_seconds)
     if left > 0:
-        return _Case(f"{holder.name} is {holder.state}", left, "the lease was moved just now and cools down")
-    return _Case(f"{holder.name} is {holder.state}", detail=f" and silent for {silent:.1f} s")
+        return _Case(why, left, "the lease was moved just now and cools down")
+    return _Case(why, detail=detail)
 
 
 def _preempting_case(

@@ -32,6 +32,7 @@ from arc.cluster.failover import (
     LeasePolicy,
     Moment,
     Verdict,
+    can_finish,
     decide,
     is_reachable,
     last_move,
@@ -183,7 +184,7 @@ class LeaseManager:
         holder = self._registry.get(catalog.leases[self._policy.lease].holder)
         self._manual += 1
         try:
-            return await self._move(command, holder, is_prepared=holder is not None and is_reachable(holder))
+            return await self._move(command, holder, is_prepared=holder is not None and can_finish(holder))
         except ArcError as error:
             self._fail(error.message)
             raise
@@ -337,7 +338,7 @@ class LeaseManager:
 def silence_of(holder: NodeView | None) -> float:
     """For how many seconds a holder has been of no use already; 0 for one that can be asked, or has gone."""
     if holder is None or is_reachable(holder):
-        return 0.0
+        return holder.stats.disk_stalled_seconds if holder is not None else 0.0
     return holder.heard_seconds_ago if holder.heard_seconds_ago is not None else holder.state_seconds
 
 

@@ -70,8 +70,9 @@ class Trouble(NamedTuple):
 
 CODES = (
     "not_founded", "no_leader", "writer_unheld", "writer_down", "writer_refuses",
-    "node_starting", "log_damaged", "disk_full", "node_dead", "node_unhealthy", "no_failure_tolerated", "two_voters",
-    "certificate_expired", "in_sync_alone", "files_under_replicated", "compactor_unheld", "compactor_down",
+    "node_starting", "log_damaged", "disk_full", "disk_stalled", "node_dead", "node_unhealthy",
+    "no_failure_tolerated", "two_voters", "certificate_expired", "in_sync_alone", "files_under_replicated",
+    "compactor_unheld", "compactor_down",
     "rows_behind", "catalog_behind", "node_refuses_queries", "node_joining", "node_leaving", "versions_differ",
     "certificate_expires", "clock_differs",
     "license_expired", "license_grace", "cores_exceeded",
@@ -208,6 +209,14 @@ def _this_node(outlook: Outlook) -> Iterator[Trouble]:
 
 def _nodes(outlook: Outlook) -> Iterator[Trouble]:
     for view in outlook.nodes:
+        if view.is_stalled and view.state not in SILENT:
+            yield Trouble(
+                "disk_stalled",
+                Verdict.DEGRADED,
+                f"the disk of {view.name} stands still: a write has been under way for "
+                f"{view.stats.disk_stalled_seconds:.0f} s; the node lives, and can store nothing",
+                "arc cluster events",
+            )
         if view.is_local or view.state not in SILENT:
             continue
         is_dead = view.state is NodeState.DEAD

@@ -41,6 +41,10 @@ class NodeStats:
     """The first end among the certificates that it uses; 0 when its ports speak no TLS."""
     clock_us: int = 0
     """Its wall clock when it told this, so that clocks that differ are seen; 0: an older version does not say."""
+    disk_stalled_seconds: float = 0.0
+    """For how long a write of its log has been under way, once that is no slow disk any more but one that stands still
+    (`WalConfig.stall_seconds`); else 0.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,11 @@ class NodeView:
     def is_healthy(self) -> bool:
         """Whether it is well, as far as this node can see."""
         return self.state is NodeState.HEALTHY
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether its disk stands still, as it was heard last: it lives, and can finish nothing."""
+        return self.stats.disk_stalled_seconds > 0
 
     @property
     def is_available(self) -> bool:

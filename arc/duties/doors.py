@@ -4,11 +4,17 @@ is none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+import trio
 
 from arc.ports import Ports
 from arc.storage.config import StorageConfig, WalConfig
 from arc.telemetry import Log
+
+STALL_LOOK_SECONDS = 0.25
+"""How often is looked whether the disk stands still: as often as other nodes are told."""
 
 
 class Intake(Protocol):
@@ -40,6 +46,7 @@ class Doors:
 
     def __init__(self, wal: WalConfig, storage: StorageConfig, ports: Ports, log: Log) -> None:
         self._lease_seconds = wal.lease_seconds
+        self._stall_seconds = wal.stall_seconds
         self._reserve_bytes = storage.reserve_bytes
         self._ports = ports
         self._log = log
@@ -47,6 +54,8 @@ class Doors:
         self._intake: Intake | None = None
         self.free_bytes = 0
         """On the disk, at the last look; 0 before the first."""
+        self.stalled_seconds = 0.0
+        """For how long a write of the log has been under way, once the disk stands still; else 0."""
 
     def __repr__(self) -> str:
         return f"<Doors {self._reasons or 'open'}>"
@@ -95,6 +104,28 @@ class Doors:
         elif free >= reserve and "space" in self._reasons:
             self.open("space")
             self._log.info("disk_has_room", free_bytes=free)
+
+    async def watch_disk(self, overdue_seconds: Callable[[], float]) -> None:
+        """Close while the disk stands still, until cancelled: who is let in then could only wait. A disk that hangs
+        tells nobody, so time says it (`ReplicaLog.overdue_seconds`); nothing here asks the disk.
+        """
+        while True:
+            seconds = overdue_seconds()
+            is_stalled = seconds >= self._stall_seconds
+            self.stalled_seconds = seconds if is_stalled else 0.0
+            if is_stalled and "disk" not in self._reasons:
+                limit = f"{self._stall_seconds:g}"
+                self.close("disk", f"a write of the log is under way for more than {limit} s (wal.stall_seconds)")
+                self._log.error(
+                    "disk_stands_still",
+                    overdue_seconds=round(seconds, 3),
+                    effect="no writes are taken here; in a cluster another node of the in-sync set takes over",
+                    next_step="look at the disk and what the kernel says of it; this node goes on by itself",
+                )
+            elif not is_stalled and "disk" in self._reasons:
+                self.open("disk")
+                self._log.info("disk_goes_on")
+            await trio.sleep(STALL_LOOK_SECONDS)
 
     @property
     def is_lease_over(self) -> bool:

@@ -110,7 +110,7 @@ class WriterDuty:
         self._kept = Kept(me=node, catalog=catalog, is_here=is_readable, factor=factor, shelf=shelf)
         self._retirement = Retirement(buffer, catalog, is_readable, ingest.memory_bytes // 4)
         self._not_open = "the write-ahead log is being recovered"
-        self._doors = Doors(wal, storage, ports, self._log)
+        self.doors = Doors(wal, storage, ports, self._log)
         self._has_seen_all = self._is_log_kept = self._is_stopping = False
         self._wal: WalLog | None = None
         self._replica: ReplicaLog | None = None
@@ -138,10 +138,12 @@ class WriterDuty:
             self._has_seen_all = True
             task_status.started(recovered)
             while True:
-                await self._doors.look_at_space()
+                await self.doors.look_at_space()
                 await trio.sleep(TICK_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
+            if (replica := self._replica) is not None:
+                nursery.start_soon(self.doors.watch_disk, lambda: replica.overdue_seconds)
             await nursery.start(self._take_turns)
             task_status.started(recovered)
 
@@ -226,14 +228,14 @@ class WriterDuty:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(reign.run)
-                self._doors.begin(reign.intake)
+                self.doors.begin(reign.intake)
                 task_status.started()
                 if restart_at is not None:
                     nursery.start_soon(reign.flusher.flush_all)
         finally:
             self._not_open = "this node does not hold the writer lease any more"
             self._reign = None
-            self._doors.end()
+            self.doors.end()
             self._log.info("reign_ends", epoch=lease.epoch, next=house.log.next_sequence)
 
     async def _follow(self, post: Post, lease: Lease) -> None:
@@ -292,10 +294,10 @@ class WriterDuty:
 
     async def _watch(self) -> None:
         while True:
-            await (self._doors.watch_space() if self._wal is not None else self._doors.look_at_space())
+            await (self.doors.watch_space() if self._wal is not None else self.doors.look_at_space())
             if self._reign is not None:
                 silent = self._leader_heard() if len(self._able()) > 1 else 0.0
-                self._doors.watch_lease(silent, self._reign.durability)
+                self.doors.watch_lease(silent, self._reign.durability)
             # Files that came since make rows needless, and these the segments that held them.
             self._settle(self._buffer.kept())
             if self._wal is not None and self._reign is None:
@@ -312,7 +314,7 @@ class WriterDuty:
                     self._log.warning("wal_not_released", reason=kept, next_step="tried again until there is room")
                 self._is_log_kept = kept is not None
             await trio.sleep(
-                SOON_SECONDS if self._doors.is_lease_over else min(TICK_SECONDS, self._wal_config.lease_seconds / 4)
+                SOON_SECONDS if self.doors.is_lease_over else min(TICK_SECONDS, self._wal_config.lease_seconds / 4)
             )
 
     # ----------------------------------------------------------------------------------------------------------- facts
@@ -353,11 +355,6 @@ class WriterDuty:
         return self._reign.first_sequence - 1 if self._reign is not None else self.durable_sequence
 
     @property
-    def disk_free_bytes(self) -> int:
-        """On the disk of this node, at the last look; 0 before the first."""
-        return self._doors.free_bytes
-
-    @property
     def admitted_sequence(self) -> int:
         """How far queries here see."""
         return self._visibility.through
@@ -394,7 +391,7 @@ class WriterDuty:
         """
         if self._reign is None:
             raise Unavailable(f"there is nothing to hand over: {self.closed_because}")
-        self._doors.close("hand-over", f"the writer lease is being handed over to {target}")
+        self.doors.close("hand-over", f"the writer lease is being handed over to {target}")
         try:
             await self._reign.intake.drain()
             await self._reign.wait_copied(target)
@@ -404,11 +401,11 @@ class WriterDuty:
 
     def take_back(self) -> None:
         """The hand-over does not happen: take writes again."""
-        self._doors.open("hand-over")
+        self.doors.open("hand-over")
 
     def close(self, reason: str) -> None:
         """Take no more writes, for good; those inside go on."""
-        self._doors.close("stop", reason)
+        self.doors.close("stop", reason)
 
     async def finish(self) -> None:
         """The orderly end: answer every write inside, move all rows to files, mark the end of the log.

@@ -200,7 +200,8 @@ class Neighbourhood:
             admitted_sequence=path.admitted_sequence,
             refuses_writes=self.readiness.refuses_writes() or "",
             refuses_queries=self.readiness.refuses_queries() or "",
-            disk_free_bytes=path.disk_free_bytes,
+            disk_free_bytes=path.doors.free_bytes,
+            disk_stalled_seconds=path.doors.stalled_seconds,
             certificate_expires_us=min((each.expires_us for each in self.certificates.values()), default=0),
         )
 

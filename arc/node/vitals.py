@@ -30,6 +30,7 @@ class Counts:
     refuses_queries: str = ""
     disk_free_bytes: int = 0
     certificate_expires_us: int = 0
+    disk_stalled_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Vitals:
             disk_free_bytes=counts.disk_free_bytes,
             certificate_expires_us=counts.certificate_expires_us,
             clock_us=self._clock.wall_us(),
+            disk_stalled_seconds=round(counts.disk_stalled_seconds, 3),
         )
 
     def _look(self, counts: Counts, now: float) -> None:

@@ -9,6 +9,7 @@ A reader keeps no log: `MemoryOnly` counts and forgets.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,6 +19,9 @@ import trio
 from arc.storage.wal import record
 from arc.storage.wal.history import History, Span
 from arc.storage.wal.keys import StoredKey
+
+SLOW_BYTES_PER_SECOND = 10_000_000
+"""A disk that is slow and no more; a large group may take as long as it takes there."""
 
 
 class Storage(Protocol):
@@ -117,6 +121,7 @@ class ReplicaLog:
         self._tail_bytes = 0
         self._tail_bytes_max = tail_bytes_max
         self._followers = 0
+        self._due_at = math.inf
 
     def __repr__(self) -> str:
         return f"<ReplicaLog {self.first_sequence}..{self.next_sequence - 1} {self.history!r}>"
@@ -137,17 +142,27 @@ class ReplicaLog:
         return self.history.spans()
 
     @property
+    def overdue_seconds(self) -> float:
+        """For how long the disk has had a group that a slow one would be done with; 0 while it has none."""
+        return max(0.0, trio.current_time() - self._due_at)
+
+    @property
     def tail_bytes(self) -> int:
         """Bytes of records kept in memory."""
         return self._tail_bytes
 
     async def append(self, records: Sequence[bytes]) -> None:
         """Store as one group, durable on return. Raises Overloaded (nothing stored), DiskFailed."""
-        await self._storage.append(records)
+        size = sum(map(len, records))
+        self._due_at = trio.current_time() + size / SLOW_BYTES_PER_SECOND
+        try:
+            await self._storage.append(records)
+        finally:
+            self._due_at = math.inf
         self._note(records)
         if self._followers:
             self._tail.extend(records)
-            self._tail_bytes += sum(map(len, records))
+            self._tail_bytes += size
             while self._tail_bytes > self._tail_bytes_max and len(self._tail) > 1:
                 self._tail_bytes -= len(self._tail.popleft())
         self.pulse.beat()

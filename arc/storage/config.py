@@ -47,14 +47,20 @@ class WalConfig:
     lease_seconds: float = 5.0
     """A writer that has not heard the leader of the cluster for this long takes no more writes until it does."""
 
+    stall_seconds: float = 5.0
+    """A disk that has not finished a write of the log within this time stands still. The node takes no more writes
+    until it has, and another one takes over the writer lease.
+    """
+
     follower_window_bytes: int = 16 << 20
     """Records on their way to one follower and not confirmed by it, at most; also what the writer keeps in memory for
     followers. Who falls further behind is served from the log's segments.
     """
 
     def __post_init__(self) -> None:
-        if not (self.lag_timeout_seconds > 0 and self.lease_seconds > 0 and self.follower_window_bytes > 0):
-            raise ValueError("lag_timeout_seconds, lease_seconds and follower_window_bytes must be above 0")
+        for name in ("lag_timeout_seconds", "lease_seconds", "stall_seconds", "follower_window_bytes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -396,4 +396,25 @@ KEYS: tuple[Mutant, ...] = (
             "await trio.sleep(0)",
         ),
     ),
+    by_story(
+        "R-118",
+        "cluster",
+        "a writer whose disk stands still keeps the lease for as long as it is heard",
+        "world_stalled_writer",
+        Edit("arc/cluster/failover.py", "if holder.is_stalled and policy.look_seconds is not None:", "if False:"),
+    ),
+    by_tests(
+        "R-119",
+        "cluster",
+        "a node whose disk stands still is asked to finish first before its lease goes elsewhere",
+        ("tests/cluster/test_failover.py",),
+        Edit("arc/cluster/failover.py", "(view) and not view.is_stalled", "(view)"),
+    ),
+    by_tests(
+        "R-120",
+        "duties",
+        "a node whose disk stands still lets writes in, which can only wait",
+        ("tests/node/test_doors.py",),
+        Edit("arc/duties/doors.py", 'self.close("disk", f"a', 'str(f"a'),
+    ),
 )

@@ -35,6 +35,10 @@ ELECTION_SECONDS = 3.0
 """What it may take longer when the leader is lost with it: first the election, then the new one hears everybody."""
 
 
+STALL_SECONDS = 5.0
+"""How long a disk is given, with default settings, before it counts as one that stands still."""
+
+
 def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: Any) -> WorldPlan:
     chance = stream(seed, f"scenario/{name}")
     plan: dict[str, Any] = {
@@ -62,6 +66,13 @@ def _writer_loss(seed: int) -> WorldPlan:
     ]
     longest = TAKEOVER_SECONDS_MAX + ELECTION_SECONDS
     return _plan("world_writer_loss", seed, *faults, takeover_seconds_max=longest)
+
+
+def _stalled_writer(seed: int) -> WorldPlan:
+    """The disk of the writer stands still for longer than a takeover takes. The node lives, is heard, may lead."""
+    faults = [Fault(1.5, "transfer", ("leader",)), Fault(3.0, "stall_disk", ("writer",), 20.0)]
+    longest = STALL_SECONDS + TAKEOVER_SECONDS_MAX + ELECTION_SECONDS
+    return _plan("world_stalled_writer", seed, *faults, seconds=18.0, takeover_seconds_max=longest)
 
 
 def _both(seed: int) -> WorldPlan:
@@ -244,6 +255,7 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_registrar_leader_loss", "leaders lost while files are registered", _registrar_leader_loss),
     ("world_retention", "old rows removed by whoever writes, merged meanwhile", _retention),
     ("world_rolling", "one node after the other stopped in order and started again", _rolling),
+    ("world_stalled_writer", "the disk of the writer stands still, and the node lives on", _stalled_writer),
     ("world_store", "a store that all share, away for a while, and every file lost on every disk", _store),
     ("world_two_failovers", "the writer lost, and at once its successor", _two_failovers),
     (

@@ -235,6 +235,7 @@ CASES = {
     "node_starting": lambda world: setattr(world.node, "starting", "the log is read"),
     "log_damaged": lambda world: setattr(world.consensus, "now", LEADING._replace(is_damaged=True)),
     "disk_full": lambda world: setattr(world.consensus, "now", LEADING._replace(has_space=False)),
+    "disk_stalled": lambda world: world.cluster.change("n3", stats=NodeStats(disk_stalled_seconds=6.0)),
     "two_voters": lambda world: setattr(
         world.consensus, "now", LEADING._replace(configuration=Configuration(voters=(N1, N2)))
     ),

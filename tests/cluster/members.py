@@ -91,6 +91,7 @@ class Members:
         silent: float | None = 0.1,
         seconds: float = 1000.0,
         durable: int = 0,
+        stalled: float = 0.0,
     ) -> NodeView:
         """How somebody sees a node."""
         known = self.catalog.nodes.get(name) or NodeRecord(NodeId(name), 1, "")
@@ -105,7 +106,7 @@ class Members:
             cores=0,
             joined_us=0,
             heard_seconds_ago=silent,
-            stats=NodeStats(durable_sequence=durable),
+            stats=NodeStats(durable_sequence=durable, disk_stalled_seconds=stalled),
             state_seconds=seconds,
         )
 

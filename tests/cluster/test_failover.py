@@ -97,6 +97,33 @@ def test_a_silent_holder_is_replaced_by_compare_and_set(state: str) -> None:
     assert not decision.is_planned
 
 
+def test_a_holder_whose_disk_stands_still_is_replaced_and_not_asked_to_finish_first() -> None:
+    """It is heard, so nobody would miss it; and it can finish nothing."""
+    members = cluster()
+    views = [members.view("n1", stalled=6.04), members.view("n2"), members.view("n3")]
+    decision = ask(members, views)
+    assert target(decision) == "n2"
+    assert decision.reason == "the disk of n1 stands still for 6.0 s; n2 is in sync and healthy, and durable up to 0"
+    assert not decision.is_planned
+    off = ask(members, views, replace(WRITERS, is_automatic=False))
+    assert (off.verdict, off.command) == (Verdict.WAIT, None)
+    assert ask(members, [*views, members.view("n5", stalled=6.0)], COMPACTORS).verdict is Verdict.KEEP
+    moved = failed_over(at_us=1_000_000)
+    just_now = ask(moved, [moved.view("n1"), moved.view("n2", stalled=6.0)], now_us=3_000_000, known_seconds=0.0)
+    assert waits(just_now) == pytest.approx(3.0), "where every disk is slow, the lease does not go round and round"
+
+
+def test_whoever_has_a_disk_that_stands_still_takes_nothing_over() -> None:
+    members = cluster()
+    dead = members.view("n1", "dead", silent=9.0)
+    views = [dead, members.view("n2", durable=9, stalled=5.5), members.view("n3", durable=4)]
+    decision = ask(members, views)
+    assert target(decision) == "n3"
+    assert {each.name: each.reason for each in decision.candidates}["n2"] == "has a disk that stands still"
+    everybody = [dead, *(members.view(name, stalled=5.5) for name in ("n2", "n3"))]
+    assert ask(members, everybody).verdict is Verdict.STUCK
+
+
 def test_the_first_election_is_a_replacement_of_nobody() -> None:
     """P-18: no other code path, no cooldown, whatever is switched off."""
     members = Members(n1="writer", n2="writer", n4="reader")

@@ -27,6 +27,7 @@ from arc.cluster.views import NodeStats
 from arc.errors import Conflict, NotFound, OutcomeUnknown, Unavailable
 from arc.ids import NodeId
 from arc.raft.types import Peer
+from arc.storage.config import WalConfig
 from arc.telemetry import Log, RingSink
 from tests.cluster.members import Members, registry_of
 from tests.raft.drivers import TrioClock, until
@@ -141,13 +142,19 @@ class World:
         )
         self.dead: dict[str, float] = {}
         self.durable: dict[str, int] = {}
+        self.stalled_since: dict[str, float] = {}
 
     def holder(self, lease: str = WRITER) -> str:
         held = self.members.catalog.leases.get(lease)
         return held.holder if held is not None else ""
 
     def beat(self, name: str) -> None:
-        stats = NodeStats(durable_sequence=self.durable.get(name, 0))
+        now = trio.current_time()
+        stalled = now - self.stalled_since.get(name, now)
+        stats = NodeStats(
+            durable_sequence=self.durable.get(name, 0),
+            disk_stalled_seconds=stalled if stalled >= WalConfig().stall_seconds else 0.0,
+        )
         self.registry.record_heartbeat(Peer(name, 1), Told(stats=stats))
 
     async def _beat_on(self) -> None:
@@ -217,6 +224,26 @@ async def test_a_failover_lasts_from_the_last_sign_of_life_and_an_order_from_whe
     async with world.running():
         await world.until_holder("n2")
         assert world.manager.durations().count == 0
+
+
+async def test_a_writer_whose_disk_stands_still_is_replaced_although_it_is_heard(autojump_clock: MockClock) -> None:
+    """Two seconds after the disk counts as one that stands still: a heartbeat and a look. It is not asked first."""
+    asked: list[NodeId] = []
+
+    async def for_ever(holder: NodeId, target: NodeId, epoch: int, /, *, seconds_max: float) -> None:
+        asked.append(holder)
+        await trio.sleep_forever()
+
+    async with World(hand_over=for_ever).running() as world:
+        world.stalled_since["n2"] = stands_still = trio.current_time()
+        took = await world.until_holder("n3") - stands_still
+        assert WalConfig().stall_seconds <= took <= WalConfig().stall_seconds + 2.0
+        assert world.manager.durations().sum == pytest.approx(took, abs=0.3)
+        world.members.in_sync("n3", "n4")
+        world.stalled_since["n3"] = trio.current_time() - 60.0
+        world.beat("n3")
+        await world.manager.trigger_manual_failover()
+        assert (world.holder(), asked) == ("n4", [])
 
 
 async def test_two_writers_in_a_row_are_replaced_one_after_another(autojump_clock: MockClock) -> None:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 class Cluster:
     """Nodes n1, n2 and n3. ``authority`` signs their certificates: mutual TLS between them, HTTPS for clients.
+    ``variables`` are those of the environment of the node that lives in a folder.
 
     >>> with Cluster(folder) as cluster:
     ...     cluster.start()
@@ -41,6 +42,7 @@ class Cluster:
         folder: Path,
         *,
         settings: Mapping[str, object] | None = None,
+        variables: Callable[[Path], Mapping[str, str]] = lambda home: {},
         authority: trustme.CA | None = None,
     ) -> None:
         self.links = Links(self._who)
@@ -65,7 +67,7 @@ class Cluster:
             if authority is not None:
                 own |= tls_settings(authority, home)
             trust = trust_of(authority) if authority is not None else None
-            self.nodes[name] = Server(home, settings=own, trust=trust)
+            self.nodes[name] = Server(home, settings=own, variables=variables(home), trust=trust)
 
     def __repr__(self) -> str:
         return f"<Cluster {list(self.nodes.values())} {self.links!r}>"

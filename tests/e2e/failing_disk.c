@@ -1,6 +1,7 @@
 /* A disk that breaks when told to, for LD_PRELOAD.
  *
- * Once the file named by BROKEN_DISK_TRIGGER exists, every write and sync of a file below BROKEN_DISK_FOLDER fails with EIO, and
+ * Once the file named by BROKEN_DISK_TRIGGER exists, every write and sync of a file below BROKEN_DISK_FOLDER fails with EIO; when
+ * the file says "hang", it does not return until that file is gone, and is done then. For every failure
  * a line "<call> <path>" is added to BROKEN_DISK_LOG: the test reads there whether the program asked a second time. A program that
  * does may be told "fine" by a kernel that has already dropped the pages ("fsyncgate").
  */
@@ -13,7 +14,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Whether the trigger says so; waits meanwhile. */
+static int hung(const char *trigger)
+{
+    char word[5] = "";
+    int fd = open(trigger, O_RDONLY);
+    if (fd < 0)
+        return 1; /* gone just now */
+    ssize_t length = read(fd, word, 4);
+    close(fd);
+    if (length != 4 || strcmp(word, "hang") != 0)
+        return 0;
+    struct timespec pause = {0, 20000000};
+    while (access(trigger, F_OK) == 0)
+        nanosleep(&pause, NULL);
+    return 1;
+}
 
 static int broken(const char *call, int fd)
 {
@@ -26,7 +45,7 @@ static int broken(const char *call, int fd)
     if (length < 0)
         return 0;
     path[length] = 0;
-    if (strncmp(path, folder, strlen(folder)) != 0)
+    if (strncmp(path, folder, strlen(folder)) != 0 || hung(trigger))
         return 0;
     int out = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
     if (out >= 0) {

@@ -10,11 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
 
-from tests.e2e.cluster import Cluster, wait_until
+from tests.e2e.cluster import Cluster, Document, wait_until
 from tests.e2e.harness import POLL_SECONDS, TOKEN, run_arc
 from tests.e2e.keyed import KeyedLoad
 from tests.e2e.links import between
@@ -100,6 +101,41 @@ def test_every_acknowledged_row_is_on_every_node_once_whatever_happens_to_the_wr
             for hurt in (killed, paused, cut_off):
                 survive(cluster, load, hurt)
         check_every_node(cluster, load)
+
+
+@pytest.mark.timeout(400)
+def test_the_same_where_the_disk_of_the_writer_hangs(tmp_path: Path, broken_disk: Path) -> None:
+    """Nothing fails and nothing ends there: the node is heard, and in its words healthy."""
+
+    def variables(home: Path) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": str(broken_disk),
+            "BROKEN_DISK_TRIGGER": str(home / "broken"),
+            "BROKEN_DISK_FOLDER": str(home / "data"),
+            "BROKEN_DISK_LOG": str(home / "calls.txt"),
+        }
+
+    def hung(cluster: Cluster, victim: str) -> Callable[[], None]:
+        broken = cluster.nodes[victim].folder / "broken"
+        broken.write_text("hang", encoding="utf-8")
+
+        def go_on() -> None:
+            seen_by = cluster.others(victim)[0]
+            wait_until(f"{seen_by} says what is wrong", lambda: "disk_stalled" in reasons(cluster, seen_by))
+            broken.unlink()
+
+        return go_on
+
+    with Cluster(tmp_path, variables=variables) as cluster:
+        cluster.start()
+        with KeyedLoad(cluster.nodes) as load:
+            survive(cluster, load, hung)
+        check_every_node(cluster, load)
+
+
+def reasons(cluster: Cluster, name: str) -> list[str]:
+    """The codes of all that is wrong, as that node has it."""
+    return [str(trouble["code"]) for trouble in cast("list[Document]", cluster.document(name).get("degraded", []))]
 
 
 @pytest.mark.timeout(400)

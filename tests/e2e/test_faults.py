@@ -222,22 +222,6 @@ def test_a_full_disk_refuses_writes_loses_nothing_and_recovers(
     assert server.rows("SELECT count(id), count(DISTINCT id) FROM m") == [[stored + 1, stored + 1]]
 
 
-@pytest.fixture(scope="session")
-def broken_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that breaks the disk on demand; skipped where nothing can compile it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler: the failing disk cannot be built")
-    library = tmp_path_factory.mktemp("shim") / "failing_disk.so"
-    source = Path(__file__).with_name("failing_disk.c")
-    done = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"the failing disk does not compile here: {done.stderr.decode()[:300]}")
-    return library
-
-
 def test_a_failing_disk_stops_the_process_which_says_why_and_never_asks_again(
     make_server: MakeServer, broken_disk: Path, tmp_path: Path
 ) -> None:

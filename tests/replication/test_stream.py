@@ -135,7 +135,7 @@ async def test_a_node_of_every_role_knows_what_is_free_on_its_disk(autojump_cloc
     async with open_cluster(roles) as cluster:
         for number, node in enumerate(cluster.nodes.values()):
             node.disk.free = 1000 << 20 * (number + 1)
-        await until(lambda: all(node.duty.disk_free_bytes == node.disk.free for node in cluster.nodes.values()))
+        await until(lambda: all(node.duty.doors.free_bytes == node.disk.free for node in cluster.nodes.values()))
 
 
 async def test_how_old_the_oldest_missing_record_is_is_told_of_who_is_behind(autojump_clock: MockClock) -> None:

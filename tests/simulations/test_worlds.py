@@ -25,6 +25,7 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_registrar_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
     "world_retention": lambda world: bool(world.trace.probes["retention_seen_at_work"]),
     "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
+    "world_stalled_writer": lambda world: len(world.leases.takeovers()) == 1 and world.faults["stall_disk"] == 1,
     "world_store": lambda world: world.bucket is not None and len(world.bucket.bodies) > 3,
     "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,
     "world_two_lost": lambda world: len(world.leases.takeovers()) >= 1 and world.trace.probes["asked_strongly"] > 50,
@@ -37,15 +38,18 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
 }
 
 
-SEEDS = {"world_drops": 2}
-"""The seed by which a story happens, where it is not the first one."""
+TRIES = 3
+"""Seeds until a story happens: which one it does by is decided anew by every change of timing."""
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in WORLDS])
 def test_a_named_world_is_sound(name: str) -> None:
-    outcome, world = run_world_told(NAMED[name](SEEDS.get(name, 1)), is_told=False)
-    assert outcome.verdict == PASSED, outcome.violation
-    assert HAPPENED[name](world), (world.faults, world.trace.probes, world.leases.takeovers())
+    for seed in range(1, 1 + TRIES):
+        outcome, world = run_world_told(NAMED[name](seed), is_told=False)
+        assert outcome.verdict == PASSED, outcome.violation
+        if has_happened := HAPPENED[name](world):
+            break
+    assert has_happened, (world.faults, world.trace.probes, world.leases.takeovers())
     assert world.rows.acknowledgements > 10
     assert world.rows.watermarks > 10
 
