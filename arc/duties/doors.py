@@ -119,7 +119,8 @@ class Doors:
                 self._log.error(
                     "disk_stands_still",
                     overdue_seconds=round(seconds, 3),
-                    effect="no writes are taken here; in a cluster another node of the in-sync set takes over",
+                    effect="this node can store nothing: in a cluster, as the writer it is replaced, and as a follower "
+                    "left out of the in-sync set",
                     next_step="look at the disk and what the kernel says of it; this node goes on by itself",
                 )
             elif not is_stalled and "disk" in self._reasons:
