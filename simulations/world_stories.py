@@ -149,6 +149,14 @@ async def asymmetric(world: World, fault: Fault, chance: Stream, machine: Machin
     world.fabric.heal()
 
 
+async def mute(world: World, fault: Fault, chance: Stream, machine: Machine) -> None:
+    """No other node hears it any more; it hears them, and clients hear it."""
+    others = [other.name for other in world.machines if other is not machine]
+    world.fabric.cut([machine.name], others, is_one_way=True)
+    await trio.sleep(fault.amount)
+    world.fabric.heal()
+
+
 async def join(world: World, fault: Fault, chance: Stream, machine: Machine) -> None:
     """A new node comes in."""
     spare = next((each for each in world.machines if not each.is_wanted and not each.lives), None)
@@ -312,6 +320,7 @@ BRIEF: Mapping[str, Story] = {
     "both": both,
     "flap": flap,
     "asymmetric": asymmetric,
+    "mute": mute,
 }
 """Cut short when the faults end."""
 

@@ -114,12 +114,17 @@ def _two_failovers(seed: int) -> WorldPlan:
 
 def _two_lost(seed: int) -> WorldPlan:
     """The writer, and another node with it that had all it wrote: until that one is left out, its successor shows
-    nothing new, and everybody asks strongly. Messages take so long that it was not told of the last that is durable.
+    nothing new, and everybody asks strongly. It was not told of the last that is durable: what the writer heard and
+    said to clients in its last moments it could tell no other node any more.
     """
     name = "world_two_lost"
-    faults = [Fault(3.0, "crash", ("writer",), 20.0), Fault(3.0, "crash", ("random",), 20.0)]
-    more = {"strong_share": 1.0, "query_share": 0.6, "clients": 8, "think_seconds": 0.02}
-    plan = _plan(name, seed, *faults, size=5, seconds=10.0, **more)
+    faults = [
+        Fault(2.7, "mute", ("writer",), 1.0),
+        Fault(3.3, "crash", ("writer",), 20.0),
+        Fault(3.3, "crash", ("random",), 20.0),
+    ]
+    more = {"strong_share": 1.0, "query_share": 0.5, "clients": 24, "think_seconds": 0.02}
+    plan = _plan(name, seed, *faults, size=5, seconds=6.5, **more)
     return replace(plan, network=plan.network._replace(latency_seconds=0.08))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e import breaking
 from tests.e2e.harness import Server
 
 MakeServer = Callable[..., Server]
@@ -41,14 +40,7 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
 @pytest.fixture(scope="session")
 def broken_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that breaks the disk on demand; skipped where nothing can compile it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler: the failing disk cannot be built")
-    library = tmp_path_factory.mktemp("shim") / "failing_disk.so"
-    source = Path(__file__).with_name("failing_disk.c")
-    done = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"the failing disk does not compile here: {done.stderr.decode()[:300]}")
-    return library
+    try:
+        return breaking.build(tmp_path_factory.mktemp("shim"))
+    except breaking.NotBuilt as error:
+        pytest.skip(str(error))

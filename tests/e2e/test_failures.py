@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 import pytest
 import trustme
 
+from tests.e2e import breaking
 from tests.e2e.cluster import Cluster, Document, wait_until
 from tests.e2e.harness import POLL_SECONDS, TOKEN, run_arc
 from tests.e2e.keyed import KeyedLoad
@@ -107,17 +108,12 @@ def test_every_acknowledged_row_is_on_every_node_once_whatever_happens_to_the_wr
 def test_the_same_where_the_disk_of_the_writer_hangs(tmp_path: Path, broken_disk: Path) -> None:
     """Nothing fails and nothing ends there: the node is heard, and in its words healthy."""
 
-    def variables(home: Path) -> dict[str, str]:
-        return {
-            "LD_PRELOAD": str(broken_disk),
-            "BROKEN_DISK_TRIGGER": str(home / "broken"),
-            "BROKEN_DISK_FOLDER": str(home / "data"),
-            "BROKEN_DISK_LOG": str(home / "calls.txt"),
-        }
+    def variables(home: Path) -> Mapping[str, str]:
+        return breaking.variables(broken_disk, home / "broken", home / "data")
 
     def hung(cluster: Cluster, victim: str) -> Callable[[], None]:
         broken = cluster.nodes[victim].folder / "broken"
-        broken.write_text("hang", encoding="utf-8")
+        broken.write_text(breaking.HANGS, encoding="utf-8")
 
         def go_on() -> None:
             seen_by = cluster.others(victim)[0]

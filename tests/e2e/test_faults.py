@@ -22,6 +22,7 @@ import pytest
 
 from arc.journal import look
 from arc.system import SystemDisk
+from tests.e2e import breaking
 from tests.e2e.conftest import MakeServer
 from tests.e2e.harness import Server, ServerDied, run_arc
 
@@ -226,15 +227,8 @@ def test_a_failing_disk_stops_the_process_which_says_why_and_never_asks_again(
     make_server: MakeServer, broken_disk: Path, tmp_path: Path
 ) -> None:
     """After a failed write or fsync nobody knows what the disk holds; only a restart, which reads it, does."""
-    trigger, calls = tmp_path / "broken", tmp_path / "calls.txt"
-    server = make_server(
-        variables={
-            "LD_PRELOAD": str(broken_disk),
-            "BROKEN_DISK_TRIGGER": str(trigger),
-            "BROKEN_DISK_FOLDER": str(tmp_path / "node0" / "data"),
-            "BROKEN_DISK_LOG": str(calls),
-        }
-    )
+    trigger = tmp_path / "broken"
+    server = make_server(variables=breaking.variables(broken_disk, trigger, tmp_path / "node0" / "data"))
     server.start()
     for number in range(20):
         server.write(f"m,host=a id={number}i {1_767_225_600_000_000_000 + number}")
@@ -249,7 +243,7 @@ def test_a_failing_disk_stops_the_process_which_says_why_and_never_asks_again(
 
     assert server.wait_end() == DISK_FAILED, server.stderr()
     assert "Input/output error" in server.stderr() and "wal/" in server.stderr(), server.stderr()
-    wal_calls = [line for line in calls.read_text().splitlines() if "/wal/" in line]
+    wal_calls = [line for line in breaking.told_in(trigger).read_text().splitlines() if "/wal/" in line]
     assert len(wal_calls) == 1, f"asked a broken disk more than once: {wal_calls}"
     trigger.unlink()
     server.start()
@@ -262,15 +256,10 @@ def test_a_failing_flush_stops_the_process_too(
     make_server: MakeServer, broken_disk: Path, tmp_path: Path, age: str
 ) -> None:
     """A Parquet file that cannot be synced is no less a lie than a log; its rows are still in the WAL."""
-    trigger, calls = tmp_path / "broken", tmp_path / "calls.txt"
+    trigger = tmp_path / "broken"
     server = make_server(
         settings={"ingest.flush_age_seconds": age},
-        variables={
-            "LD_PRELOAD": str(broken_disk),
-            "BROKEN_DISK_TRIGGER": str(trigger),
-            "BROKEN_DISK_FOLDER": str(tmp_path / "node0" / "data" / "data"),
-            "BROKEN_DISK_LOG": str(calls),
-        },
+        variables=breaking.variables(broken_disk, trigger, tmp_path / "node0" / "data" / "data"),
     )
     server.start()
     trigger.touch()  # the log lies elsewhere and works

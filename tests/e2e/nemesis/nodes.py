@@ -1,4 +1,4 @@
-"""The nodes of a run: real processes behind links that can be cut, and one whose disk can be filled.
+"""The nodes of a run: real processes behind links that can be cut, on disks that can hang, and one that can be filled.
 
 The small disk is a file system in memory where mounting is allowed. Elsewhere a full disk is played by a start with a
 reserve that no disk has (``storage.reserve_bytes``): the node then refuses writes as on a disk that is nearly full.
@@ -19,6 +19,7 @@ from types import TracebackType
 import httpx
 import psutil
 
+from tests.e2e import breaking
 from tests.e2e.cluster import Document, holder_of, leader_of
 from tests.e2e.harness import POLL_SECONDS, Server, ServerDied, free_port
 from tests.e2e.links import Links
@@ -51,6 +52,8 @@ SMALL = {
     "continuous.late_check_seconds": "3s",
 }
 """So that faults fall into flushes, registrations, the recycling of segments and merges of files."""
+BROKEN = "broken"
+"""The file in a node's folder that breaks its disk."""
 LOOK_SECONDS = 2.0
 STOP_SECONDS = 150.0
 """An orderly stop lets requests end for 30 s and moves rows to files; a loaded machine is no reason to fail."""
@@ -71,6 +74,12 @@ class Nodes:
         seeds = ",".join(f"127.0.0.1:{door}" for door in doors.values())
         self.servers: dict[str, Server] = {}
         self._paused: set[str] = set()
+        self.no_hanging = ""
+        """Why disks cannot hang here; empty where they can."""
+        try:
+            library = breaking.build(folder)
+        except breaking.NotBuilt as error:
+            library, self.no_hanging = None, str(error)
         for name in names:
             settings: dict[str, object] = {
                 "node.id": name,
@@ -86,7 +95,10 @@ class Nodes:
             }
             home = folder / name
             data = self._mount(home) if name == small else None
-            self.servers[name] = Server(home, settings=settings, variables={"PYTHONFAULTHANDLER": "1"}, data_dir=data)
+            variables = {"PYTHONFAULTHANDLER": "1"}
+            if library is not None:
+                variables |= breaking.variables(library, home / BROKEN, data or home / "data")
+            self.servers[name] = Server(home, settings=settings, variables=variables, data_dir=data)
 
     def __repr__(self) -> str:
         return f"<Nodes {list(self.servers.values())} {self.links!r}>"
@@ -167,6 +179,15 @@ class Nodes:
             time.sleep(5 * POLL_SECONDS)
         code = server.wait_end()
         assert code == 0, f"ended with {code}\n{server.stderr()[-5000:]}"
+
+    def hang_disk(self, name: str) -> None:
+        """Every write and sync of a node waits from now on."""
+        (self.folder / name / BROKEN).write_text(breaking.HANGS)
+
+    def free_hung_disks(self) -> None:
+        """They go on with what they were told."""
+        for name in self.names:
+            (self.folder / name / BROKEN).unlink(missing_ok=True)
 
     def fill_disk(self) -> None:
         """Leave the small disk next to no room."""

@@ -150,6 +150,12 @@ class Runner:
                 self._pause(step.seconds)
                 nodes.free_disk()
                 return note
+            case Kind.HANG:
+                if nodes.no_hanging:
+                    return nodes.no_hanging
+                nodes.hang_disk(whom[0])
+                self._pause(step.seconds)
+                nodes.free_hung_disks()
             case Kind.FAILOVER:
                 return self._order("/api/v1/cluster/failover")
             case Kind.FLUSH:
@@ -208,6 +214,7 @@ class Runner:
         """Everything is made good; clients finish what they began; then nodes are counted."""
         self._nodes.links.cut(frozenset())
         self._nodes.links.slow({})
+        self._nodes.free_hung_disks()
         self._tell(f"{self._now():7.1f} s  the end: all is made good, clients finish")
         for client in self._clients:
             client.end()

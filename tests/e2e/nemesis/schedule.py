@@ -39,6 +39,8 @@ class Kind(StrEnum):
     """Whatever passes to and from one node takes longer."""
     DISK = "disk-full"
     """The disk of one node has no room; it may be the one that writes."""
+    HANG = "disk-hang"
+    """The disk of one node neither does what it is told nor fails."""
     FAILOVER = "failover"
     """An order to hand the writer lease over."""
     FLUSH = "flush"
@@ -67,6 +69,7 @@ FAULT_SECONDS = {
     Kind.ONE_WAY: (3.0, 10.0),
     Kind.SLOW: (3.0, 10.0),
     Kind.DISK: (3.0, 8.0),
+    Kind.HANG: (2.0, 15.0),
     Kind.FAILOVER: (0.0, 0.0),
     Kind.FLUSH: (0.0, 0.0),
 }
@@ -152,6 +155,8 @@ def _whom(rng: random.Random, kind: Kind, names: Sequence[str], disk: str) -> tu
             return (rng.choice([*ROLES, *names]),), f"{rng.uniform(*DELAY_SECONDS):.3f}"
         case Kind.RESTART:
             return (rng.choice([*ROLES, *names]),), ""
+        case Kind.HANG:
+            return (rng.choice([WRITER, *ROLES]),), ""
         case Kind.DISK:
             return (disk,), rng.choice(["order", "as-it-is"])
         case Kind.FAILOVER | Kind.FLUSH:
