@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("failing_disk.c")
 HANGS = "hang"
-"""What the file says when calls are to wait until it is gone; otherwise they fail with EIO."""
+"""What the file says when calls are to wait until it is gone (`hang`); otherwise they fail with EIO."""
 
 
 class NotBuilt(Exception):
@@ -39,6 +39,13 @@ def variables(library: Path, trigger: Path, below: Path) -> Mapping[str, str]:
         "BROKEN_DISK_FOLDER": str(below),
         "BROKEN_DISK_LOG": str(told_in(trigger)),
     }
+
+
+def hang(trigger: Path) -> None:
+    """Let the disk hang from now on, until the file is gone."""
+    draft = trigger.with_name(f"{trigger.name}.draft")
+    draft.write_text(HANGS, encoding="utf-8")
+    draft.replace(trigger)  # A file that is there and empty would mean something else.
 
 
 def told_in(trigger: Path) -> Path:

@@ -113,7 +113,7 @@ def test_the_same_where_the_disk_of_the_writer_hangs(tmp_path: Path, broken_disk
 
     def hung(cluster: Cluster, victim: str) -> Callable[[], None]:
         broken = cluster.nodes[victim].folder / "broken"
-        broken.write_text(breaking.HANGS, encoding="utf-8")
+        breaking.hang(broken)
 
         def go_on() -> None:
             seen_by = cluster.others(victim)[0]

@@ -16,7 +16,7 @@ from tests.e2e.links import Links, between
 from tests.e2e.nemesis import __main__ as command
 from tests.e2e.nemesis.clients import DATABASE, Client, Reply, lines_of, reply_of
 from tests.e2e.nemesis.history import Batch, Done, History, Look, Seen, Told, Trouble, document
-from tests.e2e.nemesis.page import page
+from tests.e2e.nemesis.page import COLOURS, page
 from tests.e2e.nemesis.schedule import FAULT_SECONDS, ROLES, Kind, Step, bears, plan, small_disk
 from tests.e2e.nemesis.verdict import gap_of, judge, roles, silences, told, verdict_document
 
@@ -60,6 +60,11 @@ def test_every_kind_has_its_turn_before_one_comes_again() -> None:
     steps = plan(3, 3600, THREE)
     kinds = [step.kind for step in steps[: len(Kind)]]
     assert sorted(kinds) == sorted(Kind)
+
+
+def test_every_kind_has_its_length_and_its_colour() -> None:
+    assert set(FAULT_SECONDS) == set(Kind) == set(COLOURS)
+    assert len(set(COLOURS.values())) == len(Kind)
 
 
 def test_only_wanted_kinds_come() -> None:

@@ -182,7 +182,7 @@ class Nodes:
 
     def hang_disk(self, name: str) -> None:
         """Every write and sync of a node waits from now on."""
-        (self.folder / name / BROKEN).write_text(breaking.HANGS)
+        breaking.hang(self.folder / name / BROKEN)
 
     def free_hung_disks(self) -> None:
         """They go on with what they were told."""

@@ -25,7 +25,7 @@ WIDTH_MIN = 1100
 COLOURS = {
     Kind.KILL: "#c62828", Kind.KILL_BOTH: "#8e0000", Kind.POWER: "#4a0000", Kind.PAUSE: "#7b1fa2",
     Kind.RESTART: "#5d4037", Kind.HALVES: "#ef6c00", Kind.ISOLATE: "#e65100", Kind.ONE_WAY: "#f9a825",
-    Kind.SLOW: "#9e9d24", Kind.DISK: "#00695c", Kind.FAILOVER: "#1565c0", Kind.FLUSH: "#546e7a",
+    Kind.SLOW: "#9e9d24", Kind.DISK: "#00695c", Kind.HANG: "#26a69a", Kind.FAILOVER: "#1565c0", Kind.FLUSH: "#546e7a",
 }  # fmt: skip
 WRITES, LEADS, SILENT = "#2e7d32", "#1565c0", "#dcdcdc"
 
