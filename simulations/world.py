@@ -139,7 +139,7 @@ class World:
             has_store=plan.has_store,
         )
         self.rot = Rot(self._taking_part, self.newest, self.trace.note, has_store=plan.has_store)
-        self.leases = Leases(self.bucket.bodies if self.bucket is not None else None, self.swaps)
+        self.leases = Leases(self.bucket.bodies if self.bucket else None, self.swaps, self.trace.probe)
         self.rows = Rows(self.newest)
         self.members: dict[str, None] = {}
         """Names of machines that take part now, or are on their way in."""

@@ -7,7 +7,7 @@ the rules out for itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import trio
@@ -44,10 +44,16 @@ class Leases:
     raises Violation. ``stored`` is what is in the store that all nodes share, None where there is none.
     """
 
-    def __init__(self, stored: Mapping[str, bytes] | None = None, swaps: Swaps | None = None) -> None:
+    def __init__(
+        self,
+        stored: Mapping[str, bytes] | None = None,
+        swaps: Swaps | None = None,
+        probe: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.newest: Catalog | None = None
         self._stored = stored
         self._swaps = swaps
+        self._probe = probe
         self._holders: dict[int, str] = {}
         self._granted_at: dict[int, float] = {}
         self._confirmed_at: dict[int, float] = {}
@@ -154,3 +160,5 @@ class Leases:
             if change.lease == WRITER and change.epoch not in self._holders:
                 self._holders[change.epoch] = str(change.holder)
                 self._granted_at[change.epoch] = trio.current_time()
+                if "stands still" in change.reason:
+                    self._probe("disk_stood_still")
