@@ -186,6 +186,8 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
     has_retention = _retention(stream(seed, "world/retention"), config)
     if has_retention and size > 1 and not has_continuous:
         more += _ahead(stream(seed, "world/ahead"), seconds)
+    if size > 1:
+        more += _hanging(stream(seed, "world/hanging"), seconds, config)
     rotting: list[Fault] = []
     if size > 1 and not has_continuous and not any(fault.kind in FAULTS_ONCE for fault in more):
         rotting = _rot(stream(seed, "world/rot"), seconds, size, config)
@@ -351,6 +353,14 @@ def _ahead(chance: Stream, seconds: float) -> list[Fault]:
         return []
     who = chance.choice(("n1", "n2", "leader", "writer"))
     return [Fault(round(chance.uniform(1.0, seconds), 3), "clock", (who,), AHEAD_SECONDS)]
+
+
+def _hanging(chance: Stream, seconds: float, config: dict[str, dict[str, Any]]) -> list[Fault]:
+    """In one cluster of four a disk is given one second, and that of the writer stands still for longer."""
+    if chance.random() < 0.75:
+        return []
+    config["wal"]["stall_seconds"] = 1.0
+    return [Fault(round(chance.uniform(1.0, seconds), 3), "stall_disk", ("writer",), chance.uniform(2.0, 12.0))]
 
 
 def _logarithmic(chance: Stream, low: float, high: float) -> float:
