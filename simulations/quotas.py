@@ -95,6 +95,7 @@ _WHOLE_NODES: Mapping[str, float] = {
     "died_in_rename_part": 0.25,
     "died_in_write_done": 0.25,
     "disk_full_refused_a_write": 800,
+    "disk_stood_still": 12,
     "draft_found_short": 0.5,
     "draft_found_whole": 0.5,
     "draft_found_with_a_hole": 0.5,
