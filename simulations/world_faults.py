@@ -31,6 +31,7 @@ class World(world_stories.World, Protocol):
 
     def gone(self, machine: Machine) -> None:
         """Nothing can be expected of it from now on: if it was the writer, there has to be another one."""
+        ...
 
     def tell(self, story: Callable[[], Awaitable[None]]) -> None:
         """Let a story go on until it is over."""

@@ -32,7 +32,7 @@ from arc.ids import NodeId
 PREEMPT_COOLDOWNS = 10
 """A stand-in keeps the compactor's lease for so many cooldowns: moving it costs the merges that are running."""
 
-STALL_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 """How often is looked whether the disk of the writer stands still."""
 
 _SILENT = (NodeState.UNHEALTHY, NodeState.DEAD)
@@ -100,7 +100,7 @@ def writer_policy(config: FailoverConfig, health: HealthConfig) -> LeasePolicy:
         is_automatic=config.enabled,
         patience_seconds=health.check_timeout_seconds,
         cooldown_seconds=config.cooldown_seconds,
-        look_seconds=STALL_LOOK_SECONDS,
+        look_seconds=LOOK_SECONDS,
     )
 
 

@@ -336,9 +336,11 @@ class LeaseManager:
 
 
 def silence_of(holder: NodeView | None) -> float:
-    """For how many seconds a holder has been of no use already; 0 for one that can be asked, or has gone."""
-    if holder is None or is_reachable(holder):
-        return holder.stats.disk_stalled_seconds if holder is not None else 0.0
+    """For how many seconds a holder has been of no use already; 0 for one that can finish, or has gone."""
+    if holder is None:
+        return 0.0
+    if is_reachable(holder):
+        return holder.stats.disk_stalled_seconds
     return holder.heard_seconds_ago if holder.heard_seconds_ago is not None else holder.state_seconds
 
 

@@ -140,10 +140,11 @@ class WriterDuty:
             while True:
                 await self.doors.look_at_space()
                 await trio.sleep(TICK_SECONDS)
+        replica = self._replica
+        assert replica is not None, self
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
-            if (replica := self._replica) is not None:
-                nursery.start_soon(self.doors.watch_disk, lambda: replica.overdue_seconds)
+            nursery.start_soon(self.doors.watch_disk, lambda: replica.overdue_seconds)
             await nursery.start(self._take_turns)
             task_status.started(recovered)
 

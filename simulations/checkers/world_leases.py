@@ -41,7 +41,8 @@ class _Loss(NamedTuple):
 
 class Leases:
     """Told by `world_spy` and `world_rows_spy`. ``newest`` is the newest catalog that anybody has applied. Every method
-    raises Violation. ``stored`` is what is in the store that all nodes share, None where there is none.
+    raises Violation. ``stored`` is what is in the store that all nodes share, None where there is none;
+    ``probe`` counts what is worth having been seen.
     """
 
     def __init__(

@@ -34,7 +34,6 @@ TAKEOVER_SECONDS_MAX = 5.0
 ELECTION_SECONDS = 3.0
 """What it may take longer when the leader is lost with it: first the election, then the new one hears everybody."""
 
-
 STALL_SECONDS = 5.0
 """How long a disk is given, with default settings, before it counts as one that stands still."""
 

@@ -61,10 +61,8 @@ QUICK = {
 """Those that the first seeds kill, with the property that should."""
 
 
-QUICK_ROWS = {"R-33": {"W-02"}}
-"""A bug of whole nodes that its story kills at its first seed, with the properties that may say so. The matrix has all
-of them; each begins with a copy of the project.
-"""
+QUICK_ROWS = {"R-05": {"D-03"}, "R-33": {"W-02"}, "R-37": {"W-01"}}
+"""Bugs of whole nodes that their story kills at its first seed, with the properties that may say so."""
 
 
 def of(id: str) -> Mutant:

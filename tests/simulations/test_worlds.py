@@ -38,18 +38,15 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
 }
 
 
-TRIES = 3
-"""Seeds until a story happens: which one it does by is decided anew by every change of timing."""
+SEEDS = {"world_drops": 3}
+"""The seed by which a story happens, where it is not the first one."""
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in WORLDS])
 def test_a_named_world_is_sound(name: str) -> None:
-    for seed in range(1, 1 + TRIES):
-        outcome, world = run_world_told(NAMED[name](seed), is_told=False)
-        assert outcome.verdict == PASSED, outcome.violation
-        if has_happened := HAPPENED[name](world):
-            break
-    assert has_happened, (world.faults, world.trace.probes, world.leases.takeovers())
+    outcome, world = run_world_told(NAMED[name](SEEDS.get(name, 1)), is_told=False)
+    assert outcome.verdict == PASSED, outcome.violation
+    assert HAPPENED[name](world), (world.faults, world.trace.probes, world.leases.takeovers())
     assert world.rows.acknowledgements > 10
     assert world.rows.watermarks > 10
 
