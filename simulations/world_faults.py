@@ -137,6 +137,17 @@ def _isolate(world: World, fault: Fault, chance: Stream) -> None:
     world.later(fault.amount, heal)
 
 
+def _narrow(world: World, fault: Fault, chance: Stream) -> None:
+    """So many bytes per second are all that leaves a machine for a while."""
+    machine = pick(world, fault, chance)
+    world.fabric.narrow(machine.name, fault.amount)
+
+    async def widen() -> None:
+        world.fabric.narrow(machine.name, 0.0)
+
+    world.later(chance.uniform(5.0, 15.0), widen)
+
+
 def _break_streams(world: World, fault: Fault, chance: Stream) -> None:
     world.fabric.break_streams(pick(world, fault, chance).name)
 
@@ -205,6 +216,7 @@ def end(world: World) -> None:
     if world.bucket is not None:
         world.bucket.calm()
     for machine in world.machines:
+        world.fabric.narrow(machine.name, 0.0)
         machine.platter.capacity = max(world.plan.capacity_bytes, machine.platter.used + world.plan.capacity_bytes)
         machine.resume()
         if machine.process is not None:
@@ -229,6 +241,7 @@ KINDS: dict[str, Callable[[World, Fault, Stream], None]] = {
     "stall_disk": _stall_disk,
     "clock": _clock,
     "isolate": _isolate,
+    "narrow": _narrow,
     "break_streams": _break_streams,
     "pause": _pause,
     "stop": _stop,

@@ -1,9 +1,11 @@
-"""The network between simulated machines: streams in memory with latency, cuts per direction, resets and full buffers.
+"""The network between simulated machines: streams in memory with latency, cuts per direction, resets, full buffers, and
+machines that send slowly.
 
-A stream is two `Pipe`s. Bytes in a pipe arrive in order, each piece at its own time. While the link is cut they wait,
-and come some time after it healed, as TCP sends again. A process that dies resets its streams; a machine that lost
-power says nothing until it is up again. Whoever connects over a cut link, or to a machine that is down, waits and then
-gets ETIMEDOUT; without a listener ECONNREFUSED.
+A stream is two `Pipe`s. Bytes in a pipe arrive in order, each piece at its own time. What a machine with a narrow line
+sends goes through it one piece after the other, whatever stream it belongs to, and is held until it arrived. While the
+link is cut bytes wait, and come some time after it healed, as TCP sends again. A process that dies resets its streams;
+a machine that lost power says nothing until it is up again. Whoever connects over a cut link, or to a machine that is
+down, waits and then gets ETIMEDOUT; without a listener ECONNREFUSED.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from simulations.chance import Stream
 from simulations.world_trace import Trace
 
 PIECE_BYTES = 64 * 1024
+NARROW_SECONDS = 1.0
+"""What is so long on its way has waited for a line that carries less than is sent."""
 _DATE = re.compile(rb"\r\ndate: [^\r]*")
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
@@ -45,6 +49,8 @@ class Fabric:
         self._chance = chance
         self.trace = trace
         self._cuts: set[tuple[str, str]] = set()
+        self._narrow: dict[str, tuple[float, float]] = {}
+        """Bytes per second that a machine sends, and until when it is busy with what it has sent."""
         self._changed = trio.Event()
         self._listeners: dict[tuple[str, int], _Listener] = {}
         self._links: dict[int, tuple[SimStream, SimStream]] = {}
@@ -76,6 +82,12 @@ class Fabric:
         """Everything passes again."""
         self._cuts.clear()
         self._tell()
+
+    def narrow(self, machine: str, bytes_per_second: float) -> None:
+        """It sends no more than that; 0: as much as it likes."""
+        self._narrow.pop(machine, None)
+        if bytes_per_second:
+            self._narrow[machine] = (bytes_per_second, trio.current_time())
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing passes now."""
@@ -116,6 +128,18 @@ class Fabric:
         kind, chance = self._kind, self._chance
         tail = chance.expovariate(1 / kind.tail_seconds) if chance.random() < kind.tail_chance else 0.0
         return kind.latency_seconds * chance.uniform(0.5, 1.5) + tail
+
+    def sent_at(self, machine: str, size: int) -> float:
+        """When a piece that a machine sends now is out of it."""
+        now = trio.current_time()
+        if machine not in self._narrow:
+            return now
+        rate, busy_until = self._narrow[machine]
+        done = max(now, busy_until) + size / rate
+        if done > now + NARROW_SECONDS:
+            self.trace.probe("line_was_narrow")
+        self._narrow[machine] = (rate, done)
+        return done
 
     def resend_seconds(self) -> float:
         """How long TCP needs to notice that a link is back."""
@@ -243,7 +267,7 @@ class Pipe:
 
     def put(self, piece: bytes) -> None:
         """Send one piece; b"" ends."""
-        self._last = max(self._last, trio.current_time() + self.fabric.latency())
+        self._last = max(self._last, self.fabric.sent_at(self.source, len(piece)) + self.fabric.latency())
         self._pieces.append((self._last, piece))
         self._held += len(piece)
         checksum = zlib.crc32(_DATE.sub(b"", piece) if piece.startswith(b"HTTP/1.1 ") else piece)

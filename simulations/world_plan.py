@@ -188,6 +188,7 @@ def draw(seed: int, size: int = 0) -> WorldPlan:
         more += _ahead(stream(seed, "world/ahead"), seconds)
     if size > 1:
         more += _hanging(stream(seed, "world/hanging"), seconds, config)
+        more += _narrow(stream(seed, "world/narrow"), seconds)
     rotting: list[Fault] = []
     if size > 1 and not has_continuous and not any(fault.kind in FAULTS_ONCE for fault in more):
         rotting = _rot(stream(seed, "world/rot"), seconds, size, config)
@@ -361,6 +362,14 @@ def _hanging(chance: Stream, seconds: float, config: dict[str, dict[str, Any]]) 
         return []
     config["wal"]["stall_seconds"] = 1.0
     return [Fault(round(chance.uniform(1.0, seconds), 3), "stall_disk", ("writer",), chance.uniform(2.0, 12.0))]
+
+
+def _narrow(chance: Stream, seconds: float) -> list[Fault]:
+    """In one cluster of four a node sends slowly for a while: about as fast as rows come, or far slower."""
+    if chance.random() < 0.75:
+        return []
+    who = chance.choice(("n1", "leader", "writer", "writer"))
+    return [Fault(round(chance.uniform(1.0, seconds), 3), "narrow", (who,), _logarithmic(chance, 10_000.0, 300_000.0))]
 
 
 def _logarithmic(chance: Stream, low: float, high: float) -> float:

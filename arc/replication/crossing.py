@@ -19,6 +19,10 @@ class End(Protocol):
         """A peer said something. Never waits."""
         ...
 
+    def progress(self, peer: str) -> None:
+        """A part of a message came from a peer. Never waits."""
+        ...
+
     def peer_up(self, name: str) -> None:
         """A node can be reached."""
         ...
@@ -52,6 +56,8 @@ class Replication:
         """Something came from a peer, in order. Raises ValueError when it is no message: close the stream."""
         message = self._joiners.setdefault(peer, Joiner()).join(payload)
         if message is None:
+            if self._end is not None:
+                self._end.progress(peer)
             return
         self._received += 1
         if self._end is None:

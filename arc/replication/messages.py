@@ -22,8 +22,10 @@ from arc.storage.wal.history import Span
 from arc.storage.wal.keys import NAMES as KEY_NAMES
 from arc.storage.wal.keys import StoredKey
 
-PIECE_BYTES = 4 << 20
-"""A longer message is sent in pieces of this size, far below what a channel takes."""
+PIECE_BYTES = 64 << 10
+"""A longer message is sent in pieces of this size. Each that comes says that more is on its way: every second, also
+over a line of 64 kB/s.
+"""
 
 MESSAGE_BYTES_MAX = 4 << 30
 """Nobody has a request that large: who says so is not listened to."""

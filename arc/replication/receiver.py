@@ -28,7 +28,12 @@ ANSWER_SECONDS = 1.0
 """A holder that does not answer by then may not know yet that it is one."""
 
 SILENCE_SECONDS = 5.0
-"""Ten heartbeats: whoever says nothing for so long has lost this session."""
+"""Ten heartbeats: whoever says nothing for so long has lost this session. Who is in the middle of a long message says
+something with every piece of it: over a slow line it may need far longer, and to begin again would send all of it anew.
+"""
+
+PROGRESS_SECONDS = 0.5
+"""How often a follower that gets a long message says that it does, and what it has: four times in the lag timeout."""
 
 KEPT_SECONDS = 0.25
 """Pause between two looks at whether the log here may be given up."""
@@ -107,6 +112,8 @@ class Receiver:
         self._inbox_bytes = 0
         self._came = trio.Event()
         self._is_lost: str | None = None
+        self._progress_at = self._confirmed_at = float("-inf")
+        self._is_aligned = False
         self._high = 0
         self._inherited: int | None = None
         self.is_live = False
@@ -122,6 +129,7 @@ class Receiver:
 
     def receive(self, peer: str, message: Message) -> None:
         """The holder, or somebody who thinks he is, said something. Never waits."""
+        self._hear(peer)
         if peer != self._holder or message.epoch != self._epoch:
             self._refused += 1
             return
@@ -136,6 +144,16 @@ class Receiver:
                 self._came.set()
             case _:
                 self._refused += 1
+
+    def progress(self, peer: str) -> None:
+        """The holder is sending something long, perhaps still for a session before this one. Never waits."""
+        self._hear(peer)
+        if peer == self._holder and self._is_aligned and self._progress_at - self._confirmed_at >= PROGRESS_SECONDS:
+            self._confirm()
+
+    def _hear(self, peer: str) -> None:
+        if peer == self._holder:
+            self._progress_at = trio.current_time()
 
     def peer_up(self, name: str) -> None:
         """A node can be reached again."""
@@ -166,7 +184,7 @@ class Receiver:
                 self._broken += 1
                 self._last_break = full.message
                 self._tell.warning("follower_stands_still", holder=self._holder, reason=full.message)
-            self._session = 0
+            self._session, self._is_aligned = 0, False
             await trio.sleep(AGAIN_SECONDS)
 
     async def _follow(self) -> None:
@@ -185,27 +203,31 @@ class Receiver:
         if not self._post(self._holder, encode(hello), is_bulk=False):
             raise _Broken("the holder cannot be reached")
         await self._align(await self._next(ANSWER_SECONDS))
+        self._is_aligned = True
         self._confirm()
         while True:
             await self._take(await self._next(SILENCE_SECONDS))
             self._confirm()
 
     async def _next(self, seconds: float) -> Message:
-        """The next message of this session."""
-        with trio.move_on_after(seconds):
-            while not self._inbox and self._is_lost is None:
-                self._came = trio.Event()
+        """The next message of this session. What still comes for the one before, over a slow line, delays it."""
+        since = trio.current_time()
+        while not self._inbox and self._is_lost is None:
+            until = max(since + seconds, self._progress_at + SILENCE_SECONDS)
+            if trio.current_time() >= until:
+                raise _Broken(f"the holder said nothing for {seconds:g} s")
+            self._came = trio.Event()
+            with trio.move_on_at(until):
                 await self._came.wait()
         if self._is_lost is not None:
             raise _Broken(self._is_lost)
-        if not self._inbox:
-            raise _Broken(f"the holder said nothing for {seconds:g} s")
         message = self._inbox.popleft()
         self._inbox_bytes -= _size(message)
         return message
 
     def _confirm(self) -> None:
         """Say what is durable. When it finds no place the next one says the same."""
+        self._confirmed_at = trio.current_time()
         ack = Ack(epoch=self._epoch, session=self._session, durable=self._log.next_sequence - 1)
         self._post(self._holder, encode(ack), is_bulk=False)
 

@@ -160,6 +160,9 @@ class Sender:
             case _:
                 self._refused += 1
 
+    def progress(self, peer: str) -> None:
+        """Followers send nothing that is long."""
+
     def peer_up(self, name: str) -> None:
         """A node can be reached again: it may not know of this reign."""
         self._post(name, encode(Invite(epoch=self._epoch)), is_bulk=False)

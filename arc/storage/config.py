@@ -41,7 +41,7 @@ class WalConfig:
 
     lag_timeout_seconds: float = 2.0
     """A node that could take over, but has not confirmed new records for this long, is left out of the in-sync set,
-    so that writes go on without it.
+    so that writes go on without it; not one that is slow, when fewer than ``min_insync`` would be left.
     """
 
     lease_seconds: float = 5.0

@@ -36,8 +36,8 @@ from arc.wire.outbox import Outbox
 LOOK_SECONDS = 1.0
 """How often a session looks whether its peer is quiet, or takes nothing."""
 QUIET_SECONDS = 2.5
-"""Who said nothing for so long is asked: a little more than the time between two heartbeats to a node that does not
-watch. Whoever speaks anyway is asked for nothing but the round trip.
+"""Who said nothing for so long is asked, and so is who was told nothing: a little more than the time between two
+heartbeats to a node that does not watch. Whoever speaks anyway is asked for nothing but the round trip.
 """
 TALKING_SECONDS = 0.25
 """Two bursts within this time: the next one will come soon, and what is in no hurry goes with it."""
@@ -47,6 +47,8 @@ SILENCE_SECONDS = 5.0
 """At least two pings: a peer that is slow for a while is not dead, and whoever is in a hurry reads `last_heard`."""
 STALL_SECONDS = 5.0
 """A peer that takes nothing for so long is half open or stopped."""
+SEND_BYTES = 128 << 10
+"""What a peer must take within `STALL_SECONDS`: a line of 26 kB/s is slow, and none of that stands still."""
 CLOSE_SECONDS = 1.0
 RECEIVE_BYTES = 256 << 10
 
@@ -193,9 +195,11 @@ class Session:
 
     async def _send(self, data: bytes) -> None:
         """Send all; `_watch` ends a session whose peer does not take it, which costs less than a time limit each."""
-        self._sending_since = now = self._clock.now()
+        now = self._clock.now()
         self._sent_at = (self._sent_at[1], now)
-        await self._stream.send_all(data)
+        for offset in range(0, len(data), SEND_BYTES):
+            self._sending_since = self._clock.now()
+            await self._stream.send_all(data[offset : offset + SEND_BYTES])
         self._sending_since = None
 
     def _burst(self) -> bytes:
@@ -232,7 +236,9 @@ class Session:
         pinged_at = float("-inf")
         while True:
             now = self._clock.now()
-            if now - self._last_heard >= QUIET_SECONDS or now - pinged_at >= TRIP_SECONDS:
+            # Who gets a long message over a slow line and has nothing to say is not heard by its sender.
+            last = min(self._last_heard, max(self._sent_at[1], self._since))
+            if now - last >= QUIET_SECONDS or now - pinged_at >= TRIP_SECONDS:
                 pinged_at = now
                 self._is_ping_due = True
             if self._is_ping_due or self._outbox:

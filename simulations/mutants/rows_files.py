@@ -417,4 +417,25 @@ KEYS: tuple[Mutant, ...] = (
         ("tests/node/test_doors.py",),
         Edit("arc/duties/doors.py", 'self.close("disk", f"a', 'str(f"a'),
     ),
+    by_story(
+        "R-121",
+        "replication",
+        "whoever is slow leaves the in-sync set, though nothing is acknowledged without it",
+        "world_narrow_writer",
+        Edit("arc/replication/insync.py", "kept |= set(slow[: max(0, least - len(kept))])", "pass"),
+    ),
+    by_tests(
+        "R-122",
+        "replication",
+        "a follower gives a session up in the middle of a long message, and gets all of it again",
+        ("tests/replication/test_receiver.py",),
+        Edit(RECEIVER, "max(since + seconds, self._progress_at + SILENCE_SECONDS)", "since + seconds"),
+    ),
+    by_tests(
+        "R-123",
+        "replication",
+        "a follower confirms what its log has before it knows that the holder has the same",
+        ("tests/replication/test_receiver.py",),
+        Edit(RECEIVER, "peer == self._holder and self._is_aligned and", "peer == self._holder and"),
+    ),
 )

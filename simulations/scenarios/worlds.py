@@ -38,6 +38,10 @@ STALL_SECONDS = 5.0
 """How long a disk is given, with default settings, before it counts as one that stands still."""
 
 
+NARROW_BYTES_PER_SECOND = (8_000.0, 14_000.0)
+"""Of a line that is too narrow for rows, and wide enough for what nodes have to say of themselves."""
+
+
 def _plan(name: str, seed: int, *faults: Fault, seconds: float = 12.0, **more: Any) -> WorldPlan:
     chance = stream(seed, f"scenario/{name}")
     plan: dict[str, Any] = {
@@ -72,6 +76,20 @@ def _stalled_writer(seed: int) -> WorldPlan:
     faults = [Fault(1.5, "transfer", ("leader",)), Fault(3.0, "stall_disk", ("writer",), 20.0)]
     longest = STALL_SECONDS + TAKEOVER_SECONDS_MAX + ELECTION_SECONDS
     return _plan("world_stalled_writer", seed, *faults, seconds=18.0, takeover_seconds_max=longest)
+
+
+def _narrow_writer(seed: int) -> WorldPlan:
+    """More rows come than the line of the writer carries to the others, and then it is lost. Another one leads."""
+    chance = stream(seed, "scenario/world_narrow_writer/rate")
+    faults = [
+        Fault(1.0, "transfer", ("leader",)),
+        Fault(1.6, "narrow", ("writer",), chance.uniform(*NARROW_BYTES_PER_SECOND)),
+        Fault(6.0, "crash", ("writer",), 20.0),
+    ]
+    more = {"clients": 8, "think_seconds": 0.1, "rows_max": 60, "query_share": 0.0}
+    longest = TAKEOVER_SECONDS_MAX + ELECTION_SECONDS
+    plan = _plan("world_narrow_writer", seed, *faults, seconds=9.0, takeover_seconds_max=longest, **more)
+    return replace(plan, network=plan.network._replace(buffer_bytes=16 * 1024))
 
 
 def _both(seed: int) -> WorldPlan:
@@ -255,6 +273,7 @@ WORLDS: tuple[tuple[str, str, Callable[[int], WorldPlan]], ...] = (
     ("world_flap", "a node cut off and back about as fast as it is noticed", _flap),
     ("world_joins", "nodes come and go under load", _joins),
     ("world_leader_loss", "whole nodes lose their leader", _leader_loss),
+    ("world_narrow_writer", "more rows than the line of the writer carries, and then its loss", _narrow_writer),
     ("world_paused_primary", "the writer sleeps through its own succession", _paused_primary),
     ("world_registrar_leader_loss", "leaders lost while files are registered", _registrar_leader_loss),
     ("world_retention", "old rows removed by whoever writes, merged meanwhile", _retention),

@@ -12,8 +12,9 @@ from trio.testing import MockClock
 from arc.catalog.fsm import ClusterFSM
 from arc.ids import Epoch, Position
 from arc.replication.copies import Kept
+from arc.replication.crossing import Replication
 from arc.replication.log import MemoryOnly, ReplicaLog
-from arc.replication.messages import Hello, Message, Records, Resume, decode
+from arc.replication.messages import PIECE_BYTES, Ack, Hello, Message, Records, Resume, decode, encode, pieces
 from arc.replication.receiver import Receiver
 from arc.storage.wal import record
 from arc.storage.wal.history import History
@@ -117,4 +118,79 @@ async def test_what_another_node_another_epoch_or_another_session_sends_is_refus
         followed.receiver.receive("n1", good)
         await trio.sleep(0.01)
         assert followed.rows.sequences == [1, 2] and followed.replica.next_sequence == 3
+        nursery.cancel_scope.cancel()
+
+
+def in_pieces(session: int) -> list[bytes]:
+    """A message of the holder that takes a slow line half a minute."""
+    count = 1 + 9 * PIECE_BYTES // len(records(session, 1, 1).records[0])
+    found = list(pieces(encode(records(session, 1, count))))
+    assert len(found) >= 10
+    return found
+
+
+async def test_a_message_that_takes_half_a_minute_is_waited_for_and_the_holder_hears_that_it_comes(
+    log: Log, autojump_clock: MockClock
+) -> None:
+    """Two lines of 4 Mbit/s and a write of 10 MB: every session was given up after five seconds and sent all of it
+    again, for ever; nothing was stored any more until the line was wider. And who says nothing meanwhile is left out.
+    """
+    followed, crossing = Followed(log), Replication()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(followed.receiver.run)
+        with crossing.at(followed.receiver):
+            await trio.sleep(0.01)
+            (_, hello) = followed.said[0]
+            assert isinstance(hello, Hello)
+            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
+            await trio.sleep(0.01)
+            for piece in in_pieces(hello.session):
+                said = len(followed.said)
+                await trio.sleep(4.0)
+                crossing.receive("n1", piece)
+                await trio.sleep(0.01)
+                assert [to for to, _ in followed.said[said:]] == ["n1"], "one confirmation for every piece that is late"
+                assert all(isinstance(message, Ack) for _, message in followed.said[said:])
+        statistics = followed.receiver.statistics()
+        assert (statistics.sessions_total, statistics.broken_total) == (1, 0)
+        assert followed.rows.sequences == list(range(1, followed.replica.next_sequence)) != []
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_begins_anew_waits_for_its_answer_behind_what_is_on_its_way_and_confirms_nothing_before(
+    log: Log, autojump_clock: MockClock
+) -> None:
+    """What was sent for the session before comes first. What the log here has is not known to be the holder's yet."""
+    followed, crossing = Followed(log), Replication()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(followed.receiver.run)
+        with crossing.at(followed.receiver):
+            await trio.sleep(0.01)
+            (_, hello) = followed.said[0]
+            assert isinstance(hello, Hello)
+            for piece in in_pieces(hello.session + 1):
+                crossing.receive("n1", piece)
+                await trio.sleep(4.0)
+            assert [type(message) for _, message in followed.said] == [Hello]
+            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
+            await trio.sleep(0.01)
+            assert [type(message) for _, message in followed.said] == [Hello, Ack]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_holder_that_says_nothing_loses_the_session_whoever_else_talks(
+    log: Log, autojump_clock: MockClock
+) -> None:
+    followed, crossing = Followed(log), Replication()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(followed.receiver.run)
+        with crossing.at(followed.receiver):
+            await trio.sleep(0.01)
+            (_, hello) = followed.said[0]
+            assert isinstance(hello, Hello)
+            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
+            for piece in in_pieces(hello.session)[:6]:
+                crossing.receive("n3", piece)
+                await trio.sleep(1.0)
+        assert followed.receiver.statistics().broken_total == 1
         nursery.cancel_scope.cancel()

@@ -121,6 +121,30 @@ def test_decide(members: list[str], facts: dict[str, Heard], able: list[str], wa
 
 
 @pytest.mark.parametrize(
+    ("members", "facts", "able", "wanted"),
+    [
+        (["n1", "n2"], {"n2": heard(3, caught_up=89.0)}, ["n1", "n2"], None),
+        (["n1", "n2"], {"n2": heard(3, at=89.0)}, ["n1", "n2"], ("n1",)),  # silent
+        (["n1", "n2"], {}, ["n1", "n2"], ("n1",)),
+        (["n1", "n2"], {"n2": heard(3, caught_up=89.0)}, ["n1"], ("n1",)),  # could not take over anyway
+        (["n1", "n2", "n3"], {"n2": heard(3, caught_up=80.0), "n3": heard(3, caught_up=85.0)}, NAMES, ("n1", "n3")),
+        (["n1", "n2", "n3"], {"n2": heard(3, caught_up=85.0), "n3": heard(3, at=80.0)}, NAMES, ("n1", "n2")),
+        (["n1", "n2", "n3"], {"n2": heard(3, caught_up=85.0), "n3": heard(3)}, NAMES, ("n1", "n3")),
+        (["n1", "n2"], {"n2": heard(3, caught_up=80.0), "n3": heard(10)}, NAMES, ("n1", "n2", "n3")),  # and then out
+        (["n1", "n2"], {"n2": heard(10, caught_up=80.0), "n3": heard(9)}, NAMES, None),
+    ],
+)
+def test_a_slow_member_stays_where_nothing_could_be_acknowledged_without_it(
+    members: list[str], facts: dict[str, Heard], able: list[str], wanted: tuple[str, ...] | None
+) -> None:
+    """A burst of rows over a slow network put both followers out of the set; the writer died, and nobody could take
+    over, though both had all that was acknowledged.
+    """
+    found = decide(members, "n1", facts, able=able, high=10, least=2, now=100.0, began_at=50.0, timeout_seconds=10.0)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
     ("least", "facts", "wanted"),
     [
         (1, {"n2": heard(10)}, ("n1",)),

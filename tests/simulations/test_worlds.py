@@ -25,6 +25,9 @@ HAPPENED: dict[str, Callable[[World], bool]] = {
     "world_registrar_leader_loss": lambda world: len(world.ghost.leaders) >= 3,
     "world_retention": lambda world: bool(world.trace.probes["retention_seen_at_work"]),
     "world_rolling": lambda world: all(machine.lives >= 3 for machine in world.machines),
+    "world_narrow_writer": lambda world: (
+        len(world.leases.takeovers()) == 1 and world.trace.probes["line_was_narrow"] > 0
+    ),
     "world_stalled_writer": lambda world: len(world.leases.takeovers()) == 1 and world.faults["stall_disk"] == 1,
     "world_store": lambda world: world.bucket is not None and len(world.bucket.bodies) > 3,
     "world_two_failovers": lambda world: len({each.lost for each in world.leases.takeovers()}) == 2,

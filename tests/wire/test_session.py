@@ -220,6 +220,16 @@ async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: trio.testin
         assert "took nothing" in one.session.ended_because
 
 
+async def test_a_line_may_be_slow(autojump_clock: trio.testing.MockClock) -> None:
+    """One frame takes longer than a peer may take nothing: that it takes something is what counts."""
+    async with two_ends() as (one, other):
+        one.stream.bytes_per_second = 40_000
+        one.put(Channel.WAL, bytes(2 * FRAME_BYTES_MAX), is_bulk=True)
+        await trio.sleep(2 * FRAME_BYTES_MAX / 40_000 + 1)
+        assert [len(payload) for _, _, payload in other.got] == [2 * FRAME_BYTES_MAX]
+        assert FRAME_BYTES_MAX / 40_000 > STALL_SECONDS
+
+
 async def test_a_message_that_breaks_a_rule_ends_the_session_and_nothing_follows(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
