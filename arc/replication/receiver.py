@@ -33,7 +33,7 @@ something with every piece of it: over a slow line it may need far longer, and t
 """
 
 PROGRESS_SECONDS = 0.5
-"""How often a follower that gets a long message says that it does, and what it has: four times in the lag timeout."""
+"""How often a follower that is busy with something long says so, and what it has: four times in the lag timeout."""
 
 KEPT_SECONDS = 0.25
 """Pause between two looks at whether the log here may be given up."""
@@ -148,12 +148,17 @@ class Receiver:
     def progress(self, peer: str) -> None:
         """The holder is sending something long, perhaps still for a session before this one. Never waits."""
         self._hear(peer)
-        if peer == self._holder and self._is_aligned and self._progress_at - self._confirmed_at >= PROGRESS_SECONDS:
-            self._confirm()
 
     def _hear(self, peer: str) -> None:
-        if peer == self._holder:
-            self._progress_at = trio.current_time()
+        """The holder is there. If nothing was said to it for a while, since something long is on its way or the disk
+        here is slow, say what is durable; once the disk stands still it is right that we are not heard.
+        """
+        if peer != self._holder:
+            return
+        self._progress_at = now = trio.current_time()
+        is_due = now - self._confirmed_at >= PROGRESS_SECONDS
+        if self._is_aligned and is_due and self._log.overdue_seconds < SILENCE_SECONDS:
+            self._confirm()
 
     def peer_up(self, name: str) -> None:
         """A node can be reached again."""

@@ -436,6 +436,6 @@ KEYS: tuple[Mutant, ...] = (
         "replication",
         "a follower confirms what its log has before it knows that the holder has the same",
         ("tests/replication/test_receiver.py",),
-        Edit(RECEIVER, "peer == self._holder and self._is_aligned and", "peer == self._holder and"),
+        Edit(RECEIVER, "if self._is_aligned and is_due", "if is_due"),
     ),
 )

@@ -46,13 +46,24 @@ class Rows:
         raise AssertionError("nothing is to be given up")
 
 
+class SlowDisk(MemoryOnly):
+    """Takes its time for every group."""
+
+    seconds = 0.0
+
+    async def append(self, records: Sequence[bytes]) -> None:
+        await trio.sleep(self.seconds)
+        await super().append(records)
+
+
 class Followed:
     """A receiver, and what it says to whom."""
 
     def __init__(self, log: Log) -> None:
+        self.disk = SlowDisk()
         self.rows = Rows()
         self.said: list[tuple[str, Message]] = []
-        self.replica = ReplicaLog(MemoryOnly(), History(), tail_bytes_max=1)
+        self.replica = ReplicaLog(self.disk, History(), tail_bytes_max=1)
         machine = ClusterFSM()
         self.receiver = Receiver(
             holder="n1",
@@ -144,13 +155,15 @@ async def test_a_message_that_takes_half_a_minute_is_waited_for_and_the_holder_h
             assert isinstance(hello, Hello)
             crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
             await trio.sleep(0.01)
-            for piece in in_pieces(hello.session):
+            *begun, last = in_pieces(hello.session)
+            for piece in begun:
                 said = len(followed.said)
                 await trio.sleep(4.0)
                 crossing.receive("n1", piece)
                 await trio.sleep(0.01)
-                assert [to for to, _ in followed.said[said:]] == ["n1"], "one confirmation for every piece that is late"
-                assert all(isinstance(message, Ack) for _, message in followed.said[said:])
+                assert followed.said[said:] == [("n1", Ack(epoch=EPOCH, session=hello.session, durable=0))]
+            crossing.receive("n1", last)
+            await trio.sleep(0.01)
         statistics = followed.receiver.statistics()
         assert (statistics.sessions_total, statistics.broken_total) == (1, 0)
         assert followed.rows.sequences == list(range(1, followed.replica.next_sequence)) != []
@@ -193,4 +206,29 @@ async def test_a_holder_that_says_nothing_loses_the_session_whoever_else_talks(
                 crossing.receive("n3", piece)
                 await trio.sleep(1.0)
         assert followed.receiver.statistics().broken_total == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_follower_whose_disk_is_slow_says_that_it_is_there_and_one_whose_disk_hangs_does_not(
+    log: Log, autojump_clock: MockClock
+) -> None:
+    """Two slow disks put both followers out of the set, as two slow lines did."""
+    followed = Followed(log)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(followed.receiver.run)
+        await trio.sleep(0.01)
+        (_, hello) = followed.said[0]
+        assert isinstance(hello, Hello)
+        followed.receiver.receive("n1", Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0))
+        await trio.sleep(0.01)
+        followed.disk.seconds = 60.0
+        followed.receiver.receive("n1", records(hello.session, 1, 2))
+        said = len(followed.said)
+        for _ in range(40):
+            await trio.sleep(0.5)
+            followed.receiver.receive("n1", replace(records(hello.session, 3, 1), records=()))
+        late = [message for _, message in followed.said[said:]]
+        assert late == [Ack(epoch=EPOCH, session=hello.session, durable=0)] * 9
+        await trio.sleep(60.0)
+        assert ("n1", Ack(epoch=EPOCH, session=hello.session, durable=2)) in followed.said
         nursery.cancel_scope.cancel()
