@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -105,15 +106,29 @@ def records(session: int, first: int, count: int) -> Records:
     return Records(epoch=EPOCH, session=session, first=first, high=0, catalog_index=0, records=tuple(made))
 
 
+@asynccontextmanager
+async def following(log: Log) -> AsyncIterator[tuple[Followed, Replication, Hello]]:
+    """A receiver that has said hello, where what peers send crosses over to it, and the hello."""
+    followed, crossing = Followed(log), Replication()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(followed.receiver.run)
+        with crossing.at(followed.receiver):
+            await trio.sleep(0.01)
+            (to, hello) = followed.said[0]
+            assert to == "n1" and isinstance(hello, Hello)
+            yield followed, crossing, hello
+        nursery.cancel_scope.cancel()
+
+
+def begin(hello: Hello) -> Resume:
+    """Both logs are empty."""
+    return Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)
+
+
 async def test_what_another_node_another_epoch_or_another_session_sends_is_refused(
     log: Log, autojump_clock: MockClock
 ) -> None:
-    followed = Followed(log)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(followed.receiver.run)
-        await trio.sleep(0.01)
-        (to, hello) = followed.said[0]
-        assert to == "n1" and isinstance(hello, Hello)
+    async with following(log) as (followed, _, hello):
         good = records(hello.session, 1, 2)
         strange = [
             ("n3", good),
@@ -121,7 +136,7 @@ async def test_what_another_node_another_epoch_or_another_session_sends_is_refus
             ("n1", replace(good, epoch=EPOCH + 1)),
             ("n1", replace(good, session=hello.session + 1)),
         ]
-        followed.receiver.receive("n1", Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0))
+        followed.receiver.receive("n1", begin(hello))
         for peer, message in strange:
             followed.receiver.receive(peer, message)
         await trio.sleep(0.01)
@@ -129,7 +144,6 @@ async def test_what_another_node_another_epoch_or_another_session_sends_is_refus
         followed.receiver.receive("n1", good)
         await trio.sleep(0.01)
         assert followed.rows.sequences == [1, 2] and followed.replica.next_sequence == 3
-        nursery.cancel_scope.cancel()
 
 
 def in_pieces(session: int) -> list[bytes]:
@@ -146,80 +160,54 @@ async def test_a_message_that_takes_half_a_minute_is_waited_for_and_the_holder_h
     """Two lines of 4 Mbit/s and a write of 10 MB: every session was given up after five seconds and sent all of it
     again, for ever; nothing was stored any more until the line was wider. And who says nothing meanwhile is left out.
     """
-    followed, crossing = Followed(log), Replication()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(followed.receiver.run)
-        with crossing.at(followed.receiver):
+    async with following(log) as (followed, crossing, hello):
+        crossing.receive("n1", encode(begin(hello)))
+        await trio.sleep(0.01)
+        *begun, last = in_pieces(hello.session)
+        for piece in begun:
+            said = len(followed.said)
+            await trio.sleep(4.0)
+            crossing.receive("n1", piece)
             await trio.sleep(0.01)
-            (_, hello) = followed.said[0]
-            assert isinstance(hello, Hello)
-            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
-            await trio.sleep(0.01)
-            *begun, last = in_pieces(hello.session)
-            for piece in begun:
-                said = len(followed.said)
-                await trio.sleep(4.0)
-                crossing.receive("n1", piece)
-                await trio.sleep(0.01)
-                assert followed.said[said:] == [("n1", Ack(epoch=EPOCH, session=hello.session, durable=0))]
-            crossing.receive("n1", last)
-            await trio.sleep(0.01)
+            assert followed.said[said:] == [("n1", Ack(epoch=EPOCH, session=hello.session, durable=0))]
+        crossing.receive("n1", last)
+        await trio.sleep(0.01)
         statistics = followed.receiver.statistics()
         assert (statistics.sessions_total, statistics.broken_total) == (1, 0)
         assert followed.rows.sequences == list(range(1, followed.replica.next_sequence)) != []
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_begins_anew_waits_for_its_answer_behind_what_is_on_its_way_and_confirms_nothing_before(
     log: Log, autojump_clock: MockClock
 ) -> None:
     """What was sent for the session before comes first. What the log here has is not known to be the holder's yet."""
-    followed, crossing = Followed(log), Replication()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(followed.receiver.run)
-        with crossing.at(followed.receiver):
-            await trio.sleep(0.01)
-            (_, hello) = followed.said[0]
-            assert isinstance(hello, Hello)
-            for piece in in_pieces(hello.session + 1):
-                crossing.receive("n1", piece)
-                await trio.sleep(4.0)
-            assert [type(message) for _, message in followed.said] == [Hello]
-            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
-            await trio.sleep(0.01)
-            assert [type(message) for _, message in followed.said] == [Hello, Ack]
-        nursery.cancel_scope.cancel()
+    async with following(log) as (followed, crossing, hello):
+        for piece in in_pieces(hello.session + 1):
+            crossing.receive("n1", piece)
+            await trio.sleep(4.0)
+        assert [type(message) for _, message in followed.said] == [Hello]
+        crossing.receive("n1", encode(begin(hello)))
+        await trio.sleep(0.01)
+        assert [type(message) for _, message in followed.said] == [Hello, Ack]
 
 
 async def test_a_holder_that_says_nothing_loses_the_session_whoever_else_talks(
     log: Log, autojump_clock: MockClock
 ) -> None:
-    followed, crossing = Followed(log), Replication()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(followed.receiver.run)
-        with crossing.at(followed.receiver):
-            await trio.sleep(0.01)
-            (_, hello) = followed.said[0]
-            assert isinstance(hello, Hello)
-            crossing.receive("n1", encode(Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0)))
-            for piece in in_pieces(hello.session)[:6]:
-                crossing.receive("n3", piece)
-                await trio.sleep(1.0)
+    async with following(log) as (followed, crossing, hello):
+        crossing.receive("n1", encode(begin(hello)))
+        for piece in in_pieces(hello.session)[:6]:
+            crossing.receive("n3", piece)
+            await trio.sleep(1.0)
         assert followed.receiver.statistics().broken_total == 1
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_follower_whose_disk_is_slow_says_that_it_is_there_and_one_whose_disk_hangs_does_not(
     log: Log, autojump_clock: MockClock
 ) -> None:
     """Two slow disks put both followers out of the set, as two slow lines did."""
-    followed = Followed(log)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(followed.receiver.run)
-        await trio.sleep(0.01)
-        (_, hello) = followed.said[0]
-        assert isinstance(hello, Hello)
-        followed.receiver.receive("n1", Resume(epoch=EPOCH, session=hello.session, next=1, high=0, inherited=0))
+    async with following(log) as (followed, _, hello):
+        followed.receiver.receive("n1", begin(hello))
         await trio.sleep(0.01)
         followed.disk.seconds = 60.0
         followed.receiver.receive("n1", records(hello.session, 1, 2))
@@ -231,4 +219,3 @@ async def test_a_follower_whose_disk_is_slow_says_that_it_is_there_and_one_whose
         assert late == [Ack(epoch=EPOCH, session=hello.session, durable=0)] * 9
         await trio.sleep(60.0)
         assert ("n1", Ack(epoch=EPOCH, session=hello.session, durable=2)) in followed.said
-        nursery.cancel_scope.cancel()
