@@ -17,21 +17,21 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
+.PHONY: help compiled serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-serve: $(VENV)/.run ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
+serve: $(VENV)/.run compiled ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
 	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
 
 demo: $(VENV)/.run ## Stream this machine's own metrics into a throw-away node and query them
 	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
 
-test: $(VENV)/.dev ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
+test: $(VENV)/.dev compiled ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
 	$(PYTEST) $(PYTEST_ARGS)
 
-check: $(VENV)/.dev ## Format, lint, types and tests; changes nothing
+check: $(VENV)/.dev compiled ## Format, lint, types and tests; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -90,6 +90,11 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 		|| { echo "make: could not install the compiled kernels (numba); going on without them, parsing will be slower" >&2; \
 		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .; }
 	@touch $@
+
+# Where PYTHONDONTWRITEBYTECODE is set (containers, build machines) every process would compile all of it anew: half a second
+# of the processor for each node that is started. What cannot be written is compiled then, as ever.
+compiled: $(VENV)/.run
+	@$(BIN)/python -m compileall -q arc simulations || true
 
 # What a developer needs besides.
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
