@@ -106,6 +106,7 @@ _WHOLE_NODES: Mapping[str, float] = {
     "failed_in_log_write_part": 5,
     "files_rotted": 6,
     "imported": 400,
+    "line_was_narrow": 60,
     "node_gave_up": 40,
     "old_rows_are_gone": 90,
     "order_lost": 8,
