@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES = 16 * 1024
+BUFFER_BYTES = 64 * 1024
+"""What the system holds for a proxy: a line that is narrow must not end in megabytes of memory."""
 Pair = tuple[str, str]
 """From whom to whom."""
 
@@ -26,6 +29,8 @@ class Links:
         self._who = who
         self._cut: frozenset[Pair] = frozenset()
         self._delays: Mapping[str, float] = {}
+        self._rates: Mapping[str, float] = {}
+        self._free_at: dict[str, float] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._listeners: list[socket.socket] = []
@@ -53,6 +58,7 @@ class Links:
     def port_before(self, name: str, target: int) -> int:
         """A new port whose connections go on to the port ``target`` of that node."""
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         self._listeners.append(listener)
         threading.Thread(target=self._accept, args=(listener, name, target), daemon=True).start()
         return int(listener.getsockname()[1])
@@ -69,6 +75,12 @@ class Links:
             self._delays = dict(delays)
             self._changed.notify_all()
 
+    def narrow(self, bytes_per_second: Mapping[str, float]) -> None:
+        """Let no more than this leave these nodes, to all others together; the rest sends as it likes."""
+        with self._changed:
+            self._rates, self._free_at = dict(bytes_per_second), {}
+            self._changed.notify_all()
+
     def _accept(self, listener: socket.socket, name: str, target: int) -> None:
         while True:
             try:
@@ -83,8 +95,11 @@ class Links:
             if who is None or not (self._passes((who, name)) and self._passes((name, who))):
                 return  # a connection needs both directions; its opener may be gone already
             try:
-                far = socket.create_connection(("127.0.0.1", target))
+                far = socket.socket()
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+                far.connect(("127.0.0.1", target))
             except OSError:
+                far.close()
                 return
             with far:
                 with self._changed:
@@ -99,7 +114,7 @@ class Links:
     def _pass_on(self, source: socket.socket, sink: socket.socket, pair: Pair) -> None:
         with suppress(OSError):
             while data := source.recv(RECEIVE_BYTES):
-                if not self._passes(pair):
+                if not self._passes(pair, len(data)):
                     return
                 sink.sendall(data)
         self._passes(pair)  # An end travels as bytes do.
@@ -107,9 +122,12 @@ class Links:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _passes(self, pair: Pair) -> bool:
-        """Return when something may pass; False: it is over."""
+    def _passes(self, pair: Pair, size: int = 0) -> bool:
+        """Return when so many bytes may pass; False: it is over."""
         with self._changed:
+            if rate := self._rates.get(pair[0], 0.0):
+                free_at = self._free_at[pair[0]] = max(time.monotonic(), self._free_at.get(pair[0], 0.0)) + size / rate
+                self._changed.wait_for(lambda: self._closed or pair[0] not in self._rates, free_at - time.monotonic())
             delay = max((self._delays.get(each, 0.0) for each in pair), default=0.0)
             if delay:
                 self._changed.wait_for(lambda: self._closed, delay)
