@@ -16,30 +16,17 @@ import cbor2
 import trio
 
 from arc.catalog.facts import Catalog
-from arc.errors import ArcError, InvalidRequest, NotFound, Unavailable
+from arc.errors import ArcError, InvalidRequest, NotFound, OutcomeUnknown, Unavailable
 from arc.ports import Clock, Disk, Workers
 from arc.replication.backlog import BATCH_BYTES_MAX, BATCH_FILES_MAX
 from arc.replication.drafts import HashedDraft
+from arc.replication.lines import PIECE_BYTES, Line
 from arc.storage.files import FileEntry
 from arc.storage.keeper import DATA
 
 KIND = "file"
 SEVERAL_KIND = "files"
 """Of the questions between nodes."""
-
-PIECE_BYTES = 960 << 10
-"""Four frames of the session: a question costs both ends more than a frame. Some 8 ms of a gigabit line, in which what
-is urgent comes through between the frames.
-"""
-
-WINDOW_PIECES = (4, 8)
-"""Of one file, asked for and not written yet: at first, and at most. 8 MB hide 60 ms of a gigabit line."""
-
-QUICK_SECONDS = 0.25
-SLOW_SECONDS = 1.0
-"""A piece that came within the first lets the window grow by one, one that took longer than the second halves it: more
-on its way than the line carries only stands in the way of others.
-"""
 
 PIECE_SECONDS = 15.0
 """How long a piece is waited for; a busy disk and a slow line fit in."""
@@ -65,16 +52,14 @@ class Spoilt(Exception):
     """A holder gave bytes that are not the file: its copy is bad, or it lies. Others may have a good one."""
 
 
-async def fetch(
-    ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, piece_bytes: int = PIECE_BYTES
-) -> None:
+async def fetch(ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, line: Line) -> None:
     """Bring a draft to its end, and prove it. What came before it failed stays in the draft.
 
     Raises Spoilt when the holder's bytes are wrong, OSError when the disk here fails, and what ``ask`` raises. A draft
     that was begun with other bytes than his is begun again before he is blamed.
     """
     while True:
-        await _Transfer(ask, pace, clock, holder, draft, piece_bytes).run()
+        await _Transfer(ask, pace, clock, holder, draft, line).run()
         if draft.is_proven:
             return
         is_his = draft.is_all_from(holder)
@@ -83,24 +68,16 @@ async def fetch(
             raise Spoilt(f"{holder} gave bytes of {draft.entry.path} that have not its hash")
 
 
-def next_window(window: int, took_seconds: float) -> int:
-    """How many pieces may be on their way, after one that took so long."""
-    if took_seconds < QUICK_SECONDS:
-        return min(window + 1, WINDOW_PIECES[1])
-    return max(1, window // 2) if took_seconds > SLOW_SECONDS else window
-
-
 class _Transfer:
     """The pieces of one draft that are on their way: asked for in order, in flight together, written in order."""
 
-    def __init__(self, ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, piece_bytes: int) -> None:
+    def __init__(self, ask: Ask, pace: Pace, clock: Clock, holder: str, draft: HashedDraft, line: Line) -> None:
         self._ask = ask
         self._pace = pace
         self._clock = clock
         self._holder = holder
         self._draft = draft
-        self._piece_bytes = piece_bytes
-        self._window = WINDOW_PIECES[0]
+        self._line = line
         self._asked = draft.size
         self._open = 0
         """Pieces asked for and not written."""
@@ -124,9 +101,9 @@ class _Transfer:
     async def _ask_on(self, nursery: trio.Nursery) -> None:
         entry = self._draft.entry
         while self._asked < entry.size_bytes:
-            while self._open >= self._window:
+            while self._open >= self._line.window:
                 await self._moved.wait()
-            offset, wanted = self._asked, min(self._piece_bytes, entry.size_bytes - self._asked)
+            offset, wanted = self._asked, min(self._line.piece_bytes, entry.size_bytes - self._asked)
             self._asked += wanted
             self._open += 1
             await self._pace(self._holder, wanted)
@@ -140,9 +117,11 @@ class _Transfer:
             if len(piece) != wanted:
                 raise Spoilt(f"{self._holder} gave {len(piece)} bytes of {entry.path} where {wanted} were asked for")
             self._arrived[offset] = piece
-            self._window = next_window(self._window, self._clock.now() - began)
+            self._line.took(self._clock.now() - began)
         except (ArcError, Spoilt) as error:
             self._trouble = self._trouble or error
+            if isinstance(error, OutcomeUnknown):
+                self._line.took(self._clock.now() - began)
         self._move()
 
     async def _write(self) -> bool:
@@ -167,14 +146,22 @@ class _Transfer:
         self._moved = trio.Event()
 
 
-async def fetch_several(ask: Ask, pace: Pace, holder: str, entries: Sequence[FileEntry]) -> list[bytes | None]:
+async def fetch_several(
+    ask: Ask, pace: Pace, clock: Clock, holder: str, entries: Sequence[FileEntry], line: Line
+) -> list[bytes | None]:
     """What a holder gives for small files, one item for each: unproven, None for those that it cannot give now.
 
     Raises Unavailable for an answer that is none, and what ``ask`` raises.
     """
     await pace(holder, sum(entry.size_bytes for entry in entries))
     question = cbor2.dumps([[entry.path, entry.sha256] for entry in entries])
-    answer = await ask(holder, SEVERAL_KIND, question, timeout_seconds=PIECE_SECONDS)
+    began = clock.now()
+    try:
+        answer = await ask(holder, SEVERAL_KIND, question, timeout_seconds=PIECE_SECONDS)
+    except OutcomeUnknown:
+        line.took(clock.now() - began)
+        raise
+    line.took(clock.now() - began)
     try:
         bodies = cbor2.loads(answer)
     except (cbor2.CBORDecodeError, ValueError) as error:

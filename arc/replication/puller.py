@@ -22,7 +22,8 @@ from arc.ports import Clock, Disk, Rng, Workers
 from arc.replication.backlog import Backlog
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import draft_path, remove_drafts
-from arc.replication.fetch import PIECE_BYTES, Ask
+from arc.replication.fetch import Ask
+from arc.replication.lines import PIECE_BYTES
 from arc.replication.ports import Changes
 from arc.replication.shared import STORE_PIECE_BYTES
 from arc.replication.transfers import Round, Transfers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import trio
 
@@ -17,7 +18,8 @@ from arc.ports import Clock, Disk, Workers
 from arc.replication.backlog import SMALL_BYTES
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import DRAFTS, HashedDraft, install_small, open_hashed
-from arc.replication.fetch import PIECE_BYTES, Ask, Spoilt, fetch, fetch_several
+from arc.replication.fetch import Ask, Spoilt, fetch, fetch_several
+from arc.replication.lines import PIECE_BYTES, Line
 from arc.replication.suspicion import Suspicions
 from arc.storage.files import FileEntry
 from arc.telemetry import Log
@@ -74,6 +76,8 @@ class Transfers:
         self._bandwidth = bandwidth
         self._log = log
         self._suspicions = Suspicions()
+        self._lines: dict[str, Line] = {}
+        """By holder."""
         self._kept: dict[str, HashedDraft] = {}
         """Drafts that wait open for the next try, by path of the file."""
         self.files_total = self.bytes_total = self.resumed_bytes_total = self.spoilt_total = 0
@@ -112,7 +116,7 @@ class Transfers:
             for holder in self._unsuspected(found):
                 draft = draft or await self._draft_of(found.entry)
                 try:
-                    await fetch(self._ask, self._wait_bandwidth, self._clock, holder, draft, self._piece_bytes(holder))
+                    await fetch(self._ask, self._wait_bandwidth, self._clock, holder, draft, self._line(holder))
                 except (ArcError, Spoilt) as error:
                     self._note(found, holder, error)
                     continue
@@ -166,17 +170,34 @@ class Transfers:
 
     async def _bring_small(self, rounds: Sequence[Round]) -> None:
         for holder in self._holders(rounds[0].entry):
-            asked = [each for each in rounds if not each.is_done and self._is_unsuspected(each, holder)]
-            if not asked:
-                continue
-            entries = [each.entry for each in asked]
-            try:
-                bodies = await fetch_several(self._ask, self._wait_bandwidth, holder, entries)
-            except ArcError as error:
-                for each in asked:
-                    self._note(each, holder, error)
-            else:
-                await self._take_small(asked, bodies, holder)
+            asked: Sequence[Round] = [
+                each for each in rounds if not each.is_done and self._is_unsuspected(each, holder)
+            ]
+            while asked:
+                some, asked = self._some(asked, self._line(holder))
+                entries = [each.entry for each in some]
+                try:
+                    bodies = await fetch_several(
+                        self._ask, self._wait_bandwidth, self._clock, holder, entries, self._line(holder)
+                    )
+                except ArcError as error:
+                    for each in (*some, *asked):
+                        self._note(each, holder, error)
+                    break
+                await self._take_small(some, bodies, holder)
+
+    def _some(self, asked: Sequence[Round], line: Line) -> tuple[Sequence[Round], Sequence[Round]]:
+        """Those of the files that may be on their way at once, one at least, and the rest."""
+        room = line.window * line.piece_bytes
+        sizes = accumulate(each.entry.size_bytes for each in asked)
+        count = max(1, sum(size <= room for size in sizes))
+        return asked[:count], asked[count:]
+
+    def _line(self, holder: str) -> Line:
+        line = self._lines.get(holder)
+        if line is None:
+            line = self._lines[holder] = Line(self._piece_bytes(holder))
+        return line
 
     async def _take_small(self, asked: Sequence[Round], bodies: Sequence[bytes | None], holder: str) -> None:
         """Install what is proven of an answer, and note what was not given."""

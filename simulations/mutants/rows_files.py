@@ -438,4 +438,11 @@ KEYS: tuple[Mutant, ...] = (
         ("tests/replication/test_receiver.py",),
         Edit(RECEIVER, "if self._is_aligned and is_due", "if is_due"),
     ),
+    by_tests(
+        "R-124",
+        "replication",
+        "what a line carries is learnt anew with every file, and more is asked for than comes in time",
+        ("tests/replication/test_puller.py",),
+        Edit(TRANSFERS, "line = self._lines[holder] = Line(", "line = Line("),
+    ),
 )

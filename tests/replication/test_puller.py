@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,12 +16,13 @@ import trio.testing
 
 from arc.catalog.commands import FlushMark, RegisterFiles, ReplaceFiles
 from arc.cluster.feed import Feed
-from arc.errors import InvalidRequest, NotFound, Unavailable
+from arc.errors import InvalidRequest, NotFound, OutcomeUnknown, Unavailable
 from arc.replication.backlog import BATCH_FILES_MAX
 from arc.replication.bandwidth import Bandwidth
 from arc.replication.drafts import DRAFTS, open_hashed
-from arc.replication.fetch import PIECE_BYTES, FileServer, Spoilt, fetch, next_window
-from arc.replication.puller import Puller, holders
+from arc.replication.fetch import FileServer, Spoilt, fetch
+from arc.replication.lines import PIECE_BYTES, PIECE_BYTES_MIN, WINDOW_PIECES, Line
+from arc.replication.puller import PULLS_MAX, Puller, holders
 from arc.replication.suspicion import SUSPECT_SECONDS
 from arc.storage.config import StorageConfig
 from arc.storage.files import FileEntry
@@ -53,6 +55,7 @@ class Cluster:
         self.keeper = FileKeeper(self.disks["n2"], workers, ManualClock(), StorageConfig())
         self.asked: list[str] = []
         self.down: set[str] = set()
+        self.rate, self.free_at, self.sent = math.inf, 0.0, 0
         self.answered: Callable[[str, bytes], bytes] = lambda holder, piece: piece
         self.puller = Puller(
             me="n2",
@@ -74,9 +77,18 @@ class Cluster:
         if peer in self.down:
             raise Unavailable("down")
         if kind == "files":
-            return await self.servers[peer].answer_several(question)
+            return await self.come(await self.servers[peer].answer_several(question), timeout_seconds)
         assert kind == "file"
-        return self.answered(peer, await self.servers[peer].answer(question))
+        return await self.come(self.answered(peer, await self.servers[peer].answer(question)), timeout_seconds)
+
+    async def come(self, answer: bytes, timeout_seconds: float) -> bytes:
+        """Over the line, one after the other, also those that nobody waits for any more."""
+        self.sent += len(answer)
+        self.free_at = max(self.free_at, trio.current_time()) + len(answer) / self.rate
+        with trio.move_on_after(timeout_seconds):
+            await trio.sleep_until(self.free_at)
+            return answer
+        raise OutcomeUnknown("no answer in time")
 
     def store(self, name: str, entry: FileEntry, body: bytes = BODY) -> None:
         self.disks[name].make_dirs(f"{DATA}/{entry.path}".rpartition("/")[0])
@@ -102,8 +114,8 @@ class Cluster:
                 yield
                 nursery.cancel_scope.cancel()
 
-    async def until_here(self, *entries: FileEntry) -> None:
-        with trio.fail_after(60):
+    async def until_here(self, *entries: FileEntry, seconds: float = 60.0) -> None:
+        with trio.fail_after(seconds):
             while not all(self.keeper.is_here(entry.path) for entry in entries):
                 await trio.testing.wait_all_tasks_blocked()
                 await trio.sleep(0.05)
@@ -200,7 +212,7 @@ async def test_a_holder_that_gives_less_than_it_was_asked_for_is_not_believed() 
     cluster.answered = lambda holder, piece: piece[:-1]
     draft = await open_hashed(MemoryDisk(), InlineWorkers(), entry)
     with pytest.raises(Spoilt, match="where"):
-        await fetch(cluster.ask, at_once, ManualClock(), "n1", draft)
+        await fetch(cluster.ask, at_once, ManualClock(), "n1", draft, Line())
 
 
 @pytest.mark.parametrize(
@@ -439,9 +451,50 @@ async def test_what_leaves_the_manifest_while_it_comes_is_not_installed(
     assert cluster.disks["n2"].walk("") == []
 
 
-@pytest.mark.parametrize(("took", "window", "then"), [(0.1, 4, 5), (0.1, 8, 8), (0.5, 9, 9), (2.0, 9, 4), (2.0, 1, 1)])
-def test_more_is_in_flight_while_pieces_come_quickly(took: float, window: int, then: int) -> None:
-    assert next_window(window, took) == then
+@pytest.mark.parametrize(("large_files", "small_files"), [(4, 0), (3, 40), (0, 150)])
+async def test_files_come_over_a_slow_line_as_fast_as_it_carries(
+    autojump_clock: trio.testing.MockClock, large_files: int, small_files: int
+) -> None:
+    """Over 1 Mbit/s more was asked for than came in time: what came was too late, and nothing came any more."""
+    cluster = Cluster()
+    cluster.rate = 125_000.0
+    large = [
+        entry_of(f"large{each}", BODY[: 2_300_000 + each], first=each + 1, last=each + 1) for each in range(large_files)
+    ]
+    small = [
+        entry_of(f"small{each}", BODY[: 100_000 + each], first=each + 9, last=each + 9) for each in range(small_files)
+    ]
+    for entry in (*large, *small):
+        cluster.store("n1", entry, BODY[: entry.size_bytes])
+    cluster.register(*large, *small)
+    size = sum(entry.size_bytes for entry in (*large, *small))
+    async with cluster.pulling():
+        await cluster.until_here(*large, *small, seconds=3 * size / cluster.rate)
+    unlearnt = PULLS_MAX * WINDOW_PIECES[0] * PIECE_BYTES
+    assert size < cluster.sent < size + 1.2 * unlearnt, "what was asked for before anything was learnt, and little more"
+
+
+@pytest.mark.parametrize(
+    ("took", "window", "size", "then"),
+    [
+        (0.1, 4, PIECE_BYTES, (5, PIECE_BYTES)),
+        (0.1, 8, PIECE_BYTES, (8, PIECE_BYTES)),
+        (0.1, 1, 80_000, (1, 160_000)),
+        (0.1, 1, PIECE_BYTES - 1, (1, PIECE_BYTES)),
+        (0.5, 7, 80_000, (7, 80_000)),
+        (2.0, 7, PIECE_BYTES, (3, PIECE_BYTES)),
+        (2.0, 1, PIECE_BYTES, (1, PIECE_BYTES // 2)),
+        (2.0, 1, 80_000, (1, PIECE_BYTES_MIN)),
+        (2.0, 1, PIECE_BYTES_MIN, (1, PIECE_BYTES_MIN)),
+    ],
+)
+def test_as_much_is_in_flight_as_pieces_come_quickly(
+    took: float, window: int, size: int, then: tuple[int, int]
+) -> None:
+    line = Line()
+    line.window, line.piece_bytes = window, size
+    line.took(took)
+    assert (line.window, line.piece_bytes) == then
 
 
 @pytest.mark.parametrize(
