@@ -25,7 +25,7 @@ help: ## List the targets
 serve: $(VENV)/.run compiled ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
 	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
 
-demo: $(VENV)/.run ## Stream this machine's own metrics into a throw-away node and query them
+demo: $(VENV)/.run compiled ## Stream this machine's own metrics into a throw-away node and query them
 	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev compiled ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
@@ -45,19 +45,19 @@ fix: $(VENV)/.dev ## Format, repair what lint can repair, rewrite generated page
 docs: $(VENV)/.dev ## Rewrite the generated pages of docs/
 	$(BIN)/python -m docs.generate
 
-bench: $(VENV)/.dev ## Measure against peers and floors in the same run; prints a table of ratios
+bench: $(VENV)/.dev compiled ## Measure against peers and floors in the same run; prints a table of ratios
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-bench-cluster: $(VENV)/.dev ## Lose, load and rest three whole nodes, beside etcd; simulate a hundred (BENCH_ARGS=--quick)
+bench-cluster: $(VENV)/.dev compiled ## Lose, load and rest three whole nodes, beside etcd; simulate a hundred (BENCH_ARGS=--quick)
 	$(BIN)/python -m benchmarks.cluster $(BENCH_ARGS)
 
-crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
+crash: $(VENV)/.dev compiled ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
 	$(BIN)/python -m pytest -m long -k crash --timeout=3600 $(PYTEST_ARGS)
 
-nemesis: $(VENV)/.dev ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
+nemesis: $(VENV)/.dev compiled ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
 	$(BIN)/python -m tests.e2e.nemesis $(NEMESIS_ARGS)
 
-day: $(VENV)/.dev ## Write a day of metrics, merged live on three nodes that are asked and killed (DAY_ARGS="--hosts 100")
+day: $(VENV)/.dev compiled ## Write a day of metrics, merged live on three nodes that are asked and killed (DAY_ARGS="--hosts 100")
 	$(BIN)/python -m tests.e2e.day $(DAY_ARGS)
 
 fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes

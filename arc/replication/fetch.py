@@ -110,18 +110,15 @@ class _Transfer:
             nursery.start_soon(self._get, offset, wanted)
 
     async def _get(self, offset: int, wanted: int) -> None:
-        entry, began = self._draft.entry, self._clock.now()
+        entry = self._draft.entry
         question = cbor2.dumps([entry.path, entry.sha256, offset, wanted])
         try:
-            piece = await self._ask(self._holder, KIND, question, timeout_seconds=PIECE_SECONDS)
+            piece = await _ask_over(self._line, self._ask, self._clock, self._holder, KIND, question)
             if len(piece) != wanted:
                 raise Spoilt(f"{self._holder} gave {len(piece)} bytes of {entry.path} where {wanted} were asked for")
             self._arrived[offset] = piece
-            self._line.took(self._clock.now() - began)
         except (ArcError, Spoilt) as error:
             self._trouble = self._trouble or error
-            if isinstance(error, OutcomeUnknown):
-                self._line.took(self._clock.now() - began)
         self._move()
 
     async def _write(self) -> bool:
@@ -146,6 +143,18 @@ class _Transfer:
         self._moved = trio.Event()
 
 
+async def _ask_over(line: Line, ask: Ask, clock: Clock, holder: str, kind: str, question: bytes) -> bytes:
+    """The answer; the line learns how long it took, or how long it was waited for in vain."""
+    began = clock.now()
+    try:
+        answer = await ask(holder, kind, question, timeout_seconds=PIECE_SECONDS)
+    except OutcomeUnknown:
+        line.took(clock.now() - began)
+        raise
+    line.took(clock.now() - began)
+    return answer
+
+
 async def fetch_several(
     ask: Ask, pace: Pace, clock: Clock, holder: str, entries: Sequence[FileEntry], line: Line
 ) -> list[bytes | None]:
@@ -155,13 +164,7 @@ async def fetch_several(
     """
     await pace(holder, sum(entry.size_bytes for entry in entries))
     question = cbor2.dumps([[entry.path, entry.sha256] for entry in entries])
-    began = clock.now()
-    try:
-        answer = await ask(holder, SEVERAL_KIND, question, timeout_seconds=PIECE_SECONDS)
-    except OutcomeUnknown:
-        line.took(clock.now() - began)
-        raise
-    line.took(clock.now() - began)
+    answer = await _ask_over(line, ask, clock, holder, SEVERAL_KIND, question)
     try:
         bodies = cbor2.loads(answer)
     except (cbor2.CBORDecodeError, ValueError) as error:

@@ -64,9 +64,9 @@ def decide(
     kept = {name for name in alive if name == me or name in able}
     if len(kept) < least:
         kept = alive
-    slow = sorted(name for name in members if name not in alive and name in able and is_slow(name))
-    slow.sort(key=lambda name: heard[name].caught_up_at, reverse=True)
-    kept |= set(slow[: max(0, least - len(kept))])
+    slow = [name for name in members if name not in alive and name in able and is_slow(name)]
+    slow.sort(key=lambda name: (-heard[name].caught_up_at, name))
+    kept = kept | set(slow[: max(0, least - len(kept))])
     if kept != set(members):
         return tuple(sorted(kept))
     grown = kept | {

@@ -46,4 +46,4 @@ class Line:
             if self.window > 1:
                 self.window //= 2
             else:
-                self.piece_bytes = max(self.piece_bytes // 2, min(PIECE_BYTES_MIN, self._piece_bytes_max))
+                self.piece_bytes = max(self.piece_bytes // 2, PIECE_BYTES_MIN)

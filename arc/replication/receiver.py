@@ -129,7 +129,7 @@ class Receiver:
 
     def receive(self, peer: str, message: Message) -> None:
         """The holder, or somebody who thinks he is, said something. Never waits."""
-        self._hear(peer)
+        self.progress(peer)
         if peer != self._holder or message.epoch != self._epoch:
             self._refused += 1
             return
@@ -146,12 +146,9 @@ class Receiver:
                 self._refused += 1
 
     def progress(self, peer: str) -> None:
-        """The holder is sending something long, perhaps still for a session before this one. Never waits."""
-        self._hear(peer)
-
-    def _hear(self, peer: str) -> None:
-        """The holder is there. If nothing was said to it for a while, since something long is on its way or the disk
-        here is slow, say what is durable; once the disk stands still it is right that we are not heard.
+        """The holder is there, and sends something long perhaps, or for a session before this one. If nothing was said
+        to it for a while, since that is on its way or the disk here is slow, say what is durable; once the disk stands
+        still it is right that we are not heard. Never waits.
         """
         if peer != self._holder:
             return

@@ -173,25 +173,17 @@ class Transfers:
             asked: Sequence[Round] = [
                 each for each in rounds if not each.is_done and self._is_unsuspected(each, holder)
             ]
+            line = self._line(holder)
             while asked:
-                some, asked = self._some(asked, self._line(holder))
+                some, asked = _some(asked, line)
                 entries = [each.entry for each in some]
                 try:
-                    bodies = await fetch_several(
-                        self._ask, self._wait_bandwidth, self._clock, holder, entries, self._line(holder)
-                    )
+                    bodies = await fetch_several(self._ask, self._wait_bandwidth, self._clock, holder, entries, line)
                 except ArcError as error:
                     for each in (*some, *asked):
                         self._note(each, holder, error)
                     break
                 await self._take_small(some, bodies, holder)
-
-    def _some(self, asked: Sequence[Round], line: Line) -> tuple[Sequence[Round], Sequence[Round]]:
-        """Those of the files that may be on their way at once, one at least, and the rest."""
-        room = line.window * line.piece_bytes
-        sizes = accumulate(each.entry.size_bytes for each in asked)
-        count = max(1, sum(size <= room for size in sizes))
-        return asked[:count], asked[count:]
 
     def _line(self, holder: str) -> Line:
         line = self._lines.get(holder)
@@ -269,6 +261,14 @@ class Transfers:
     def _tell_not_installed(self, entry: FileEntry, error: OSError) -> None:
         self.last_error = f"{entry.path} could not be installed: {error}"
         self._log.error("pull_not_installed", path=entry.path, reason=str(error), effect="it is tried again")
+
+
+def _some(asked: Sequence[Round], line: Line) -> tuple[Sequence[Round], Sequence[Round]]:
+    """Those of the files that may be on their way at once, one at least, and the rest."""
+    room = line.window * line.piece_bytes
+    sizes = accumulate(each.entry.size_bytes for each in asked)
+    count = max(1, sum(size <= room for size in sizes))
+    return asked[:count], asked[count:]
 
 
 def _hashes(bodies: Sequence[bytes | None]) -> list[str]:

@@ -37,7 +37,6 @@ ELECTION_SECONDS = 3.0
 STALL_SECONDS = 5.0
 """How long a disk is given, with default settings, before it counts as one that stands still."""
 
-
 NARROW_BYTES_PER_SECOND = (8_000.0, 14_000.0)
 """Of a line that is too narrow for rows, and wide enough for what nodes have to say of themselves."""
 

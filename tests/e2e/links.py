@@ -94,14 +94,12 @@ class Links:
         with near:
             if who is None or not (self._passes((who, name)) and self._passes((name, who))):
                 return  # a connection needs both directions; its opener may be gone already
-            try:
-                far = socket.socket()
+            with socket.socket() as far:
                 far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-                far.connect(("127.0.0.1", target))
-            except OSError:
-                far.close()
-                return
-            with far:
+                try:
+                    far.connect(("127.0.0.1", target))
+                except OSError:
+                    return
                 with self._changed:
                     self._open |= {near, far}
                 back = threading.Thread(target=self._pass_on, args=(far, near, (name, who)), daemon=True)

@@ -26,7 +26,7 @@ def body(number: int) -> str:
 
 
 def write(cluster: Cluster, name: str, number: int) -> int:
-    """Send a write under its key, and tell the answer; 0 when none came."""
+    """Send a write under its key, and tell the status of the answer."""
     answer = cluster.nodes[name].http.post(
         "/api/v1/write/line-protocol",
         params={"db": "default"},
