@@ -21,6 +21,8 @@ from typing import cast
 
 import httpx
 
+from tests.e2e import warm
+
 TOKEN = "e2e-bootstrap-token-0123456789abcdef"
 """The first admin token of every node under test; at least 32 characters, or the node refuses it."""
 
@@ -65,7 +67,7 @@ class Server:
         self._settings = dict(settings or {})
         self._variables = dict(variables or {})
         self._prefix = tuple(prefix)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | warm.Forked | None = None
         self.trust = trust
         self.http = self.client(timeout=60)
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,16 +125,17 @@ class Server:
         """Start the process; with ``wait``, until it takes writes and answers queries."""
         assert self._process is None, "already running"
         self.starts += 1
-        command = [*self._prefix, sys.executable, "-m", "arc", "serve", "--data-dir", str(self.data_dir)]
+        arguments = ["serve", "--data-dir", str(self.data_dir), "--host", "127.0.0.1", "--port", str(self.port)]
+        env = environment(self._settings, self._variables)
+        is_for_the_loader = bool(self._prefix) or any(name.startswith("LD_") for name in self._variables)
         with self.stderr_path.open("wb") as stderr, (self.folder / f"stdout-{self.starts}.txt").open("wb") as stdout:
-            self._process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
-                cwd=self.folder,
-                env=environment(self._settings, self._variables),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-            )
+            if is_for_the_loader:
+                command = [*self._prefix, sys.executable, "-m", "arc", *arguments]
+                self._process = subprocess.Popen(
+                    command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+                )
+            else:
+                self._process = warm.start(arguments, cwd=self.folder, env=env, stdout=stdout, stderr=stderr)
         if wait:
             self.wait_ready()
         return self
