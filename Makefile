@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help compiled serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
+.PHONY: help compiled kernels serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,10 +29,10 @@ serve: $(VENV)/.run compiled ## Start a node on port 8000 with its data in ./dat
 demo: $(VENV)/.run compiled ## Stream this machine's own metrics into a throw-away node and query them
 	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
 
-test: $(VENV)/.dev compiled ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
+test: $(VENV)/.dev kernels ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
 	$(PYTEST) $(PYTEST_ARGS)
 
-check: $(VENV)/.dev compiled ## Format, lint, types and tests; changes nothing
+check: $(VENV)/.dev kernels ## Format, lint, types and tests; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -96,6 +96,10 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 # of the processor for each node that is started. What cannot be written is compiled then, as ever.
 compiled: $(VENV)/.run
 	@$(BIN)/python -m compileall -q arc simulations || true
+
+# The tests start hundreds of processes, and each would compile them for half a minute while they are not there.
+kernels: $(VENV)/.dev compiled
+	@$(BIN)/python -c 'from tests.e2e import warm; warm.import_all()'
 
 # What a developer needs besides.
 $(VENV)/.dev: pyproject.toml $(VENV)/.run

@@ -127,7 +127,9 @@ def _line() -> socket.socket:
 
 def serve(line: socket.socket) -> None:
     """Fork for every request until the other end is closed."""
-    _import_all()
+    import_all()
+    gc.collect()
+    gc.freeze()
     running: dict[int, tuple[int, int]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(line, selectors.EVENT_READ)
@@ -166,22 +168,21 @@ def _tell(pipe: int, number: int) -> None:
         os.write(pipe, f"{number}\n".encode())
 
 
-def _import_all() -> None:
-    """All that ``arc serve`` imports, at once or later, and its kernels where numba is installed."""
-    # Arrow looks for pandas with its first array; `arc serve` keeps it from that, and so it must be here.
-    sys.modules["pandas"] = None  # type: ignore[assignment]  # what the import system takes for "there is none"
+def import_all() -> None:
+    """All that ``arc serve`` imports, at once or later; compile its kernels where numba is installed, or load them.
+
+    `make test` does this once before the tests: else every process that they start would compile for half a minute.
+    """
     import arc.cli.main
     import arc.node  # noqa: F401 - the fork needs it
-    from arc.ingest.lp_fast import LineDecoder
-    from arc.query.json_rows import load_compiled
-    from arc.query.results_msgpack import load_pack_texts
+    from arc.cli.serve import _leave_pandas_out
+    from arc.ingest.formats import Formats
+    from arc.query import results_json, results_msgpack
 
-    LineDecoder().warm()
-    load_compiled()
-    load_pack_texts()
-    del sys.modules["pandas"]
-    gc.collect()
-    gc.freeze()
+    _leave_pandas_out()  # before the first array, as there
+    Formats().warm()
+    results_json.warm()
+    results_msgpack.warm()
 
 
 def _become(request: Mapping[str, object], streams: Sequence[int]) -> None:
