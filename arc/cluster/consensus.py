@@ -80,8 +80,8 @@ class Neighbours(Protocol):
         """What other nodes are told of this one when they meet."""
         ...
 
-    def address_of(self, name: str) -> str | None:
-        """Where a node was told to listen that the catalog does not know yet."""
+    def told_of(self, name: str) -> Heard | None:
+        """Where other members say that a node listens, which the catalog here may not know yet."""
         ...
 
     def connected(self, peer: Peer, facts: PeerFacts) -> None:
@@ -193,8 +193,9 @@ def _connected(
 
     founders = identity.current.addresses
 
-    def told(name: str) -> str | None:
-        return rest.address_of(name) or founders.get(name)
+    def told(name: str) -> Heard | None:
+        founded = founders.get(name)
+        return rest.told_of(name) or (Heard(0, founded) if founded is not None else None)
 
     answerers: dict[str, Callable[[Peer, bytes], Awaitable[bytes]]] = {PROPOSE: answer}
     calls = Calls(answerers, log)

@@ -22,6 +22,7 @@ from arc.cluster.admission import JOIN, Application, Standing
 from arc.cluster.gathering import AskAddress
 from arc.cluster.identity import Identity, adopted
 from arc.cluster.identityfile import IdentityFile
+from arc.cluster.whereabouts import Heard
 from arc.errors import ArcError, OutcomeUnknown, Overloaded, Unavailable
 from arc.ports import Rng
 from arc.raft.membership import members
@@ -119,11 +120,12 @@ class Joiner:
     def __repr__(self) -> str:
         return f"<Joiner {self._identity!r} {self.not_ready() or 'is a member'}>"
 
-    @property
-    def addresses(self) -> dict[str, str]:
-        """Where members are reached, as told when it was let in, or by the plan it was founded with."""
-        told = dict(self._told.addresses) if self._told is not None else {}
-        return self._identity.current.addresses | told
+    def told_of(self, name: str) -> Heard | None:
+        """Where a member is reached, as it was told when it last asked, or by the plan that it was founded with."""
+        if self._told is not None and name in self._told.addresses:
+            return Heard(self._told.reach, self._told.addresses[name])
+        founded = self._identity.current.addresses.get(name)
+        return Heard(0, founded) if founded is not None else None
 
     def statistics(self) -> JoiningStatistics:
         """Numbers for status and metrics."""
@@ -239,7 +241,9 @@ class Joiner:
     def _whom_to_ask(self) -> list[str]:
         """Addresses of others, each once: seeds first, then founders and members, by name."""
         mine = self._describe().address
-        told = [address for _, address in sorted(self.addresses.items())]
+        founded = self._identity.current.addresses
+        latest = dict(self._told.addresses) if self._told is not None else {}
+        told = [address for _, address in sorted((founded | latest).items())]
         known = [node.address for _, node in sorted(self._catalog().nodes.items()) if node.address]
         return [address for address in dict.fromkeys((*self._seeds, *told, *known)) if address != mine]
 

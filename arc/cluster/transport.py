@@ -6,6 +6,9 @@ both directions go over the one stream (`arc.wire.session`). What waits while no
 sent, in the order of its lane, unless the session breaks.
 
 A node that is known by nothing but an address is dialled for the moment (`dial`, `ask`), beside all sessions.
+
+Where a node listens is what the cluster agreed on. Nodes that all moved at once cannot agree on anything before they
+reach each other, so the address with which a node proved who it is counts as well, in turn with the other one.
 """
 
 from __future__ import annotations
@@ -99,10 +102,15 @@ class PeerTransport:
         self._boot = rng.bytes(ID_BYTES)
         self._links: dict[str, Link] = {}
         self._heard: dict[str, Address] = {}
-        """Where peers said they listen: what a newcomer knows before it has the catalog."""
+        """Where peers said they listen when they were met last."""
         self._door = Door(network=network, rng=rng, clock=clock, log=self._log, security=security)
         self._asking = Asking(
-            self._door, clock, claims=partial(self._claims, purpose=Purpose.ASK), check=self._check, answer=answer
+            self._door,
+            clock,
+            claims=partial(self._claims, purpose=Purpose.ASK),
+            check=self._check,
+            answer=answer,
+            met=self._note_place,
         )
         self._address: Address | None = None
         self._nursery: trio.Nursery | None = None
@@ -186,7 +194,7 @@ class PeerTransport:
 
     def _link(self, peer: Peer) -> Link | None:
         link = self._links.get(peer.name)
-        if link is None and self._where(peer.name) is not None:
+        if link is None and self._places(peer.name):
             link = self._new_link(peer)
         return link
 
@@ -197,9 +205,16 @@ class PeerTransport:
         self._nursery.start_soon(self._serve_link, link)
         return link
 
-    def _where(self, name: str) -> Address | None:
-        told = self._address_of(name)
-        return Address.parse(told) if told else self._heard.get(name)
+    def _places(self, name: str) -> list[Address]:
+        """Where to look for a node: as the cluster knows it, and as it said itself if that is another place."""
+        told, heard = self._address_of(name), self._heard.get(name)
+        places = [Address.parse(told)] if told else []
+        return places if heard is None or heard in places else [*places, heard]
+
+    def _note_place(self, theirs: Claims) -> None:
+        """A node was met of which the cluster knows; of others nothing is kept for their having asked."""
+        if self._address_of(theirs.peer.name):
+            self._heard[theirs.peer.name] = Address.parse(theirs.address)
 
     # --------------------------------------------------------------------------------------------------------- dialling
 
@@ -214,6 +229,7 @@ class PeerTransport:
                 continue
             except (*BROKEN, ValueError) as error:
                 self._log.debug("peer_unreachable", peer=str(link.peer), reason=str(error) or type(error).__name__)
+                link.misses += 1
                 if link.session is None:
                     self._lost(link)
                 pause = self._rng.uniform(link.backoff / 2, link.backoff)
@@ -224,9 +240,10 @@ class PeerTransport:
 
     async def _dial_session(self, link: Link) -> float:
         """Dial and work until the session ends; returns how long to wait before the next try."""
-        where = self._where(link.peer.name)
-        if where is None:
+        places = self._places(link.peer.name)
+        if not places:
             raise OSError(f"nobody knows where {link.peer} listens")
+        where = places[link.misses % len(places)]
 
         def claims() -> Claims:
             if link.session is not None:
@@ -274,6 +291,7 @@ class PeerTransport:
         name = theirs.peer.name
         if theirs.purpose is Purpose.ASK:
             self._asking.require_place(theirs.peer)
+            self._note_place(theirs)
             return self._claims(), Verdict.ACCEPTED
         link = self._links.get(name) or self._new_link(theirs.peer)
         if link is None:

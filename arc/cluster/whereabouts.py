@@ -5,7 +5,9 @@ there and nobody knows what of it was agreed on: that takes a leader, a leader t
 a node that starts reads them from its log as well (`remembered`), above the newest snapshot. An entry that was never
 agreed on does no harm: whoever is dialled says who he is.
 
-Of two sources the later one counts. What the log told loses its word once the catalog has come past that entry.
+A member that has been away may be told by others where they are now (`Joiner`), before its own log has come that far.
+
+Of several sources the latest counts. What the log told loses its word once the catalog has come past that entry.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from arc.raft.types import Entry, EntryKind
 
 
 class Heard(NamedTuple):
-    """An address (``host:port``) and the index of the entry that told it."""
+    """An address (``host:port``), and the index of the entry that told it or up to which whoever told it had heard."""
 
     entry: int
     address: str
@@ -39,10 +41,10 @@ def remembered(entries: Iterable[Entry]) -> dict[str, Heard]:
 
 
 class Whereabouts:
-    """``told`` is what else is known, from before there was a log or by who let this node in; None where it is not."""
+    """``told`` is what else is known, from before there was a log or by other members; None where it is not."""
 
     def __init__(
-        self, catalog: Callable[[], Catalog], log: Mapping[str, Heard], told: Callable[[str], str | None]
+        self, catalog: Callable[[], Catalog], log: Mapping[str, Heard], told: Callable[[str], Heard | None]
     ) -> None:
         self._catalog = catalog
         self._log = log
@@ -54,12 +56,11 @@ class Whereabouts:
     def address_of(self, name: str) -> str | None:
         """Where the node of this name listens, None when nobody has said it."""
         catalog = self._catalog()
-        heard, node = self._log.get(name), catalog.nodes.get(name)
-        if heard is not None and heard.entry > catalog.index:
-            return heard.address
-        if node is not None:
-            return node.address
-        return self._told(name) or (heard.address if heard is not None else None)
+        node = catalog.nodes.get(name)
+        agreed = Heard(catalog.index, node.address) if node is not None else None
+        known = [heard for heard in (agreed, self._told(name), self._log.get(name)) if heard is not None]
+        # Of words of the same time the first counts: what was agreed on.
+        return max(known, key=lambda heard: heard.entry).address if known else None
 
 
 def _description(entry: Entry) -> DescribeNode | None:

@@ -25,6 +25,7 @@ from arc.cluster.failover_managers import (
 from arc.cluster.manifest_calls import ManifestCalls
 from arc.cluster.operations import LifeOrders, Operations
 from arc.cluster.router import Router
+from arc.cluster.whereabouts import Heard
 from arc.compaction.retention_runner import RetentionRunner
 from arc.compaction.runner import Compactor
 from arc.continuous.names import open_files
@@ -271,9 +272,9 @@ class House:
         """See `cluster.consensus.Neighbours`."""
         return self.ground.facts
 
-    def address_of(self, name: str) -> str | None:
+    def told_of(self, name: str) -> Heard | None:
         """See `cluster.consensus.Neighbours`."""
-        return self.near.joiner.addresses.get(name) if self.near.joiner is not None else None
+        return self.near.joiner.told_of(name) if self.near.joiner is not None else None
 
     def connected(self, peer: Peer, facts: PeerFacts) -> None:
         """See `cluster.consensus.Neighbours`."""

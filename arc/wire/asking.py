@@ -28,7 +28,9 @@ ASKER_SECONDS = 120.0
 
 
 class Asking:
-    """Both sides of it. ``claims`` are ours; ``check`` refuses whom we do not talk to; ``answer`` answers."""
+    """Both sides of it. ``claims`` are ours; ``check`` refuses whom we do not talk to; ``answer`` answers; ``met`` is
+    told who was found at an address.
+    """
 
     def __init__(
         self,
@@ -38,12 +40,14 @@ class Asking:
         claims: Callable[[], Claims],
         check: Callable[[Claims], None],
         answer: Callable[[Peer, bytes], Awaitable[bytes]],
+        met: Callable[[Claims], None],
     ) -> None:
         self._door = door
         self._clock = clock
         self._claims = claims
         self._check = check
         self._answer = answer
+        self._met = met
         self._askers: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -120,6 +124,7 @@ class Asking:
             stream, shaken = await self._door.dial(Address.parse(address), self._claims, self._check)
         except (*BROKEN, ValueError) as error:
             raise Unavailable(f"no node answers at {address}: {str(error) or type(error).__name__}") from error
+        self._met(shaken.theirs)
         try:
             yield stream, shaken
         finally:

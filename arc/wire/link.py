@@ -11,7 +11,7 @@ from arc.wire.settlement import Standing
 class Link:
     """One other node, by its name. Mutable; owned by the transport."""
 
-    __slots__ = ("backoff", "bell", "is_proving", "known", "outbox", "peer", "session", "turn")
+    __slots__ = ("backoff", "bell", "is_proving", "known", "misses", "outbox", "peer", "session", "turn")
 
     def __init__(self, peer: Peer, backoff: float) -> None:
         self.peer = peer
@@ -26,6 +26,8 @@ class Link:
         self.is_proving = False
         """Whether our own proof waits for its answer."""
         self.backoff = backoff
+        self.misses = 0
+        """How often it was dialled in vain: where it may be in several places, they take turns."""
 
     def __repr__(self) -> str:
         return f"<Link {self.peer} {self.session or 'no session'} {self.outbox}>"

@@ -465,7 +465,8 @@ async def test_a_newcomer_is_ready_only_once_its_own_log_has_caught_up(
     newcomer = Newcomer(cluster, log)
     assert await newcomer.settle() == "was admitted by n1, which leads; waits for its log"
     assert cluster.configuration.learners == (N9,)
-    assert newcomer.joiner.addresses["n3"] == "h3:9100"
+    told = newcomer.joiner.told_of("n3")
+    assert told is not None and told.address == "h3:9100" and told.entry > 0, "later than any plan of founding"
     newcomer.raft.own = None
     status = newcomer.raft.status
     newcomer.raft.status = lambda: status()._replace(applied=-500)  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ from arc.cluster.feed import Feed
 from arc.cluster.identity import Identity, founded_alone
 from arc.cluster.identityfile import IdentityFile
 from arc.cluster.proposals import Proposals
+from arc.cluster.whereabouts import Heard
 from arc.errors import Conflict, Corrupt, DiskFailed, OutcomeUnknown, Overloaded, Unavailable
 from arc.ids import NodeId
 from arc.raft.config import Config as RaftConfig
@@ -47,7 +48,7 @@ class Nobody:
     def describe(self) -> PeerFacts:
         return PeerFacts()
 
-    def address_of(self, name: str) -> str | None:
+    def told_of(self, name: str) -> Heard | None:
         return None
 
     def connected(self, peer: Peer, facts: PeerFacts) -> None:

@@ -367,6 +367,67 @@ async def test_whoever_knows_an_address_may_ask_without_a_session(autojump_clock
         assert second.met == []
 
 
+@pytest.mark.parametrize("is_asked", [True, False], ids=["who asks is told", "who is asked is told"])
+async def test_a_peer_that_moved_is_reached_where_it_was_met_last(
+    autojump_clock: trio.testing.MockClock, is_asked: bool
+) -> None:
+    """Nodes that all moved at once have nobody who can tell the others: the book is what they agreed on before. They
+    ask at their seeds while they have no leader, and so they meet.
+    """
+    network = MemoryNetwork()
+    first = Node(network, N1, {"n2": "h:49999"})
+    second = Node(network, N2, {"n1": "h:41001"})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        first.transport.send(heartbeat(1))
+        await first.came.wait()
+        assert first.lost == [N2], "nobody listens where the book says"
+        if is_asked:
+            assert await first.transport.ask("h:41002", b"who is there", timeout_seconds=5)
+        else:
+            assert await second.transport.ask("h:41001", b"who is there", timeout_seconds=5)
+        for round_ in (2, 3):
+            first.transport.send(heartbeat(round_))
+            await settled()
+        assert second.got == [heartbeat(2), heartbeat(3)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_agreed_on_counts_when_the_peer_is_no_more_where_it_was_met(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    network, book = MemoryNetwork(), {"n2": "h:41002"}
+    first, second = Node(network, N1, book), Node(network, N2, {})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        async with trio.open_nursery() as life:
+            await life.start(second.transport.run, "h", 41002)
+            assert await first.transport.ask("h:41002", b"who is there", timeout_seconds=5)
+            life.cancel_scope.cancel()
+        book["n2"] = "h:41003"
+        await nursery.start(second.transport.run, "h", 41003)
+        for round_ in (1, 2, 3):
+            first.transport.send(heartbeat(round_))
+            await settled()
+        assert heartbeat(3) in second.got
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_was_met_and_is_in_no_book_is_not_remembered_for_having_asked(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever has the secret may ask, under as many names as it likes."""
+    network = MemoryNetwork()
+    first, second = Node(network, N1, {}), Node(network, N2, {"n1": "h:41001"})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(first.transport.run, "h", 41001)
+        await nursery.start(second.transport.run, "h", 41002)
+        assert await second.transport.ask("h:41001", b"may I", timeout_seconds=5)
+        assert not first.transport.post("n2", Channel.WAL, b"rows")
+        nursery.cancel_scope.cancel()
+
+
 # --------------------------------------------------------------------------------------------------- whom we refuse
 
 

@@ -73,19 +73,21 @@ def catalog(*commands: Command) -> Catalog:
     ("now", "log", "told", "expected"),
     [
         (catalog(), {}, {}, None),
-        (catalog(), {}, {"n2": "told:1"}, "told:1"),
-        (catalog(), {"n2": Heard(1, "log:1")}, {"n2": "told:1"}, "log:1"),
-        (catalog(described("agreed:1")), {}, {"n2": "told:1"}, "agreed:1"),
+        (catalog(), {}, {"n2": Heard(0, "told:1")}, "told:1"),
+        (catalog(), {"n2": Heard(1, "log:1")}, {"n2": Heard(0, "told:1")}, "log:1"),
+        (catalog(described("agreed:1")), {}, {"n2": Heard(1, "told:1")}, "agreed:1"),
+        (catalog(described("agreed:1")), {}, {"n2": Heard(2, "told:1")}, "told:1"),
         (catalog(described("agreed:1")), {"n2": Heard(1, "log:1")}, {}, "agreed:1"),
-        (catalog(described("agreed:1")), {"n2": Heard(2, "log:2")}, {"n2": "told:1"}, "log:2"),
+        (catalog(described("agreed:1")), {"n2": Heard(2, "log:2")}, {"n2": Heard(1, "told:1")}, "log:2"),
         (catalog(MADE), {"n2": Heard(1, "log:1")}, {}, "log:1"),
-        (catalog(MADE), {"n2": Heard(1, "log:1")}, {"n2": "told:1"}, "told:1"),
+        (catalog(MADE), {"n2": Heard(1, "log:1")}, {"n2": Heard(1, "told:1")}, "told:1"),
     ],
     ids=[
         "nobody knows",
         "told",
         "later in the log than told",
         "agreed on",
+        "the node moved, and others have heard of it",
         "the catalog has come as far as the log's entry",
         "the node moved after the catalog's state",
         "forgotten but still a member",
@@ -93,6 +95,6 @@ def catalog(*commands: Command) -> Catalog:
     ],
 )
 def test_the_latest_word_counts(
-    now: Catalog, log: dict[str, Heard], told: dict[str, str], expected: str | None
+    now: Catalog, log: dict[str, Heard], told: dict[str, Heard], expected: str | None
 ) -> None:
     assert Whereabouts(lambda: now, log, told.get).address_of("n2") == expected

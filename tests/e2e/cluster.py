@@ -47,20 +47,14 @@ class Cluster:
     ) -> None:
         self.links = Links(self._who)
         self.nodes: dict[str, Server] = {}
-        names = [f"n{number}" for number in range(1, SIZE + 1)]
-        ports = {name: free_port() for name in names}
-        doors = {name: self.links.port_before(name, ports[name]) for name in names}
-        seeds = ",".join(f"127.0.0.1:{door}" for door in doors.values())
-        for name in names:
+        for name, place in self._new_places().items():
             own: dict[str, object] = {
                 "node.id": name,
                 "node.role": "writer",
                 "cluster.enabled": "true",
                 "cluster.shared_secret": SECRET,
-                "cluster.peer_port": ports[name],
-                "cluster.advertise": f"127.0.0.1:{doors[name]}",
-                "cluster.seeds": seeds,
                 "cluster.bootstrap_expect": SIZE,
+                **place,
                 **(settings or {}),
             }
             home = folder / name
@@ -88,6 +82,11 @@ class Cluster:
         for node in self.nodes.values():
             node.start(wait=False)
         self.wait_whole()
+
+    def move(self) -> None:
+        """Give all nodes, none of which runs, other places for their peers, like new machines with the old folders."""
+        for name, place in self._new_places().items():
+            self.nodes[name].change(place)
 
     def wait_whole(self) -> None:
         """Return when every node says that all are there, one leads, one writes and every one is in sync."""
@@ -125,6 +124,20 @@ class Cluster:
     def others(self, name: str) -> list[str]:
         """All names but this one."""
         return [each for each in self.nodes if each != name]
+
+    def _new_places(self) -> dict[str, dict[str, object]]:
+        """Where each node listens for its peers from its next start on, and that this is where to look for them."""
+        names = [f"n{number}" for number in range(1, SIZE + 1)]
+        ports = {name: free_port() for name in names}
+        doors = {name: f"127.0.0.1:{self.links.port_before(name, ports[name])}" for name in names}
+        return {
+            name: {
+                "cluster.peer_port": ports[name],
+                "cluster.advertise": doors[name],
+                "cluster.seeds": ",".join(doors.values()),
+            }
+            for name in names
+        }
 
     def _is_whole(self, name: str) -> bool:
         self.nodes[name].check_alive()

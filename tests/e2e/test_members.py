@@ -37,6 +37,22 @@ def test_a_rolling_restart_under_load_fails_no_write_of_a_client_that_tries_agai
     check_every_node(cluster, load)
 
 
+def test_nodes_that_all_moved_at_once_find_each_other_again(cluster: Cluster) -> None:
+    """Their folders on other machines: what they agreed on names places where none of them is any more."""
+    cluster.nodes["n1"].write("moved,host=a usage=1.5 1700000000000000000")
+    for node in cluster.nodes.values():
+        node.kill9()
+    cluster.move()
+    cluster.start()
+    cluster.nodes["n2"].write("moved,host=b usage=2.5 1700000000000000000")
+    for node in cluster.nodes.values():
+        wait_until(
+            "every row is there once",
+            lambda node=node: node.rows("SELECT host, usage FROM moved ORDER BY host") == [["a", 1.5], ["b", 2.5]],
+            node.stderr,
+        )
+
+
 def is_up(server: Server) -> bool:
     server.check_alive()
     try:
