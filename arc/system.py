@@ -1,7 +1,7 @@
 """The production ports: this machine's clock, chance, files, sockets and threads.
 
-The only module of `arc` that touches the operating system. Nothing here decides anything; a simulator replaces all of
-it.
+The only module of `arc` that touches the operating system, but for names of hosts (`arc.system_names`). Nothing here
+decides anything; a simulator replaces all of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import trio
 
 from arc.errors import InvalidRequest
 from arc.ports import BLOCK_BYTES, Buffer, Draft, Load, LogFile, Ports
+from arc.system_names import Names
 
 T = TypeVar("T")
 
@@ -296,7 +297,10 @@ class SystemDisk:
 
 
 class SystemNetwork:
-    """TCP by Trio."""
+    """TCP by Trio; names are looked up as in `arc.system_names`."""
+
+    def __init__(self, names: trio.abc.HostnameResolver | None = None) -> None:
+        self._names = names or Names()
 
     async def serve_tcp(
         self,
@@ -315,6 +319,7 @@ class SystemNetwork:
 
     async def connect_tcp(self, host: str, port: int) -> trio.abc.Stream:
         """Open a stream."""
+        trio.socket.set_custom_hostname_resolver(self._names)
         return await trio.open_tcp_stream(host, port)
 
 
