@@ -81,7 +81,7 @@ class Neighbours(Protocol):
         ...
 
     def told_of(self, name: str) -> Heard | None:
-        """Where other members say that a node listens, which the catalog here may not know yet."""
+        """Where a node listens by the plan of founding, or as other members say; the catalog may not know it yet."""
         ...
 
     def connected(self, peer: Peer, facts: PeerFacts) -> None:
@@ -191,11 +191,8 @@ def _connected(
     async def greet(address: str) -> Peer:
         return (await transport.dial(address)).peer
 
-    founders = identity.current.addresses
-
     def told(name: str) -> Heard | None:
-        founded = founders.get(name)
-        return rest.told_of(name) or (Heard(0, founded) if founded is not None else None)
+        return rest.told_of(name)
 
     answerers: dict[str, Callable[[Peer, bytes], Awaitable[bytes]]] = {PROPOSE: answer}
     calls = Calls(answerers, log)

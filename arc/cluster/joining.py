@@ -120,12 +120,17 @@ class Joiner:
     def __repr__(self) -> str:
         return f"<Joiner {self._identity!r} {self.not_ready() or 'is a member'}>"
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where members are reached, as told when it was let in, or by the plan it was founded with."""
+        told = dict(self._told.addresses) if self._told is not None else {}
+        return self._identity.current.addresses | told
+
     def told_of(self, name: str) -> Heard | None:
-        """Where a member is reached, as it was told when it last asked, or by the plan that it was founded with."""
-        if self._told is not None and name in self._told.addresses:
-            return Heard(self._told.reach, self._told.addresses[name])
-        founded = self._identity.current.addresses.get(name)
-        return Heard(0, founded) if founded is not None else None
+        """One of `addresses`, and as of when it was told: a plan of founding is older than any entry."""
+        address = self.addresses.get(name)
+        reach = self._told.reach if self._told is not None and name in self._told.addresses else 0
+        return Heard(reach, address) if address is not None else None
 
     def statistics(self) -> JoiningStatistics:
         """Numbers for status and metrics."""
@@ -241,9 +246,7 @@ class Joiner:
     def _whom_to_ask(self) -> list[str]:
         """Addresses of others, each once: seeds first, then founders and members, by name."""
         mine = self._describe().address
-        founded = self._identity.current.addresses
-        latest = dict(self._told.addresses) if self._told is not None else {}
-        told = [address for _, address in sorted((founded | latest).items())]
+        told = [address for _, address in sorted(self.addresses.items())]
         known = [node.address for _, node in sorted(self._catalog().nodes.items()) if node.address]
         return [address for address in dict.fromkeys((*self._seeds, *told, *known)) if address != mine]
 

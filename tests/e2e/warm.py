@@ -6,8 +6,8 @@ environment, standard streams and pid, killed and stopped by signals. What it ca
 program does (``LD_PRELOAD``, a command in front), so `Server` starts those cold, and so do the tests of ``arc serve``,
 of the demo and of the command line.
 
-The two sides talk over one pair of sockets: a request is JSON with four descriptors (standard input, output, error, and
-a pipe), and the pipe tells the pid, and later the exit code.
+The two sides talk over one pair of sockets: a request is JSON with three descriptors (standard output, error, and a
+pipe), and the pipe tells the pid, and later the exit code.
 """
 
 from __future__ import annotations
@@ -49,10 +49,8 @@ class Forked:
     def __init__(self, told: IO[bytes]) -> None:
         self._told = told
         self.pid = self._next(ANSWER_SECONDS)
-        try:
+        with suppress(ProcessLookupError):  # it has ended already, which the pipe tells
             self._handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            self._handle = -1  # it has ended already, which the pipe tells
 
     def __repr__(self) -> str:
         return f"<Forked pid={self.pid} returncode={self.returncode}>"
@@ -103,11 +101,10 @@ def start(
     """Run ``arc`` with these arguments in a process of its own; its standard input is empty."""
     told, tells = os.pipe()
     request = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}).encode()
-    with open(os.devnull, "rb") as nothing:
-        try:
-            socket.send_fds(_line(), [request], [nothing.fileno(), stdout.fileno(), stderr.fileno(), tells])
-        finally:
-            os.close(tells)
+    try:
+        socket.send_fds(_line(), [request], [stdout.fileno(), stderr.fileno(), tells])
+    finally:
+        os.close(tells)
     return Forked(os.fdopen(told, "rb", buffering=0))
 
 
@@ -131,36 +128,42 @@ def serve(line: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}
+    """Handle of a process → its pid, and the pipe of whoever asked for it."""
     with selectors.DefaultSelector() as selector:
         selector.register(line, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj is line:
-                    data, (*streams, tells), _, _ = _receive(line)
-                    if not data:
-                        return
-                    sys.stdout.flush()
-                    pid = os.fork()
-                    if pid == 0:
-                        _become(json.loads(data), streams)
-                    for fd in streams:
-                        os.close(fd)
-                    handle = os.pidfd_open(pid)
-                    running[handle] = pid, tells
-                    selector.register(handle, selectors.EVENT_READ)
-                    _tell(tells, pid)
-                else:
+                if key.fileobj is not line:
                     selector.unregister(key.fd)
-                    os.close(key.fd)
-                    pid, tells = running.pop(key.fd)
-                    _, status = os.waitpid(pid, 0)
-                    _tell(tells, os.waitstatus_to_exitcode(status))
-                    os.close(tells)
+                    _reap(key.fd, *running.pop(key.fd))
+                    continue
+                request, fds, _, _ = socket.recv_fds(line, REQUEST_BYTES_MAX, 3)
+                if not request:
+                    return
+                stdout, stderr, tells = fds
+                pid = _fork(request, stdout, stderr)
+                handle = os.pidfd_open(pid)
+                running[handle] = pid, tells
+                selector.register(handle, selectors.EVENT_READ)
+                _tell(tells, pid)
 
 
-def _receive(line: socket.socket) -> tuple[bytes, list[int], int, object]:
-    data, fds, flags, address = socket.recv_fds(line, REQUEST_BYTES_MAX, 4)
-    return data, fds or [-1], flags, address
+def _fork(request: bytes, stdout: int, stderr: int) -> int:
+    """Start a process and close its streams here; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        _become(json.loads(request), stdout, stderr)
+    os.close(stdout)
+    os.close(stderr)
+    return pid
+
+
+def _reap(handle: int, pid: int, tells: int) -> None:
+    """Tell how a process ended."""
+    os.close(handle)
+    _, status = os.waitpid(pid, 0)
+    _tell(tells, os.waitstatus_to_exitcode(status))
+    os.close(tells)
 
 
 def _tell(pipe: int, number: int) -> None:
@@ -185,11 +188,11 @@ def import_all() -> None:
     results_msgpack.warm()
 
 
-def _become(request: Mapping[str, object], streams: Sequence[int]) -> None:
+def _become(request: Mapping[str, object], stdout: int, stderr: int) -> None:
     """In the fork: have what `subprocess.Popen` would have given, run the command, and never return."""
     code = 1
     try:
-        for number, fd in enumerate(streams):
+        for number, fd in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
             os.dup2(fd, number)
         for name in os.listdir("/proc/self/fd"):
             if int(name) > 2:
