@@ -2,7 +2,8 @@
 
 Rows are removed because they are old, and windows of time are summed up because they are over. A clock that is a year
 ahead would remove a year too much, and call windows over that have not begun: no clock may say so alone. One that is
-behind only puts it off, and `troubles` tells of it. A node alone goes by its own. Pure.
+behind only puts it off, and `troubles` tells of it. A node alone goes by its own; one that all others left, by what
+they told it as well, until somebody else does or its process ends. Pure.
 """
 
 from __future__ import annotations

@@ -86,6 +86,10 @@ class Memory:
         return told_us + int((now - self.told_at) * 1e6) if told_us else None
 
 
+GONE = (NodeState.UNHEALTHY, NodeState.DEAD)
+"""States of a node that may never tell its time."""
+
+
 class Memories:
     """One memory for every other node that anything was asked or heard of."""
 
@@ -94,6 +98,7 @@ class Memories:
         self._config = config
         self._sessions = sessions
         self._memories: dict[str, Memory] = {}
+        self._left: dict[str, Memory] = {}
 
     def __repr__(self) -> str:
         return f"<Memories {' '.join(f'{name}={each.health.state}' for name, each in self._memories.items())}>"
@@ -102,12 +107,33 @@ class Memories:
         """The memory of a node; begins anew with every incarnation."""
         memory = self._memories.get(record.name)
         if memory is None or memory.incarnation != record.incarnation:
+            if memory is not None:
+                self._note_left(record.name, memory)
             memory = self._memories[record.name] = Memory(record.incarnation, self._clock.now())
         return memory
 
     def keep(self, names: Iterable[str]) -> None:
-        """Forget everybody else."""
-        self._memories = {name: self._memories[name] for name in names if name in self._memories}
+        """Forget everybody else. What time it is by them is known until somebody who is here has told (`clocks_us`)."""
+        before = self._memories
+        self._memories = {name: before[name] for name in names if name in before}
+        for name in before.keys() - self._memories.keys():
+            self._note_left(name, before[name])
+        if any(memory.told.stats.clock_us for memory in self._memories.values()):
+            self._left.clear()
+
+    def clocks_us(self, records: Iterable[NodeRecord]) -> dict[str, int | None]:
+        """What the wall clocks of these nodes say now; None of who has not told and is not gone.
+
+        Where there is nobody, what those told goes on that were here last: a clock that is ahead is not right because
+        the last one that denied it has left (world 920506).
+        """
+        now, told = self._clock.now(), dict[str, int | None]()
+        for record in records:
+            at_us = self.of(record).clock_us(now)
+            if at_us is not None or self.state(record) not in GONE:
+                told[record.name] = at_us
+        before = (*self._left.items(), *self._memories.items())
+        return told or {name: at_us for name, memory in before if (at_us := memory.clock_us(now)) is not None}
 
     def state(self, record: NodeRecord) -> NodeState:
         """How a node is: what was seen, or what was agreed on of one that is seen alive."""
@@ -165,3 +191,7 @@ class Memories:
             is_watching=is_watching,
             is_late=is_late,
         )
+
+    def _note_left(self, name: str, memory: Memory) -> None:
+        if memory.told.stats.clock_us:
+            self._left[name] = memory

@@ -213,6 +213,7 @@ class Operations:
             catch_up=self._catch_up(),
             files_under_replicated=self._under_replicated(living),
             copies_wanted=self._copies_wanted,
+            clock_ahead_seconds=self._registry.clock_ahead_seconds(),
         )
 
     def observed(self) -> tuple[Observation, ...]:

@@ -92,6 +92,8 @@ class Outlook:
     files_under_replicated: int = 0
     """Files of which fewer than ``copies_wanted`` living nodes have a copy."""
     copies_wanted: int = 1
+    clock_ahead_seconds: float = 0.0
+    """How far this node's clock is ahead of what was told by others that have all left; see `Memories.clocks_us`."""
 
     def node(self, name: str | None) -> NodeView | None:
         """The node of this name."""

@@ -277,17 +277,18 @@ class Registry:
         return [record.name for record in self._others()]
 
     def clocks_us(self) -> dict[str, int | None]:
-        """What other nodes' wall clocks say now, as far as they told; None of who has not told and is not gone."""
-        now, gone = self._clock.now(), (NodeState.UNHEALTHY, NodeState.DEAD)
-        return {
-            record.name: at_us
-            for record in self._others()
-            if (at_us := self._memories.of(record).clock_us(now)) is not None or self._state(record) not in gone
-        }
+        """What other nodes' wall clocks say now, as far as they told; None of who has not told and is not gone. Of a
+        node that all others left: what theirs say, as far as they had told this process.
+        """
+        return self._memories.clocks_us(self._others())
 
     def earliest_us(self) -> int:
         """What the clock that is furthest behind says, of those that are known. Raises Unavailable (`clocks`)."""
         return earliest_us(self._clock.wall_us(), self.clocks_us())
+
+    def clock_ahead_seconds(self) -> float:
+        """How far this node's clock is ahead of what others told that have all left; 0 where others are there."""
+        return 0.0 if self._others() else (self._clock.wall_us() - self.earliest_us()) / 1e6
 
     # ---------------------------------------------------------------------------------------------------------- inside
 

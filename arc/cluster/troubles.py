@@ -370,6 +370,15 @@ def _certificates(outlook: Outlook) -> Iterator[Trouble]:
 
 
 def _clocks(outlook: Outlook) -> Iterator[Trouble]:
+    if outlook.clock_ahead_seconds > CLOCK_SECONDS_MAX:
+        yield Trouble(
+            "clock_differs",
+            Verdict.DEGRADED,
+            f"the clock of {outlook.me} is {outlook.clock_ahead_seconds:.1f} s ahead of what other nodes told "
+            "before they all left. Retention and continuous queries go by that until another node is there, or "
+            f"{outlook.me} is started again: look after the time service (NTP) there",
+            "arc cluster nodes",
+        )
     for name, offset in clock_offsets(outlook).items():
         if abs(offset) > CLOCK_SECONDS_MAX:
             where = "ahead of" if offset > 0 else "behind"

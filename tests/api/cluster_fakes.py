@@ -115,6 +115,7 @@ class FakeCluster:
     error: ArcError | None = None
     world: ClusterWorld | None = None
     under_replicated: int = 0
+    clock_ahead_seconds: float = 0.0
 
     def look(self) -> Outlook:
         assert self.world is not None
@@ -129,7 +130,7 @@ class FakeCluster:
             licence=self.licence,  # type: ignore[arg-type]
             behind=self.world.node.behind(), router={"strategy": "round_robin", "timeout_ms": 5000}, 
             catch_up=self.catch_up,
-            files_under_replicated=self.under_replicated, copies_wanted=2,
+            files_under_replicated=self.under_replicated, copies_wanted=2, clock_ahead_seconds=self.clock_ahead_seconds,
         )  # fmt: skip
 
     def observed(self) -> Sequence[Seen]:

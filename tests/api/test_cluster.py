@@ -317,6 +317,14 @@ def test_the_clock_that_differs_from_most_is_told_also_when_it_is_the_own(
     assert [words[: len(start)] for words, start in zip(found, told, strict=True)] == told
 
 
+@pytest.mark.parametrize(("ahead", "count"), [(0.5, 0), (0.6, 1), (-60.0, 0)])
+def test_a_clock_that_others_denied_before_they_left_is_told(ahead: float, count: int) -> None:
+    world = ClusterWorld()
+    world.cluster.clock_ahead_seconds = ahead
+    found = [trouble.words for trouble in troubles(world.look()) if trouble.code == "clock_differs"]
+    assert len(found) == count and all("is 0.6 s ahead of what other nodes told" in words for words in found)
+
+
 async def test_disk_certificate_and_clock_of_every_node_are_in_the_document() -> None:
     world = ClusterWorld()
     world.cluster.change("n2", stats=stats_of(world, days=20), clock_offset_seconds=0.04)

@@ -158,6 +158,53 @@ def test_what_other_clocks_say_goes_on_by_itself_and_does_not_move_with_the_one_
     assert registry.clocks_us() == {"n2": n2_us + 1_202_500_000}, "n3 is gone, and n2 too, but its clock is known"
 
 
+def told(registry: Registry, name: str, at_us: int, incarnation: int = 1) -> None:
+    assert registry.record_heartbeat(Peer(name, incarnation), Told(stats=NodeStats(clock_us=at_us)))
+
+
+def test_whoever_all_others_left_goes_on_by_what_they_told(clock: ManualClock) -> None:
+    members = Members(n1="writer", n2="writer", n3="writer")
+    registry, n2_us = registry_of(members, clock), clock.wall_us()
+    told(registry, "n2", n2_us)
+    told(registry, "n3", n2_us - 5_000_000)
+    members.forget("n3")
+    registry.publish()
+    assert registry.clocks_us() == {"n2": n2_us}, "whose clock is wrong may be removed for it"
+    clock.jump_wall(100 * 86_400_000_000)
+    members.forget("n2")
+    assert registry.clocks_us() == {"n2": n2_us}, "before the checks have seen that it is out"
+    registry.publish()
+    clock.advance(2.5)
+    assert registry.clocks_us() == {"n2": n2_us + 2_500_000} and registry.earliest_us() == n2_us + 2_500_000
+    assert registry.clock_ahead_seconds() == 100 * 86_400.0
+    members.add("n4", "writer", state="joining")
+    registry.publish()
+    assert registry.clocks_us() == {"n4": None} and registry.clock_ahead_seconds() == 0.0, "it will tell"
+    members.forget("n4")
+    registry.publish()
+    assert registry.clocks_us() == {"n2": n2_us + 2_500_000}
+    members.add("n5", "writer")
+    told(registry, "n5", n2_us + 7_000_000)
+    registry.publish()
+    members.forget("n5")
+    registry.publish()
+    assert registry.clocks_us() == {"n5": n2_us + 7_000_000}, "somebody else told, and the one before counts no more"
+
+
+def test_what_a_node_told_counts_where_the_one_after_it_of_its_name_never_tells(clock: ManualClock) -> None:
+    members = Members(n1="writer", n2="writer")
+    registry, n2_us = registry_of(members, clock), clock.wall_us()
+    told(registry, "n2", n2_us)
+    for incarnation in (2, 3):
+        members.forget("n2", incarnation=incarnation - 1)
+        members.add("n2", "writer", incarnation=incarnation)
+        registry.publish()
+        assert registry.clocks_us() == {"n2": None}
+    members.forget("n2", incarnation=3)
+    registry.publish()
+    assert registry.clocks_us() == {"n2": n2_us}
+
+
 def test_this_node_is_known_before_the_cluster_knows_it(clock: ManualClock) -> None:
     registry = registry_of(Members(), clock, stats=NodeStats(connections=3))
     local = registry.local()
