@@ -5,9 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SERVE_ARGS  ?=
 PYTEST_ARGS ?=
-# Three at a time, whole files each: many tests wait for processes, disks and clocks. PYTEST_WORKERS=0 runs one after the
+# Four at a time, whole files each: many tests wait for processes, disks and clocks. PYTEST_WORKERS=0 runs one after the
 # other.
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 4
 PYTEST      := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS  ?=
 DEMO_ARGS   ?=
@@ -17,16 +17,20 @@ NEMESIS_ARGS ?= --minutes 30 --html nemesis.html
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
+# Where the environment keeps Python from writing bytecode (containers, build machines) every process would compile all of
+# it anew: a second of the processor for each node that is started.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help compiled kernels serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
+.PHONY: help kernels serve demo test check fix bench bench-cluster crash nemesis day fuzz sim-long docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | awk -F '\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-serve: $(VENV)/.run compiled ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
+serve: $(VENV)/.run ## Start a node on port 8000 with its data in ./data (SERVE_ARGS="--port 9000 --data-dir D")
 	@exec $(BIN)/python -m arc serve $(SERVE_ARGS)
 
-demo: $(VENV)/.run compiled ## Stream this machine's own metrics into a throw-away node and query them
+demo: $(VENV)/.run ## Stream this machine's own metrics into a throw-away node and query them
 	@exec $(BIN)/python -m arc demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev kernels ## Run the tests (PYTEST_ARGS="tests/ingest -k escapes")
@@ -46,19 +50,19 @@ fix: $(VENV)/.dev ## Format, repair what lint can repair, rewrite generated page
 docs: $(VENV)/.dev ## Rewrite the generated pages of docs/
 	$(BIN)/python -m docs.generate
 
-bench: $(VENV)/.dev compiled ## Measure against peers and floors in the same run; prints a table of ratios
+bench: $(VENV)/.dev ## Measure against peers and floors in the same run; prints a table of ratios
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-bench-cluster: $(VENV)/.dev compiled ## Lose, load and rest three whole nodes, beside etcd; simulate a hundred (BENCH_ARGS=--quick)
+bench-cluster: $(VENV)/.dev ## Lose, load and rest three whole nodes, beside etcd; simulate a hundred (BENCH_ARGS=--quick)
 	$(BIN)/python -m benchmarks.cluster $(BENCH_ARGS)
 
-crash: $(VENV)/.dev compiled ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
+crash: $(VENV)/.dev ## Kill a loaded node at random moments, many rounds, and look for every acknowledged row
 	$(BIN)/python -m pytest -m long -k crash --timeout=3600 $(PYTEST_ARGS)
 
-nemesis: $(VENV)/.dev compiled ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
+nemesis: $(VENV)/.dev ## Hurt real nodes for 30 minutes while clients write; look for every row (NEMESIS_ARGS="--seed 7 --minutes 5 --nodes 5")
 	$(BIN)/python -m tests.e2e.nemesis $(NEMESIS_ARGS)
 
-day: $(VENV)/.dev compiled ## Write a day of metrics, merged live on three nodes that are asked and killed (DAY_ARGS="--hosts 100")
+day: $(VENV)/.dev ## Write a day of metrics, merged live on three nodes that are asked and killed (DAY_ARGS="--hosts 100")
 	$(BIN)/python -m tests.e2e.day $(DAY_ARGS)
 
 fuzz: $(VENV)/.dev ## Feed the parsers and the HTTP API with nonsense for minutes
@@ -85,26 +89,22 @@ sim-long: $(VENV)/.dev ## The long campaign of the simulator: seeds, whole nodes
 clean: ## Remove what the targets made, but never data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 
+PIP        := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NO_KERNELS := echo "make: could not install the compiled kernels (numba); going on without them, parsing will be slower" >&2
+
 # What a node needs; the compiled kernels are an extra that some platforms have no wheel for.
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fast]' \
-		|| { echo "make: could not install the compiled kernels (numba); going on without them, parsing will be slower" >&2; \
-		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .; }
+	@$(PIP) --editable '.[fast]' || { $(NO_KERNELS); $(PIP) --editable .; }
 	@touch $@
 
-# Where PYTHONDONTWRITEBYTECODE is set (containers, build machines) every process would compile all of it anew: half a second
-# of the processor for each node that is started. What cannot be written is compiled then, as ever.
-compiled: $(VENV)/.run
-	@$(BIN)/python -m compileall -q arc simulations || true
+# That, and what a developer needs besides: much of which is never imported, so bytecode is left to whoever does.
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@$(PIP) --no-compile --editable '.[fast,dev]' || { $(NO_KERNELS); $(PIP) --no-compile --editable '.[dev]'; }
+	@touch $(VENV)/.run $@
 
 # The tests start hundreds of processes, and each would compile them for half a minute while they are not there.
-kernels: $(VENV)/.dev compiled
+kernels: $(VENV)/.dev
 	@$(BIN)/python -c 'from tests.e2e import warm; warm.import_all()'
-
-# What a developer needs besides.
-$(VENV)/.dev: pyproject.toml $(VENV)/.run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer; none found. PYTHON=/path/to/python3 make ... names one" >&2; exit 1; }
