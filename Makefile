@@ -5,9 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SERVE_ARGS  ?=
 PYTEST_ARGS ?=
-# Four at a time, whole files each: many tests wait for processes, disks and clocks. PYTEST_WORKERS=0 runs one after the
+# Three at a time, whole files each: many tests wait for processes, disks and clocks. PYTEST_WORKERS=0 runs one after the
 # other.
-PYTEST_WORKERS ?= 4
+PYTEST_WORKERS ?= 3
 PYTEST      := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_ARGS  ?=
 DEMO_ARGS   ?=

@@ -1,4 +1,4 @@
-"""CI's share of seeds: each shows nothing, and those that run in two processes with different hash seeds are equal runs.
+"""CI's share of seeds: each shows nothing; some run in two processes with different hash seeds, and are equal runs.
 
 `make sim-long` is the campaign; a failure here ends with the one command that repeats it.
 """
