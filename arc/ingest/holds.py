@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import trio
 
+from arc.errors import Unavailable
 from arc.ids import Epoch
 
 
@@ -33,9 +34,12 @@ class Hold:
         """Whether any of these rows are kept out."""
         return database == self.database and (self.measurement is None or self.measurement in measurements)
 
-    async def wait_over(self) -> None:
-        """Return once it is released. The caller sets the time limit."""
-        await self._over.wait()
+    async def wait_over(self, seconds_max: float) -> None:
+        """Return once it is released. Raises Unavailable where that takes longer: a write that waits is not inside."""
+        with trio.move_on_after(seconds_max):
+            await self._over.wait()
+            return
+        raise Unavailable(f"{self.database}.{self.measurement or '*'} is being dropped; nothing was stored")
 
     def release(self) -> None:
         """Let rows in again. A second call does nothing."""

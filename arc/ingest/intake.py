@@ -119,6 +119,7 @@ class Intake:
         self._settlement = Settlement(catalog, propose, clock)
         self._waiting: deque[_Entry] = deque()
         self._appending: list[_Entry] = []
+        self._has_unknown = False
         self._logged: deque[_Entry] = deque()
         self._in_flight: dict[tuple[str, str], _Entry] = {}
         self._waiting_came = trio.Event()
@@ -175,14 +176,18 @@ class Intake:
             await inside[-1].done.wait()
 
     async def hold(self, database: str, measurement: str | None) -> Hold:
-        """Keep rows of a database, or of one measurement of it, out until `Hold.release`, and return once all that were
-        let in before are visible. Others are not held up. The caller sets the time limit.
+        """Keep rows of a database, or of one measurement of it, out until `Hold.release`; others are not held up.
+
+        Returns once all that were let in before are visible; the caller sets the time limit. Raises Unavailable where
+        the log may have a record or not: it would come back behind the drop, as rows of nothing (world seed 940163).
         """
         hold = self._holds.begin(database, measurement)
         try:
             for entry in (*self._logged, *self._appending, *self._waiting):
                 if hold.covers(entry.database, [part.key.measurement for part in entry.parts]):
                     await entry.done.wait()
+            if self._has_unknown:
+                raise Unavailable("the disk failed during a write that may be stored; nothing was dropped")
             # Also what another holder has logged, and this one made its own.
             hold.through = self._log.next_sequence - 1
             await self.wait_admitted(hold.through)
@@ -281,7 +286,7 @@ class Intake:
             # Closed while this one was settled: whoever closed it may be waiting for the last one inside.
             raise Unavailable(f"this node takes no writes now: {self._closed_because}")
         if (hold := self._holds.find(database, [part.key.measurement for part in parts])) is not None:
-            await self._until_over(hold)
+            await hold.wait_over(self._config.write_timeout_seconds)
             return None
         if self._holds.ended != ended:
             return None
@@ -291,12 +296,6 @@ class Intake:
         self._waiting.append(entry)
         self._waiting_came.set()
         return entry
-
-    async def _until_over(self, hold: Hold) -> None:
-        with trio.move_on_after(self._config.write_timeout_seconds):
-            await hold.wait_over()
-            return
-        raise Unavailable(f"{hold.database}.{hold.measurement or '*'} is being dropped; nothing was stored")
 
     async def _answer(self, entry: _Entry, refused: tuple[Refused, ...]) -> Written:
         with trio.move_on_after(self._config.write_timeout_seconds):
@@ -329,6 +328,7 @@ class Intake:
                 continue
             except DiskFailed as error:
                 unknown = OutcomeUnknown(f"the disk failed during this write, it may be stored: {error.message}")
+                self._has_unknown = True
                 self._fail(group, unknown)
                 self._fail_waiting(Unavailable(f"the disk failed and the node stops: {error.message}"))
                 self.close("the disk failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import trio
 import trio.testing
 
 from arc.catalog.commands import Command, DeclareColumns, DropDatabase, DropMeasurement
-from arc.errors import Unavailable
+from arc.errors import DiskFailed, OutcomeUnknown, Unavailable
 from arc.ingest.config import IngestConfig
+from tests.ingest.broken_disk import BrokenDisk
 from tests.ingest.writepath import WritePath, open_write_path, values, write
 
 
@@ -92,6 +94,39 @@ async def test_who_waits_too_long_is_told_that_nothing_was_stored(tmp_path: Path
         with pytest.raises(Unavailable, match="being dropped"):
             await path.intake.write(write(values(1)))
         assert path.rows() == 0
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_nothing_is_dropped_once_a_write_may_be_in_the_log_or_not(tmp_path: Path, is_late: bool) -> None:
+    """Its record would come back with the next start, behind the drop, without the measurement it is of."""
+    disk = BrokenDisk(tmp_path)
+    refused: list[Unavailable] = []
+    with pytest.RaisesGroup(pytest.RaisesGroup(DiskFailed)):
+        async with open_write_path(tmp_path, disk=disk) as path:
+            await path.intake.write(write(values(5)))
+            disk.write_error = errno.EIO
+
+            async def write_in_vain() -> None:
+                with pytest.raises(OutcomeUnknown):
+                    await path.intake.write(write(values(5, start=9)))
+
+            async def drop_in_vain() -> None:
+                with trio.CancelScope(shield=True):  # A request that is under way, while everything else ends.
+                    try:
+                        await drop(path, "cpu")
+                    except Unavailable as error:
+                        refused.append(error)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write_in_vain)
+                if not is_late:
+                    while not path.intake._appending:
+                        await trio.lowlevel.checkpoint()
+                    nursery.start_soon(drop_in_vain)
+            if is_late:
+                await drop_in_vain()
+    assert len(refused) == 1 and "may be stored" in refused[0].message
+    assert path.fsm.catalog.schema("db", "cpu") is not None
 
 
 async def test_the_end_of_the_lease_ends_all_holds(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from arc.ingest.columns import Column, Decoded, Kind, Refused
 from arc.ingest.config import IngestConfig
 from arc.ingest.keys import KeyReused
 from arc.ingest.requests import AllRefused, Written
-from arc.system import SystemClock, SystemDisk
+from arc.system import SystemClock
+from tests.ingest.broken_disk import BrokenDisk
 from tests.ingest.writepath import WritePath, open_write_path, values, write
 
 
@@ -373,39 +373,6 @@ async def test_a_twin_that_was_logged_while_this_one_was_settled_is_no_answer_be
             slow.release.set()
         assert answered == [5, 5]
         assert (path.rows("cpu"), path.rows("mem")) == (5, 0)
-
-
-class BrokenDisk(SystemDisk):
-    """A disk whose log writes or creations can be made to fail."""
-
-    write_error: int | None = None
-    create_error: int | None = None
-
-    def create_log(self, path: str, size: int) -> Any:
-        if self.create_error is not None:
-            raise OSError(self.create_error, "injected")
-        return _Breaking(super().create_log(path, size), self)
-
-    def open_log(self, path: str) -> Any:
-        return _Breaking(super().open_log(path), self)
-
-
-class _Breaking:
-    def __init__(self, file: Any, disk: BrokenDisk) -> None:
-        self._file = file
-        self._disk = disk
-
-    @property
-    def size(self) -> int:
-        return int(self._file.size)
-
-    def write_durable(self, offset: int, chunks: Sequence[bytes]) -> int:
-        if self._disk.write_error is not None:
-            raise OSError(self._disk.write_error, "injected")
-        return int(self._file.write_durable(offset, chunks))
-
-    def close(self) -> None:
-        self._file.close()
 
 
 async def test_failed_sync_stops_the_intake_and_is_never_retried(tmp_path: Path) -> None:
