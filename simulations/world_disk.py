@@ -5,7 +5,7 @@ operation of that port is durable when it returns, so what a crash can spoil is 
 not at all, or in part. In part means: some 512 byte or 4 KiB pieces of a log write (any of them, in any order), a
 draft file that nobody renamed, a log file that is too short, a folder without its children. The exception is `Draft`:
 what was appended to one is durable only when it is installed, so the next process finds it whole, shorter, or with a
-hole in it.
+hole in it. What can be read of a log write that did not end well may be gone after a power cut (`lose_power`).
 
 A session fails in three ways. `fail_next`: an operation raises EIO, and what of it reached the disk is drawn. `die_at`:
 the process is killed in the middle of the n-th operation from now. `kill`: from now on every operation raises `Dead`
@@ -27,6 +27,7 @@ from pathlib import Path
 from arc.ports import BLOCK_BYTES, Buffer, Draft, LogFile
 from arc.storage.keeper import DATA
 from simulations.chance import Stream
+from simulations.world_pages import SEEN_SHARE, Pages
 from simulations.world_trace import Trace
 
 SECTORS = (512, BLOCK_BYTES)
@@ -60,6 +61,7 @@ class Platter:
         self.folders: set[str] = set()
         self.unsynced: dict[str, int] = {}
         """Drafts, with their lengths when they were opened: what is behind it may not survive."""
+        self.pages = Pages()
         self.doubtful: dict[str, tuple[str, bytearray] | None] = {}
         """Files that rotted once, with the session and the bytes that were last copied to ``mirror``."""
         self.sessions = 0
@@ -92,6 +94,11 @@ class Platter:
         elif fate == 2:
             data[at:] = bytes(len(data) - at)
         self.trace.probe(f"draft_found_{('whole', 'short', 'with_a_hole')[fate]}")
+
+    def lose_power(self) -> None:
+        """What was in the memory of the kernel is gone."""
+        if self.pages.lose():
+            self.trace.probe("log_write_was_only_seen")
 
     def copy(self) -> Platter:
         """The same files, for somebody who looks; what is done to it changes nothing."""
@@ -411,11 +418,16 @@ class SessionLog:
         content = content.ljust(-(-len(content) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
         assert offset + len(content) <= len(self._data), (self._path, offset, len(content), len(self._data))
         session = self._session
-        fate = session._write("log_write", f"{self._path}@{offset}", content)
+        fate, end = session._write("log_write", f"{self._path}@{offset}", content), offset + len(content)
+        former, platter = bytes(self._data[offset:end]), session._platter
         if fate is Fate.DONE:
-            self._data[offset : offset + len(content)] = content
+            self._data[offset:end] = content
         elif fate is Fate.PART:
-            self._tear(offset, content, session._platter.chance)
+            self._tear(offset, content, platter.chance)
+        if not (session.is_dead or session._fail_next):
+            platter.pages.settle(self._data, offset, end)
+        elif platter.chance.random() < SEEN_SHARE:
+            platter.pages.doubt(self._data, offset, former)
         session._after(fate, self._path)
         return len(content)
 

@@ -155,6 +155,8 @@ class Machine:
     def kill(self, off_seconds: float, *, is_power: bool = False) -> None:
         """The process, or the machine with ``is_power``, stops between two instructions; it is back after a while."""
         process = self.process
+        if is_power:
+            self.platter.lose_power()
         if process is None or process.killed_at is not None:
             return
         process.killed_at = trio.current_time()

@@ -46,7 +46,8 @@ class Walk:
     """What is proven: ``segments`` up to the first bad place, ``index`` of what counts there.
 
     ``hole`` is that place, ``hole_path`` its file when a part of it is good; ``behind`` are the files that were not
-    looked at, with the bad one itself if nothing of it is good. ``tail`` is what was in flight at the last crash.
+    looked at, with the bad one itself if nothing of it is good. ``tail`` is what was in flight at the last crash, and
+    ``last_offset`` where in the last segment its last group begins, or would.
     """
 
     segments: list[SegmentInfo] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Walk:
     tail: Damage | None = None
     hole: Corrupt | None = None
     behind: tuple[str, ...] = ()
+    last_offset: int = 0
 
 
 def walk(disk: Disk, folder: str, visit: Callable[[Group], None] = lambda group: None) -> Walk:
@@ -75,6 +77,7 @@ def walk(disk: Disk, folder: str, visit: Callable[[Group], None] = lambda group:
             found.index.add(group.kind, group.first_index, len(group.records), inspection.info.number, group.offset)
             visit(group)
         found.segments.append(inspection.info)
+        found.last_offset = scan.groups[-1].offset if scan.groups else inspection.info.used_bytes
         try:
             check_damage(inspection, is_last=nth == len(names) - 1)
         except Corrupt as corrupt:

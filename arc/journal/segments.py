@@ -62,8 +62,8 @@ class Journal:
     ) -> Journal:
         """Open the journal in ``folder``, creating it empty with ``first_index`` as its first number.
 
-        ``found`` is a `walk` that was just done. A torn tail is left out and remembered in ``dropped_tail``. Raises
-        Corrupt where stored records are damaged or missing.
+        ``found`` is a `walk` that was just done. A torn tail is left out and remembered in ``dropped_tail``; what is
+        there is durable on return. Raises Corrupt where stored records are damaged or missing, OSError.
         """
         assert segment_bytes % BLOCK_BYTES == 0 and segment_bytes >= 4 * BLOCK_BYTES
         disk.make_dirs(folder)
@@ -87,6 +87,7 @@ class Journal:
         journal._segments = found.segments
         journal.dropped_tail = found.tail
         journal._active = disk.open_log(last.path)
+        journal._write_again(found.last_offset)
         return journal
 
     @property
@@ -150,6 +151,15 @@ class Journal:
         self._index.add(kind, first_index, len(payloads), segment.number, segment.used_bytes)
         used_bytes = segment.used_bytes + written
         self._segments[-1] = replace(segment, next_index=self._index.next_index, used_bytes=used_bytes, cuts=cuts)
+
+    def _write_again(self, offset: int) -> None:
+        """Make sure of the last group: its writer may have died, or been told that it failed, while it was no more than
+        a page in the memory of the kernel, and whoever opens a journal goes by what can be read.
+        """
+        segment, active = self._segments[-1], self._active
+        assert active is not None
+        if offset < segment.used_bytes:
+            active.write_durable(offset, [bytes(self._disk.map(segment.path)[offset : segment.used_bytes])])
 
     def ensure_room(self) -> bool:
         """Whether records will be taken, however many come next: makes the spare for them if it can. Raises

@@ -64,7 +64,10 @@ class HardStateFile:
             return cls.create(disk, folder, read_former(disk, former)) if disk.exists(former) else None
         disk.remove(former)
         sequence, state, finding = decode(disk.read(path), path)
-        return cls(disk.open_log(path), path, sequence, state, finding)
+        file = disk.open_log(path)
+        # A vote that a former process did not see through may be there to read, and gone after the next power cut.
+        file.write_durable(sequence % 2 * BLOCK_BYTES, [_encode(sequence, state)])
+        return cls(file, path, sequence, state, finding)
 
     def save(self, state: HardState) -> bool:
         """Make it durable. Returns False when it is stored already. Raises DiskFailed, and refuses all from then on.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from simulations.mutants.mutant import Mutant
 from simulations.mutants.planting import Edit, by_story, by_tests
+from simulations.plan import Fault
 
 RETENTION = "arc/compaction/retention.py"
 RETENTION_RUNNER = "arc/compaction/retention_runner.py"
@@ -21,7 +22,29 @@ TEAMS = "arc/catalog/teams.py"
 DELETING = {"delete_share": 0.2, "flush_share": 0.1}
 """Clients that delete often, from files and from the buffer."""
 
+SEEN = {
+    "size": 1,
+    "founding": "join",
+    "takeover_seconds_max": 0.0,
+    "think_seconds": 0.05,
+    "key_share": 1.0,
+    "clients": 4,
+    "seconds": 18.0,
+    "faults": tuple(
+        Fault(1.0 + 1.5 * turn, kind, ("n1",), amount)
+        for turn, (kind, amount) in enumerate([("crash_in_write", 4.0), ("power_off", 0.2)] * 5)
+    ),
+}
+"""One node that dies in the middle of a write, finds what it can read of it, and loses power."""
+
 AGEING: tuple[Mutant, ...] = (
+    by_tests(
+        "R-125",
+        "cluster",
+        "a node that all others have left goes by its clock alone",
+        ("tests/cluster/test_registry.py",),
+        Edit("arc/cluster/memories.py", "            self._note_left(name, before[name])\n", "            pass\n"),
+    ),
     by_tests(
         "R-73",
         "compaction",
@@ -289,6 +312,21 @@ TITLES: tuple[Mutant, ...] = (
 )
 
 ROT: tuple[Mutant, ...] = (
+    by_story(
+        "R-126",
+        "storage",
+        "what can be read at the end of a log is taken for durable",
+        "world_writer_loss",
+        Edit("arc/journal/segments.py", "        journal._write_again(found.last_offset)\n", ""),
+        more=SEEN,
+    ),
+    by_tests(
+        "R-127",
+        "ingest",
+        "a measurement is dropped while the log may have a write to it or not",
+        ("tests/ingest/test_holds.py",),
+        Edit("arc/ingest/intake.py", "if self._has_unknown:", "if False:"),
+    ),
     by_tests(
         "R-100",
         "replication",
