@@ -17,26 +17,13 @@ settings.register_profile("long", max_examples=5000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
-LONG_FOLDERS = ("e2e", "simulations")
-"""Their files take up to minutes: the ones wait, the others compute."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first, and by their names alone, so that those that wait run beside those that compute.
-
-    The oracle is a program that not everybody has: it runs when asked for, and says so when not.
-    """
-    items.sort(key=_turn)
+    """The oracle is a program that not everybody has: it runs when asked for, and says so when not."""
     if os.environ.get("ARC_ORACLE") == "1":
         return
     for item in items:
         if item.get_closest_marker("oracle"):
             item.add_marker(pytest.mark.skip(reason="compares with an outside influxd: set ARC_ORACLE=1 to run"))
-
-
-def _turn(item: pytest.Item) -> tuple[bool, str, str]:
-    is_long = item.path.parent.name in LONG_FOLDERS
-    return (False, item.path.name, str(item.path)) if is_long else (True, "", "")
 
 
 def pytest_collection_finish() -> None:
