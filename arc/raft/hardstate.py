@@ -66,7 +66,7 @@ class HardStateFile:
         sequence, state, finding = decode(disk.read(path), path)
         file = disk.open_log(path)
         # A vote that a former process did not see through may be there to read, and gone after the next power cut.
-        file.write_durable(sequence % 2 * BLOCK_BYTES, [_encode(sequence, state)])
+        _write(file, sequence, state)
         return cls(file, path, sequence, state, finding)
 
     def save(self, state: HardState) -> bool:
@@ -83,7 +83,7 @@ class HardStateFile:
         assert state.term > old.term or old.vote in (None, state.vote), (state, old)
         sequence = self._sequence + 1
         try:
-            self._file.write_durable(sequence % 2 * BLOCK_BYTES, [_encode(sequence, state)])
+            _write(self._file, sequence, state)
         except OSError as error:
             self._failed = True
             raise DiskFailed(f"writing {self._path} failed: {error}") from error
@@ -127,6 +127,11 @@ def read_former(disk: Disk, path: str) -> HardState:
     if magic != _FORMER_MAGIC or len(vote) != length:
         raise Corrupt("not a hard state of this version", path=path, offset=0)
     return HardState(term, Peer.parse(vote[1:].decode()) if vote else None)
+
+
+def _write(file: LogFile, sequence: int, state: HardState) -> None:
+    """Into the slot that this write is for: the other one keeps the write before."""
+    file.write_durable(sequence % 2 * BLOCK_BYTES, [_encode(sequence, state)])
 
 
 def _encode(sequence: int, state: HardState) -> bytes:

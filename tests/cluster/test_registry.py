@@ -44,6 +44,11 @@ def hear(registry: Registry, *names: str, incarnation: int = 1) -> None:
     registry.publish()
 
 
+def tell_time(registry: Registry, name: str, at_us: int) -> None:
+    """A heartbeat with what a node's clock says."""
+    assert registry.record_heartbeat(Peer(name, 1), Told(stats=NodeStats(clock_us=at_us)))
+
+
 def names(views: list[NodeView]) -> list[str]:
     return [view.name for view in views]
 
@@ -145,7 +150,7 @@ def test_what_other_clocks_say_goes_on_by_itself_and_does_not_move_with_the_one_
     registry = registry_of(members, clock)
     assert registry.clocks_us() == {"n2": None, "n3": None}
     n2_us = clock.wall_us() + 5_000_000
-    registry.record_heartbeat(Peer("n2", 1), Told(stats=NodeStats(clock_us=n2_us)))
+    tell_time(registry, "n2", n2_us)
     clock.jump_wall(365 * 86_400_000_000)
     assert registry.clocks_us() == {"n2": n2_us, "n3": None}
     clock.advance(2.5)
@@ -158,15 +163,11 @@ def test_what_other_clocks_say_goes_on_by_itself_and_does_not_move_with_the_one_
     assert registry.clocks_us() == {"n2": n2_us + 1_202_500_000}, "n3 is gone, and n2 too, but its clock is known"
 
 
-def told(registry: Registry, name: str, at_us: int, incarnation: int = 1) -> None:
-    assert registry.record_heartbeat(Peer(name, incarnation), Told(stats=NodeStats(clock_us=at_us)))
-
-
 def test_whoever_all_others_left_goes_on_by_what_they_told(clock: ManualClock) -> None:
     members = Members(n1="writer", n2="writer", n3="writer")
     registry, n2_us = registry_of(members, clock), clock.wall_us()
-    told(registry, "n2", n2_us)
-    told(registry, "n3", n2_us - 5_000_000)
+    tell_time(registry, "n2", n2_us)
+    tell_time(registry, "n3", n2_us - 5_000_000)
     members.forget("n3")
     registry.publish()
     assert registry.clocks_us() == {"n2": n2_us}, "whose clock is wrong may be removed for it"
@@ -184,7 +185,7 @@ def test_whoever_all_others_left_goes_on_by_what_they_told(clock: ManualClock) -
     registry.publish()
     assert registry.clocks_us() == {"n2": n2_us + 2_500_000}
     members.add("n5", "writer")
-    told(registry, "n5", n2_us + 7_000_000)
+    tell_time(registry, "n5", n2_us + 7_000_000)
     registry.publish()
     members.forget("n5")
     registry.publish()
@@ -194,7 +195,7 @@ def test_whoever_all_others_left_goes_on_by_what_they_told(clock: ManualClock) -
 def test_what_a_node_told_counts_where_the_one_after_it_of_its_name_never_tells(clock: ManualClock) -> None:
     members = Members(n1="writer", n2="writer")
     registry, n2_us = registry_of(members, clock), clock.wall_us()
-    told(registry, "n2", n2_us)
+    tell_time(registry, "n2", n2_us)
     for incarnation in (2, 3):
         members.forget("n2", incarnation=incarnation - 1)
         members.add("n2", "writer", incarnation=incarnation)
