@@ -81,7 +81,7 @@ sim-long: $(VENV)/.dev ## The long campaign of the simulator: seeds, whole nodes
 	test $(SIM_SEEDS) -eq 0 || $(BIN)/python -m simulations swarm --first $(SIM_FROM) --seeds $(SIM_SEEDS) --jobs $(SIM_JOBS)
 	test $(SIM_WORLD) -eq 0 || $(BIN)/python -m simulations swarm --scenario world --first $(SIM_FROM) --seeds $(SIM_WORLD) --jobs $(SIM_JOBS)
 	test $(SIM_WORLD) -eq 0 || $(BIN)/python -m simulations swarm --scenario world_named --first $(SIM_FROM) --seeds $(SIM_WORLD) --jobs $(SIM_JOBS)
-	test $(SIM_WORLD) -eq 0 || $(BIN)/python -m pytest -m long -k red_once --timeout=900
+	test $(SIM_WORLD) -eq 0 || $(BIN)/python -m pytest -m long -k "red_once or named_world or far_apart" --timeout=900
 	test $(SIM_MUTANTS) = no || $(BIN)/python -m simulations mutants --ranges 5 --black-box
 	test $(SIM_MUTANTS) = no || for bounds in $(SIM_BOUNDS); do set -- $$(echo $$bounds | tr , ' '); echo "every state: $$bounds"; \
 		$(BIN)/python -m simulations exhaustive --nodes $$1 --terms $$2 --entries $$3 --crashes $$4 --rounds $$5 --states-max 3000000 || exit 1; done

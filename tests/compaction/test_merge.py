@@ -105,7 +105,7 @@ def flushed(
     return entries, rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(FLUSHES, st.sampled_from([TINY, WIDE]), st.sampled_from([1, 1 << 30]))
 def test_every_row_comes_out_once_sorted_and_equal_ones_in_the_order_of_the_log(flushes, limits, target) -> None:  # type: ignore[no-untyped-def]
     disk = MemoryDisk()
@@ -121,7 +121,7 @@ def test_every_row_comes_out_once_sorted_and_equal_ones_in_the_order_of_the_log(
     assert len(set().union(*keys)) == sum(map(len, keys)), "a key is in two files"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.large_base_example])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.large_base_example])
 @given(FLUSHES, st.data())
 def test_the_row_written_last_wins_however_merges_nest(flushes, data) -> None:  # type: ignore[no-untyped-def]
     disk = MemoryDisk()

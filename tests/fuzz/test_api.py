@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from tests.e2e.harness import TOKEN, Server
 
 IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-DOCUMENTED_EXAMPLES = 100 if IS_LONG else 8
+DOCUMENTED_EXAMPLES = 100 if IS_LONG else 5
 """For each of some fifty endpoints."""
-WRITE_EXAMPLES = 20_000 if IS_LONG else 2_000
-QUERY_EXAMPLES = 5_000 if IS_LONG else 1_000
+WRITE_EXAMPLES = 20_000 if IS_LONG else 1_000
+QUERY_EXAMPLES = 5_000 if IS_LONG else 500
 MEMORY_GROWTH_BYTES_MAX = 600 << 20
 """The budgets of the settings below, kernels that are compiled on the way, and room for the allocator."""
 

@@ -13,7 +13,7 @@ from arc.ingest.columns import Kind, Request
 
 NOW_US = 1_767_225_600_000_000
 
-EXAMPLES = int(os.environ.get("ARC_LP_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("ARC_LP_EXAMPLES", "100"))
 """Examples of each property; more than the default are drawn at random."""
 
 

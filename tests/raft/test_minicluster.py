@@ -14,7 +14,7 @@ from arc.raft.events import Change, ChangeKind
 from arc.raft.types import HardState, Peer, Stored
 from tests.raft.minicluster import Cluster, Host
 
-SEEDS = int(os.environ.get("ARC_RAFT_SEEDS", "240"))
+SEEDS = int(os.environ.get("ARC_RAFT_SEEDS", "160"))
 FIRST = int(os.environ.get("ARC_RAFT_FIRST_SEED", "0"))
 BLOCKS = 8
 PROBES: Counter[str] = Counter()

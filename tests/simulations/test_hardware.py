@@ -36,7 +36,7 @@ SHOWS = {
     "wiped": ("other_incarnation_refused",),
     "wrong_disks": ("foreign_disk_refused", "stale_disk_refused", "other_incarnation_refused"),
 }
-SEEDS = 8
+SEEDS = 5
 
 EXPERIMENTS = {
     "guessed_tail": ("I-", 4),

@@ -61,7 +61,7 @@ QUICK = {
 """Those that the first seeds kill, with the property that should."""
 
 
-QUICK_ROWS = {"R-05": {"D-03"}, "R-33": {"W-02"}, "R-37": {"W-01"}}
+QUICK_ROWS = {"R-05": {"D-03"}, "R-33": {"W-02"}}
 """Bugs of whole nodes that their story kills at its first seed, with the properties that may say so."""
 
 

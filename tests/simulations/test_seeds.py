@@ -18,7 +18,7 @@ from simulations.scenarios import TABLE
 SEEDS = 500
 """The size at which the quotas of probes begin to count (`simulations.quotas.QUOTA_SEEDS`)."""
 
-TWICE = 100
+TWICE = 50
 """How many others run twice; `tests/simulations/test_determinism.py` and `test_world.py` compare events one by one."""
 
 
@@ -128,9 +128,10 @@ WORLDS = [
 
 
 LONG_LIVES = frozenset(
-    {54, 60066, 70165, 70369, 80041, 81089, 81214, 91067, 91112, 91163, 510121, 630301, 650148, 670054}
+    {3, 54, 60066, 70124, 70165, 70369, 80005, 80041, 81089, 81214, 81517, 90122, 91067, 91112, 91163, 510121, 630301}
+    | {650148, 670054, 730808, 920506}
 )
-"""Seeds of those that take more than twelve seconds here; `make sim-long` runs them."""
+"""Seeds of those that take more than ten seconds here; `make sim-long` runs them."""
 
 
 def of_a_world(found: dict[str, Any]) -> Any:

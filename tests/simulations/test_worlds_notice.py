@@ -150,6 +150,7 @@ def test_a_planted_bug_is_noticed(
     assert outcome.killer in killers, outcome.violation
 
 
+@pytest.mark.long
 def test_without_a_bug_clocks_that_are_far_apart_double_nothing() -> None:
     outcome = run_world(replace(NAMED["world_writer_loss"](SEEDS[age_keys_by_wall_clocks]), **APART))
     assert outcome.verdict == PASSED, outcome.violation
