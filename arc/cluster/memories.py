@@ -86,10 +86,6 @@ class Memory:
         return told_us + int((now - self.told_at) * 1e6) if told_us else None
 
 
-GONE = (NodeState.UNHEALTHY, NodeState.DEAD)
-"""States of a node that may never tell its time."""
-
-
 class Memories:
     """One memory for every other node that anything was asked or heard of."""
 
@@ -122,16 +118,12 @@ class Memories:
             self._left.clear()
 
     def clocks_us(self, records: Iterable[NodeRecord]) -> dict[str, int | None]:
-        """What the wall clocks of these nodes say now; None of who has not told and is not gone.
-
-        Where there is nobody, what those told goes on that were here last: a clock that is ahead is not right because
-        the last one that denied it has left (world 920506).
+        """What the wall clocks of these nodes say now; None of who has not told, however dead: a clock that is ahead is
+        not right because whoever could deny it is cut off (world 1010264), or has just left (920506). Where there is
+        nobody, what those told goes on that were here last.
         """
-        now, told = self._clock.now(), dict[str, int | None]()
-        for record in records:
-            at_us = self.of(record).clock_us(now)
-            if at_us is not None or self.state(record) not in GONE:
-                told[record.name] = at_us
+        now = self._clock.now()
+        told = {record.name: self.of(record).clock_us(now) for record in records}
         before = (*self._left.items(), *self._memories.items())
         return told or {name: at_us for name, memory in before if (at_us := memory.clock_us(now)) is not None}
 

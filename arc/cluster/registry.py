@@ -277,8 +277,8 @@ class Registry:
         return [record.name for record in self._others()]
 
     def clocks_us(self) -> dict[str, int | None]:
-        """What other nodes' wall clocks say now, as far as they told; None of who has not told and is not gone. Of a
-        node that all others left: what theirs say, as far as they had told this process.
+        """What other nodes' wall clocks say now, as far as they told this process; None of who has not, also of one
+        that is dead. Of a node that all others left: what theirs say, as far as they had told it.
         """
         return self._memories.clocks_us(self._others())
 

@@ -46,6 +46,17 @@ AGEING: tuple[Mutant, ...] = (
         Edit("arc/cluster/memories.py", "            self._note_left(name, before[name])\n", "            pass\n"),
     ),
     by_tests(
+        "R-128",
+        "cluster",
+        "the clock of a node that has just started is right because whoever could deny it is dead",
+        ("tests/cluster/test_registry.py",),
+        Edit(
+            "arc/cluster/memories.py",
+            "self.of(record).clock_us(now) for record in records}",
+            "self.of(record).clock_us(now) for record in records if self.state(record) is not NodeState.DEAD}",
+        ),
+    ),
+    by_tests(
         "R-73",
         "compaction",
         "a file expires with its oldest row, however young its newest is",

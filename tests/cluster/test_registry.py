@@ -12,7 +12,7 @@ from arc.catalog.roles import NodeRole, NodeState, WriterState
 from arc.cluster.memories import OFFSETS_KEPT, Told
 from arc.cluster.registry import SMALL_CLUSTER_NODES, Registry, watchers
 from arc.cluster.views import NodeStats, NodeView
-from arc.errors import TooLarge
+from arc.errors import TooLarge, Unavailable
 from arc.raft.types import Peer
 from tests.cluster.members import STARTED_US, Eyes, Members, Session, registry_of
 from tests.fakes import ManualClock
@@ -47,6 +47,14 @@ def hear(registry: Registry, *names: str, incarnation: int = 1) -> None:
 def tell_time(registry: Registry, name: str, at_us: int) -> None:
     """A heartbeat with what a node's clock says."""
     assert registry.record_heartbeat(Peer(name, 1), Told(stats=NodeStats(clock_us=at_us)))
+
+
+def pronounce_dead(registry: Registry, clock: ManualClock, *gone: str) -> None:
+    """Check these nodes until nobody hopes for them any more."""
+    for name in gone:
+        while (view := registry.get(name)) is None or view.state is not NodeState.DEAD:
+            clock.advance(1.0)
+            registry.process_health_check(name)
 
 
 def names(views: list[NodeView]) -> list[str]:
@@ -155,12 +163,27 @@ def test_what_other_clocks_say_goes_on_by_itself_and_does_not_move_with_the_one_
     assert registry.clocks_us() == {"n2": n2_us, "n3": None}
     clock.advance(2.5)
     assert registry.clocks_us() == {"n2": n2_us + 2_500_000, "n3": None}
-    while registry.clocks_us()["n2"] != n2_us + 1_202_500_000:
-        assert "n3" in registry.clocks_us() or registry.get("n3").state is NodeState.DEAD  # type: ignore[union-attr]
-        clock.advance(60.0)
-        for name in registry.others():
-            registry.process_health_check(name)
-    assert registry.clocks_us() == {"n2": n2_us + 1_202_500_000}, "n3 is gone, and n2 too, but its clock is known"
+    pronounce_dead(registry, clock, "n2", "n3")
+    clock.advance(100.0)
+    told_us = registry.clocks_us()["n2"]
+    assert told_us is not None and told_us > n2_us + 100_000_000, "n2 is gone, but its clock is known"
+    assert registry.clocks_us() == {"n2": told_us, "n3": None} and registry.earliest_us() == told_us
+
+
+def test_a_clock_is_not_right_because_whoever_could_deny_it_is_dead_since_this_node_started(clock: ManualClock) -> None:
+    """World 1010264: cut off from the other of two, a writer that had just started removed what was young, by its own
+    clock, and the other agreed when it was back.
+    """
+    members = Members(n1="writer", n2="writer")
+    registry = registry_of(members, clock)
+    clock.jump_wall(100 * 86_400_000_000)
+    pronounce_dead(registry, clock, "n2")
+    assert registry.clocks_us() == {"n2": None}
+    with pytest.raises(Unavailable, match="no other node has told its time yet"):
+        registry.earliest_us()
+    members.forget("n2")
+    registry.publish()
+    assert registry.earliest_us() == clock.wall_us(), "nobody is there who could know better"
 
 
 def test_whoever_all_others_left_goes_on_by_what_they_told(clock: ManualClock) -> None:

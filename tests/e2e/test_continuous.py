@@ -20,14 +20,14 @@ PATH = "/api/v1/continuous_queries"
 
 
 def test_every_row_is_in_one_window_although_the_writer_is_killed_twice(tmp_path: Path) -> None:
-    """Windows of fifteen minutes are caught up with; meanwhile the writer is killed, and so is the next one once the
-    first is back. Rows come late all the time.
+    """Seven minutes of windows are caught up with; meanwhile the writer is killed, and the next one once the first is
+    back. Rows come late all the time.
     """
     with Cluster(tmp_path, settings={"continuous.late_check_seconds": "2s"}) as cluster:
         cluster.start()
         writer = cluster.writer()
         now = int(time.time())
-        rows = [f"cpu,host=h{n % 3} v={n} {(now - n) * 1_000_000_000}" for n in range(900)]
+        rows = [f"cpu,host=h{n % 3} v={n} {(now - n) * 1_000_000_000}" for n in range(450)]
         cluster.nodes[writer].write("\n".join(rows), db="plant")
         made = cluster.nodes[writer].http.post(PATH, json=QUERY)
         assert made.status_code == 201, made.text

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.cluster import Cluster
 from tests.e2e.harness import TOKEN, run_arc
 from tests.e2e.nemesis import __main__ as command
-from tests.e2e.nemesis import clients, watchers
+from tests.e2e.nemesis import clients, lifecycle, watchers
 
 SEED = 20
 
@@ -20,8 +20,9 @@ def test_every_acknowledged_row_is_on_every_node_once_after_two_minutes_of_fault
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calmer than `make nemesis`: other tests share this machine, and would wait for it in vain."""
-    monkeypatch.setattr(clients, "PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr(watchers, "PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr(clients, "PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(watchers, "PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(lifecycle, "PAUSE_SECONDS", 1.0)
     page = tmp_path / "nemesis.html"
 
     code = command.main(["--seed", str(SEED), "--minutes", "2", "--json", "--html", str(page)])
