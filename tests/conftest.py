@@ -18,7 +18,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The oracle is a program that not everybody has: it runs when asked for, and says so when not."""
+    """The simulator's files come first: some compute for minutes, and would be alone at the end.
+
+    The oracle is a program that not everybody has: it runs when asked for, and says so when not.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "simulations")
     if os.environ.get("ARC_ORACLE") == "1":
         return
     for item in items:

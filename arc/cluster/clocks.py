@@ -21,7 +21,7 @@ def earliest_us(own_us: int, others_us: Mapping[str, int | None]) -> int:
     told = [each for each in others_us.values() if each is not None]
     if others_us and not told:
         raise Unavailable(
-            "no other node has told its time yet, and the clock here alone does not say what is over; start the others, "
-            "or remove from the cluster who is gone for good"
+            "no other node has told its time yet, and the clock here alone does not say what is over; start the "
+            "others, or remove from the cluster who is gone for good"
         )
     return min([own_us, *told])

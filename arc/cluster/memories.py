@@ -123,7 +123,7 @@ class Memories:
         nobody, what those told goes on that were here last.
         """
         now = self._clock.now()
-        told = {record.name: self.of(record).clock_us(now) for record in records}
+        told: dict[str, int | None] = {record.name: self.of(record).clock_us(now) for record in records}
         before = (*self._left.items(), *self._memories.items())
         return told or {name: at_us for name, memory in before if (at_us := memory.clock_us(now)) is not None}
 

@@ -20,8 +20,8 @@ PATH = "/api/v1/continuous_queries"
 
 
 def test_every_row_is_in_one_window_although_the_writer_is_killed_twice(tmp_path: Path) -> None:
-    """Seven minutes of windows are caught up with; meanwhile the writer is killed, and the next one once the first is
-    back. Rows come late all the time.
+    """Seven minutes of windows are caught up with; meanwhile the writer is killed, and the next one once the
+    first is back. Rows come late all the time.
     """
     with Cluster(tmp_path, settings={"continuous.late_check_seconds": "2s"}) as cluster:
         cluster.start()
